@@ -1,0 +1,179 @@
+"""Reads and checks `model-config.yaml`: TorchServe's keys at the top, opserve's under `opserve:`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy
+import yaml
+
+from handlers.errors import ModelError
+from handlers.signature import TensorSpec
+
+CONFIG_FILE = "model-config.yaml"
+
+# What TorchServe 0.12 reads from the file (org.pytorch.serve.archive.model.ModelConfig). It ignores a key it does not
+# know, so a misspelt one would silently change nothing.
+TORCHSERVE_KEYS = frozenset(
+    """minWorkers maxWorkers batchSize maxBatchDelay responseTimeout startupTimeout deviceType deviceIds
+    parallelLevel parallelType torchrun maxRetryTimeoutInSec clientTimeoutInMills jobQueueSize useJobTicket
+    sequenceMaxIdleMSec sequenceTimeoutMSec maxSequenceJobQueueSize maxNumSequence continuousBatching
+    asyncCommunication useVenv sequenceBatching handler""".split()
+)
+
+DEVICES = ("auto", "cpu", "cuda")
+BATCHINGS = ("none", "stack")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The `opserve:` section.
+
+    Attributes:
+        artifact: file name of the TorchScript model (`.pt`) beside the configuration.
+        op_libraries: file names of the shared libraries to load before the artifact, in this order.
+        device: `auto` (the worker's GPU if it has one), `cpu`, or `cuda` (refuses to run without a GPU).
+        threads: intra-op threads of one worker.
+        batching: `none`: the model is called once per request with the tensors as the signature gives them;
+            `stack`: requests of equal shapes are joined along a new first dimension.
+        inputs: what a request holds, in the order of the model's arguments.
+        outputs: what the model returns, in its order. Shapes are those of one request.
+        hooks: file name of a module with `preprocess(inputs)` and/or `postprocess(outputs)`, or `None`.
+        max_image_pixels: an image with more pixels than this is refused before it is decoded.
+    """
+
+    artifact: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    op_libraries: tuple[str, ...] = ()
+    device: str = "auto"
+    threads: int = 1
+    batching: str = "none"
+    hooks: str | None = None
+    max_image_pixels: int = field(default=50_000_000)
+
+    @classmethod
+    def read(cls, path: Path) -> ModelConfig:
+        """Reads and checks a whole `model-config.yaml`.
+
+        Raises:
+            ModelError: the file is absent, not YAML, or says something that is not allowed.
+        """
+        return cls.parse(read_yaml(path), str(path))
+
+    @classmethod
+    def parse(cls, document: dict[str, Any], source: str = CONFIG_FILE) -> ModelConfig:
+        """Checks a parsed `model-config.yaml`; `source` is the name used in messages."""
+        _refuse_unknown_keys(document, TORCHSERVE_KEYS | {"opserve"}, source)
+        _check_torchserve_keys(document, source)
+        section = document.get("opserve")
+        if not isinstance(section, dict):
+            raise ModelError(f"{source}: the section 'opserve:' is missing")
+        _refuse_unknown_keys(section, cls.__dataclass_fields__.keys(), f"{source}: opserve")
+        reader = _Section(section, f"{source}: opserve")
+        return cls(
+            artifact=reader.file_name("artifact", required=True),
+            inputs=reader.specs("inputs"),
+            outputs=reader.specs("outputs"),
+            op_libraries=reader.file_names("op_libraries"),
+            device=reader.choice("device", DEVICES, "auto"),
+            threads=reader.positive("threads", 1),
+            batching=reader.choice("batching", BATCHINGS, "none"),
+            hooks=reader.file_name("hooks"),
+            max_image_pixels=reader.positive("max_image_pixels", 50_000_000),
+        )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Parses a YAML mapping.
+
+    Raises:
+        ModelError: the file cannot be read, is not YAML, or is not a mapping.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise ModelError(f"{path}: expected a mapping of keys to values, got {type(document).__name__}")
+    return document
+
+
+def _refuse_unknown_keys(section: dict, known: Any, where: str) -> None:
+    unknown = sorted(str(key) for key in section.keys() - set(known))
+    if unknown:
+        raise ModelError(f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+
+
+def _check_torchserve_keys(document: dict, source: str) -> None:
+    if ("minWorkers" in document) != ("maxWorkers" in document):
+        raise ModelError(f"{source}: minWorkers and maxWorkers go together: TorchServe ignores one without the other")
+
+
+class _Section:
+    """Typed look-ups in one mapping, with messages that name the key."""
+
+    def __init__(self, values: dict[str, Any], where: str):
+        self.values = values
+        self.where = where
+
+    def fail(self, key: str, expected: str) -> ModelError:
+        return ModelError(f"{self.where}.{key}: expected {expected}, got {self.values.get(key)!r}")
+
+    def choice(self, key: str, allowed: tuple[str, ...], default: str) -> str:
+        value = self.values.get(key, default)
+        if value not in allowed:
+            raise self.fail(key, "one of " + ", ".join(allowed))
+        return value
+
+    def positive(self, key: str, default: int) -> int:
+        value = self.values.get(key, default)
+        if type(value) is not int or value < 1:
+            raise self.fail(key, "a whole number of 1 or more")
+        return value
+
+    def file_name(self, key: str, required: bool = False) -> str | None:
+        value = self.values.get(key)
+        if value is None and not required:
+            return None
+        if not _is_plain_file_name(value):
+            raise self.fail(key, "the name of a file beside the configuration")
+        return value
+
+    def file_names(self, key: str) -> tuple[str, ...]:
+        value = self.values.get(key) or []
+        if not isinstance(value, list) or not all(map(_is_plain_file_name, value)) or len(set(value)) < len(value):
+            raise self.fail(key, "a list of different file names, each beside the configuration")
+        return tuple(value)
+
+    def specs(self, key: str) -> tuple[TensorSpec, ...]:
+        value = self.values.get(key)
+        if not isinstance(value, list) or not value:
+            raise self.fail(key, "a list of {name, dtype, shape}")
+        specs = tuple(_tensor_spec(item, f"{self.where}.{key}[{index}]") for index, item in enumerate(value))
+        names = [spec.name for spec in specs]
+        if len(set(names)) < len(names):
+            raise ModelError(f"{self.where}.{key}: two entries have the same name: {', '.join(names)}")
+        return specs
+
+
+def _is_plain_file_name(value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value and "\\" not in value
+
+
+def _tensor_spec(item: Any, where: str) -> TensorSpec:
+    if not isinstance(item, dict):
+        raise ModelError(f"{where}: expected {{name, dtype, shape}}, got {item!r}")
+    _refuse_unknown_keys(item, ("name", "dtype", "shape"), where)
+    name, dtype, shape = item.get("name"), item.get("dtype"), item.get("shape")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ModelError(f"{where}.name: expected an identifier, got {name!r}")
+    if dtype not in TensorSpec.DTYPES:
+        raise ModelError(f"{where}.dtype: expected one of {', '.join(TensorSpec.DTYPES)}, got {dtype!r}")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= -1 for size in shape):
+        raise ModelError(f"{where}.shape: expected a list of sizes, -1 for any, got {shape!r}")
+    return TensorSpec(name, numpy.dtype(dtype), tuple(shape))

@@ -1,0 +1,150 @@
+"""A servable model: takes requests, gives one answer each. Knows no server."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy
+
+from handlers.batching import check_outputs, group_by_shape, stack, unstack
+from handlers.config import CONFIG_FILE, ModelConfig
+from handlers.decode import decode_request
+from handlers.encode import encode_error, encode_outputs
+from handlers.engine import TorchScriptEngine
+from handlers.errors import ModelError, RequestError
+from handlers.request import Answer, Request
+
+logger = logging.getLogger(__name__)
+
+Inputs = dict[str, numpy.ndarray]
+
+
+class ServableModel:
+    """An unpacked archive, loaded and ready.
+
+    A request goes through decode, `preprocess`, collate, run, split, `postprocess`, encode. One that fails a step is
+    answered with its own error, and the others as if it had not been there.
+
+    Args:
+        folder: the unpacked archive.
+        device_index: the GPU the server gave this worker, or `None`.
+
+    Raises:
+        ModelError: the configuration, a library, the artifact or the hooks are at fault.
+    """
+
+    def __init__(self, folder: Path, device_index: int | None = None):
+        self.config = ModelConfig.read(folder / CONFIG_FILE)
+        hooks = load_hooks(folder / self.config.hooks) if self.config.hooks else None
+        self.preprocess: Callable[[Inputs], Inputs] | None = getattr(hooks, "preprocess", None)
+        self.postprocess: Callable[[Inputs], dict[str, Any]] | None = getattr(hooks, "postprocess", None)
+        self.engine = TorchScriptEngine(folder, self.config, device_index)
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """One answer per request, in their order. Never raises for a request's sake."""
+        answers: list[Answer | None] = [None] * len(requests)
+        prepared: dict[int, Inputs] = {}
+        for position, request in enumerate(requests):
+            try:
+                prepared[position] = self.prepare(request)
+            except Exception as error:
+                answers[position] = encode_error(as_request_error(error, "preparing the request"))
+        for position, result in self._run(prepared).items():
+            try:
+                if isinstance(result, Exception):
+                    raise result
+                answers[position] = encode_outputs(self.postprocess(result) if self.postprocess else result)
+            except Exception as error:
+                answers[position] = encode_error(as_request_error(error, "running the model"))
+        return answers
+
+    def prepare(self, request: Request) -> Inputs:
+        """Decodes one request and passes it through the `preprocess` hook.
+
+        Raises:
+            RequestError: the request is at fault.
+        """
+        inputs = decode_request(request, self.config.inputs, self.config.max_image_pixels)
+        return self.preprocess(inputs) if self.preprocess else inputs
+
+    def _run(self, prepared: dict[int, Inputs]) -> dict[int, Inputs | Exception]:
+        positions = list(prepared)
+        if self.config.batching == "none":
+            return {position: self._try(self._run_single, prepared[position]) for position in positions}
+        results: dict[int, Inputs | Exception] = {}
+        for group in group_by_shape([prepared[position] for position in positions]):
+            members = [positions[index] for index in group]
+            joined = self._try(self._run_stacked, [prepared[member] for member in members])
+            if isinstance(joined, Exception):
+                # One of them is at fault and only it should hear of it: each is run on its own.
+                joined = [self._try(self._run_stack_of_one, prepared[member]) for member in members]
+            results.update(zip(members, joined, strict=True))
+        return results
+
+    @staticmethod
+    def _try(function: Callable, argument: Any) -> Any:
+        try:
+            return function(argument)
+        except Exception as error:
+            return error
+
+    def _run_single(self, inputs: Inputs) -> Inputs:
+        outputs = self.engine.run(inputs)
+        check_outputs(outputs, self.config.outputs)
+        return outputs
+
+    def _run_stack_of_one(self, inputs: Inputs) -> Inputs:
+        return self._run_stacked([inputs])[0]
+
+    def _run_stacked(self, requests: list[Inputs]) -> list[Inputs]:
+        outputs = unstack(self.engine.run(stack(requests)), len(requests))
+        check_outputs(outputs[0], self.config.outputs)
+        return outputs
+
+
+def as_request_error(error: Exception, step: str) -> RequestError:
+    """What the sender is told of an exception: its own fault in full, ours in a line (and the log in full)."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, ModelError):
+        logger.error("%s", error)
+        return RequestError(str(error), status=500)
+    cause = _op_complaint(str(error))
+    if cause:
+        return RequestError(cause, status=400)
+    logger.error("%s failed", step, exc_info=error)
+    reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+    return RequestError(f"{step} failed: {reason[0]}", status=500)
+
+
+def _op_complaint(text: str) -> str | None:
+    """An operator's own complaint about its arguments, which only the request's values can have caused."""
+    for line in text.splitlines():
+        start = line.find("opserve::")
+        if start >= 0 and ": " in line[start:]:
+            return line[start:].strip()
+    return None
+
+
+def load_hooks(path: Path) -> ModuleType:
+    """Imports a model's hooks from a file.
+
+    Raises:
+        ModelError: absent, does not import, or defines neither `preprocess` nor `postprocess`.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path.name}: the hooks are not in {path.parent}")
+    spec = importlib.util.spec_from_file_location("opserve_model_hooks", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ModelError(f"{path.name}: the hooks do not import: {type(error).__name__}: {error}") from error
+    if not (hasattr(module, "preprocess") or hasattr(module, "postprocess")):
+        raise ModelError(f"{path.name}: defines neither preprocess(inputs) nor postprocess(outputs)")
+    return module

@@ -1,0 +1,69 @@
+"""The sample an archive carries: a request (`sample/request/`) and the answer it must get (`sample/answer.json`)."""
+
+from __future__ import annotations
+
+import json
+import math
+import mimetypes
+from pathlib import Path
+from typing import Any
+
+from handlers.errors import ModelError
+from handlers.request import BODY, Part, Request
+
+SAMPLE_FOLDER = "sample"
+TOLERANCE = 1e-5
+
+
+def read_sample_request(folder: Path) -> Request:
+    """The request in `folder`: one part a file, named by its stem; `body.json` alone is a whole body.
+
+    Raises:
+        ModelError: there is no file.
+    """
+    files = sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
+    if not files:
+        raise ModelError(f"{folder}: the archive has no sample request")
+    return {path.stem: Part(path.read_bytes(), mimetypes.guess_type(path.name)[0] or "") for path in files}
+
+
+def read_sample_answer(path: Path) -> Any:
+    """The expected answer.
+
+    Raises:
+        ModelError: absent or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: the archive has no readable sample answer: {error}") from error
+
+
+def is_whole_body(request: Request) -> bool:
+    """Whether the sample is one body rather than parts of a form."""
+    return set(request) == {BODY}
+
+
+def difference(got: Any, expected: Any, tolerance: float = TOLERANCE, where: str = "answer") -> str | None:
+    """Where two JSON values differ, in words, or `None`; numbers agree within `tolerance`, absolute or relative."""
+    if isinstance(expected, dict) and isinstance(got, dict):
+        if got.keys() != expected.keys():
+            return f"{where} has the keys {sorted(got)}, expected {sorted(expected)}"
+        pairs = [(got[key], expected[key], f"{where}.{key}") for key in expected]
+    elif isinstance(expected, list) and isinstance(got, list):
+        if len(got) != len(expected):
+            return f"{where} has {len(got)} elements, expected {len(expected)}"
+        pairs = [
+            (left, right, f"{where}[{index}]") for index, (left, right) in enumerate(zip(got, expected, strict=True))
+        ]
+    elif _is_number(got) and _is_number(expected):
+        close = math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
+        return None if close else f"{where} is {got}, expected {expected} within {tolerance}"
+    else:
+        same = type(got) is type(expected) and got == expected
+        return None if same else f"{where} is {got!r}, expected {expected!r}"
+    return next(filter(None, (difference(left, right, tolerance, name) for left, right, name in pairs)), None)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,97 @@
+"""What one named tensor of a request or an answer must look like, and the conversion of plain values to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy
+
+from handlers.errors import RequestError
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, dtype and shape of one tensor of one request (no batch dimension); -1 is any size, 0 included."""
+
+    name: str
+    dtype: numpy.dtype
+    shape: tuple[int, ...]
+
+    DTYPES: ClassVar[tuple[str, ...]] = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")
+
+    def describe(self) -> str:
+        """For messages: `float32 [4, 2]`; any size is written `?`."""
+        return f"{self.dtype} [{', '.join('?' if size < 0 else str(size) for size in self.shape)}]"
+
+    def matches(self, shape: tuple[int, ...]) -> bool:
+        """Whether `shape` has the rank and the fixed sizes asked for."""
+        return len(shape) == len(self.shape) and all(
+            want in (-1, got) for want, got in zip(self.shape, shape, strict=True)
+        )
+
+    def convert(self, value: Any) -> numpy.ndarray:
+        """An array of this spec from an array, a number or nested lists of numbers.
+
+        Numbers are converted only where nothing is lost but precision: 3.0 becomes an int64, 3.5 is refused.
+
+        Raises:
+            RequestError: not numbers, ragged, a value the dtype cannot hold, or another shape than asked for.
+        """
+        array = self._as_array(value)
+        if not self.matches(array.shape):
+            raise RequestError(
+                f"'{self.name}' must be {self.describe()}, got shape {list(array.shape)}", field=self.name
+            )
+        return numpy.ascontiguousarray(self._cast(array))
+
+    def _as_array(self, value: Any) -> numpy.ndarray:
+        if isinstance(value, numpy.ndarray):
+            array = value
+        else:
+            try:
+                array = numpy.array(value)
+            except (ValueError, OverflowError) as error:
+                raise RequestError(
+                    f"'{self.name}' must be {self.describe()}; its lists have different lengths or too large numbers",
+                    field=self.name,
+                ) from error
+            if array.size == 0 and array.dtype == numpy.float64:
+                array = array.astype(self.dtype)  # an empty list says nothing of its type
+        if array.dtype.kind not in "biuf":
+            raise RequestError(
+                f"'{self.name}' must be {self.describe()}, got {_kind(value, array)} where numbers are expected",
+                field=self.name,
+            )
+        return array
+
+    def _cast(self, array: numpy.ndarray) -> numpy.ndarray:
+        if array.dtype == self.dtype:
+            return array
+        if (array.dtype.kind == "b") != (self.dtype.kind == "b"):
+            raise RequestError(f"'{self.name}' must be {self.describe()}, got {array.dtype} values", field=self.name)
+        with numpy.errstate(over="ignore", invalid="ignore"):
+            converted = array.astype(self.dtype)
+            if self.dtype.kind == "f":
+                lossless = numpy.array_equal(numpy.isinf(converted), numpy.isinf(array))
+            else:
+                lossless = numpy.array_equal(converted.astype(array.dtype), array) and not _wraps(array, self.dtype)
+        if not lossless:
+            raise RequestError(f"'{self.name}' holds a number that {self.dtype} cannot hold", field=self.name)
+        return converted
+
+
+def _wraps(array: numpy.ndarray, dtype: numpy.dtype) -> bool:
+    """Whether a value lies outside the integer dtype; a cast and its way back can agree all the same (2**63)."""
+    if array.size == 0 or array.dtype.kind == "b":
+        return False
+    limits = numpy.iinfo(dtype)
+    return float(array.min()) < float(limits.min) or float(array.max()) >= float(limits.max) + 1.0
+
+
+def _kind(value: Any, array: numpy.ndarray) -> str:
+    if array.dtype.kind in "US":
+        return "text"
+    if array.dtype.kind == "O":
+        return "null, an object or a mixture"
+    return type(value).__name__
