@@ -25,7 +25,10 @@ def decode_request(request: Request, specs: Sequence[TensorSpec], max_image_pixe
         RequestError: naming the field that is missing, unknown, unreadable or of the wrong type, shape or size.
     """
     if not request:
-        raise RequestError("the request is empty; " + _wanted(specs))
+        # curl -d without a Content-Type arrives as a form without a single part.
+        raise RequestError(
+            "the request holds no input (JSON needs the header 'Content-Type: application/json'); " + _wanted(specs)
+        )
     if set(request) == {BODY} and BODY not in {spec.name for spec in specs}:
         values = _values_of_body(request[BODY], specs)
     else:
@@ -39,10 +42,9 @@ def _values_of_body(body: Part, specs: Sequence[TensorSpec]) -> dict[str, Any]:
     if len(body.content) == 0:
         raise RequestError("the request's body is empty; " + _wanted(specs))
     if looks_like_image(body.content) or media_type.startswith("image/"):
-        targets = [spec for spec in specs if accepts_image(spec)] if len(specs) > 1 else list(specs)
-        if len(targets) != 1:
-            raise RequestError("send the image as a named part of a multipart form; " + _wanted(specs))
-        return {targets[0].name: body}
+        if len(specs) > 1:
+            raise RequestError("send each input as a part of a multipart form; " + _wanted(specs))
+        return {specs[0].name: body}
     if not _may_be_json(media_type):
         raise RequestError(
             f"a body of type '{media_type}' is not accepted; send application/json, multipart/form-data, image/png "

@@ -48,8 +48,8 @@ class TorchScriptEngine:
     def _named_outputs(self, returned: object) -> dict[str, numpy.ndarray]:
         names = [spec.name for spec in self.config.outputs]
         if isinstance(returned, torch.Tensor):
-            returned = (returned,)
-        if isinstance(returned, Mapping):
+            values = [returned]
+        elif isinstance(returned, Mapping):
             values = [returned.get(name) for name in names] if len(returned) == len(names) else []
         else:
             values = list(returned) if isinstance(returned, tuple | list) else []
@@ -88,7 +88,8 @@ def load_op_library(path: Path) -> None:
     try:
         torch.ops.load_library(str(path))
     except OSError as error:
-        reason = str(error).replace(f"{path}: ", "")
+        # PyTorch's own message names only the path; the loader's reason is its cause.
+        reason = str(error.__cause__ or error).replace(f"{path}: ", "")
         raise ModelError(f"{path.name}: the operator library does not load: {reason}") from error
 
 

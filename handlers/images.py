@@ -47,22 +47,25 @@ def decode_image(content: bytes | bytearray | memoryview, spec: TensorSpec, max_
             image = Image.open(io.BytesIO(content), formats=FORMATS)
         width, height = image.size
         if width * height > max_pixels:
-            raise RequestError(
-                f"'{spec.name}' is an image of {width} x {height} pixels; at most {max_pixels} are accepted",
-                field=spec.name,
-                status=413,
-            )
+            raise _too_large(f"{width} x {height}", spec, max_pixels)
         image = ImageOps.exif_transpose(image)
         pixels = _samples(image, "RGB" if layout in ("chw3", "hwc3") else "L")
     except UnidentifiedImageError as error:
         raise RequestError(f"'{spec.name}' is not a PNG or JPEG image", field=spec.name) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:  # Pillow's own bound, before the size can be asked for
+        raise _too_large("too many", spec, max_pixels) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise RequestError(f"'{spec.name}' is a damaged image: {error}", field=spec.name) from error
     if layout == "hw":
         return pixels
     if layout in ("chw1", "chw3"):
         return numpy.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _too_large(pixels: str, spec: TensorSpec, max_pixels: int) -> RequestError:
+    message = f"'{spec.name}' is an image of {pixels} pixels; at most {max_pixels} are accepted"
+    return RequestError(message, field=spec.name, status=413)
 
 
 def _samples(image: Image.Image, mode: str) -> numpy.ndarray:

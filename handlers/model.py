@@ -82,7 +82,8 @@ class ServableModel:
             joined = self._try(self._run_stacked, [prepared[member] for member in members])
             if isinstance(joined, Exception):
                 # One of them is at fault and only it should hear of it: each is run on its own.
-                joined = [self._try(self._run_stack_of_one, prepared[member]) for member in members]
+                alone = len(members) == 1
+                joined = [joined if alone else self._try(self._run_stack_of_one, prepared[m]) for m in members]
             results.update(zip(members, joined, strict=True))
         return results
 

@@ -43,7 +43,7 @@ class TensorSpec:
             raise RequestError(
                 f"'{self.name}' must be {self.describe()}, got shape {list(array.shape)}", field=self.name
             )
-        return numpy.ascontiguousarray(self._cast(array))
+        return numpy.require(self._cast(array), requirements="C")
 
     def _as_array(self, value: Any) -> numpy.ndarray:
         if isinstance(value, numpy.ndarray):

@@ -1,0 +1,1 @@
+"""One folder a servable model, and the packer that makes its `.mar`."""

@@ -1,0 +1,158 @@
+"""What goes into an archive: gathered from a folder under `archive/`, or from someone else's files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from handlers.config import CONFIG_FILE, ModelConfig, read_yaml
+from handlers.errors import ModelError
+from handlers.signature import TensorSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "archive"
+BUILD = ROOT / "build"
+
+# TorchServe's own rule for a model's name, and a name must do as a folder and in a URL.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class PackError(Exception):
+    """An archive cannot be made; the message is the one line a person needs."""
+
+
+@dataclass(frozen=True)
+class ArchiveContents:
+    """Everything that one archive is made of, checked to exist.
+
+    Attributes:
+        name: the model's name, and the archive's file name without `.mar`.
+        document: `model-config.yaml`, parsed and complete.
+        config: its `opserve:` section.
+        artifact: the model file.
+        op_libraries: the shared libraries that `config` names, in its order.
+        hooks: the module with `preprocess`/`postprocess`, or `None`.
+        sample: folder with `request/` and `answer.json`; or a JSON file holding only a request's body; or `None`.
+    """
+
+    name: str
+    document: dict[str, Any]
+    config: ModelConfig
+    artifact: Path
+    op_libraries: tuple[Path, ...]
+    hooks: Path | None
+    sample: Path | None
+
+
+def known_models() -> list[str]:
+    """Names of the models described under `archive/`."""
+    return sorted(path.parent.name for path in MODELS.glob(f"*/{CONFIG_FILE}"))
+
+
+def contents_of_model(name: str, build: Path = BUILD) -> ArchiveContents:
+    """The contents of one of our own models, its artifact and libraries taken from `build`.
+
+    Raises:
+        PackError: no such model, or something is not built.
+    """
+    if name not in known_models():
+        raise PackError(f"there is no model '{name}'; there are: {', '.join(known_models())}")
+    folder = MODELS / name
+    document, config = _read_config(folder / CONFIG_FILE)
+    built = build / "models" / name
+    return ArchiveContents(
+        name=name,
+        document=document,
+        config=config,
+        artifact=_existing(built / config.artifact, f"make archive MODEL={name}"),
+        op_libraries=tuple(_existing(build / "lib" / library, "make ext") for library in config.op_libraries),
+        hooks=_existing(folder / config.hooks, "add it, or take 'hooks' out") if config.hooks else None,
+        sample=_existing(built / "sample", f"make archive MODEL={name}"),
+    )
+
+
+def contents_of_files(
+    name: str, artifact: Path, op_libraries: Sequence[Path], config_path: Path, sample: Path | None
+) -> ArchiveContents:
+    """The contents of an archive made from someone else's files.
+
+    `artifact` and `op_libraries` may be left out of the configuration; they are then filled in from the arguments.
+    Hooks that the configuration names lie beside it.
+
+    Raises:
+        PackError: a file is absent, the name is not allowed, or the configuration contradicts the arguments.
+    """
+    if not _NAME.fullmatch(name):
+        raise PackError(f"NAME '{name}' is not allowed: letters, digits, '_', '-' and '.', a letter or digit first")
+    _existing(artifact, "check ARTIFACT")
+    for library in op_libraries:
+        _existing(library, "check OPS")
+    document = _with_file_names(_read_document(config_path), artifact, op_libraries, config_path)
+    config = _checked(document, config_path)
+    return ArchiveContents(
+        name=name,
+        document=document,
+        config=config,
+        artifact=artifact,
+        op_libraries=tuple(op_libraries),
+        hooks=_existing(config_path.parent / config.hooks, "add it, or take 'hooks' out") if config.hooks else None,
+        sample=_existing(sample, "check SAMPLE") if sample else None,
+    )
+
+
+def _with_file_names(document: dict, artifact: Path, op_libraries: Sequence[Path], source: Path) -> dict:
+    section = document.get("opserve")
+    if not isinstance(section, dict):
+        raise PackError(f"{source}: the section 'opserve:' is missing")
+    given = {"artifact": artifact.name, "op_libraries": [library.name for library in op_libraries]}
+    for key, value in given.items():
+        if section.get(key, value) != value:
+            raise PackError(f"{source}: opserve.{key} is {section[key]!r}, but {value!r} was given; make them agree")
+    return document | {"opserve": section | given}
+
+
+def _read_config(path: Path) -> tuple[dict, ModelConfig]:
+    document = _read_document(path)
+    return document, _checked(document, path)
+
+
+def _read_document(path: Path) -> dict:
+    try:
+        return read_yaml(path)
+    except ModelError as error:
+        raise PackError(str(error)) from error
+
+
+def _checked(document: dict, path: Path) -> ModelConfig:
+    try:
+        config = ModelConfig.parse(document, str(path))
+    except ModelError as error:
+        raise PackError(str(error)) from error
+    if not config.artifact.endswith(".pt"):
+        raise PackError(f"{path}: the artifact {config.artifact} is no TorchScript file; its name must end in .pt")
+    return config
+
+
+def _existing(path: Path, fix: str) -> Path:
+    if not path.exists():
+        raise PackError(f"{path} does not exist; {fix}")
+    return path
+
+
+def synthetic_body(specs: Sequence[TensorSpec]) -> bytes:
+    """A JSON body that fits a signature: sizes left open are 2, floats are drawn from 0 to 1, the rest is zero."""
+    generator = numpy.random.default_rng(0)
+
+    def values(spec: TensorSpec) -> list:
+        shape = [2 if size < 0 else size for size in spec.shape]
+        if spec.dtype.kind == "f":
+            return generator.random(shape).round(3).tolist()
+        return numpy.zeros(shape, spec.dtype).tolist()
+
+    return json.dumps({spec.name: values(spec) for spec in specs}).encode()

@@ -1,0 +1,44 @@
+"""The frame of every `build.py`: an output folder that is complete or absent, and errors in one line."""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class BuildError(Exception):
+    """A model could not be built; the message is the one line a person needs."""
+
+
+@contextmanager
+def output_folder(description: str) -> Iterator[Path]:
+    """Parses `--output FOLDER` and yields an empty folder that takes FOLDER's place when the body ends well.
+
+    A body that fails leaves FOLDER as it was. `BuildError` and `OSError` end the program with one line on stderr.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the artifact is written")
+    target = parser.parse_args().output
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
+            partial = Path(temporary, target.name)
+            partial.mkdir()
+            yield partial
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
+    except (BuildError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+@contextmanager
+def quiet_torchscript() -> Iterator[None]:
+    """Silences TorchScript's deprecation warnings: opserve serves it knowingly."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield

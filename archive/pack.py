@@ -1,0 +1,208 @@
+"""Makes a `.mar`: `python -m archive.pack NAME`, or with `--artifact … --name … --config …` for files from elsewhere.
+
+The archive is written under a temporary name, unpacked, tried on its sample in a fresh process, and only then put in
+place. Whatever goes wrong is one line on stderr, exit status 1, and a model store that is as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import yaml
+
+from archive.contents import ROOT, ArchiveContents, PackError, contents_of_files, contents_of_model, synthetic_body
+from handlers.config import CONFIG_FILE
+from handlers.sample import SAMPLE_FOLDER
+
+MODEL_STORE = ROOT / "model_store"
+HANDLERS = ROOT / "handlers"
+VERSION = "1.0"
+# Loading and running a model once; a library that hangs while it loads must not hang the packer.
+TRIAL_SECONDS = 600
+
+
+def pack(contents: ArchiveContents, model_store: Path = MODEL_STORE) -> Path:
+    """Writes `model_store/NAME.mar` after it has answered its sample in a fresh process.
+
+    Raises:
+        PackError: the archive cannot be made, does not load, or answers its sample wrong.
+    """
+    with tempfile.TemporaryDirectory(prefix="opserve-pack-") as temporary:
+        work = Path(temporary)
+        stage = work / "stage"
+        stage_files(contents, stage)
+        if not (stage / SAMPLE_FOLDER / "answer.json").exists():
+            record_answer(contents, stage)
+        archive = run_model_archiver(contents, stage, work)
+        unpacked = work / "unpacked"
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(unpacked)
+        run_selfcheck(contents.name, unpacked)
+        return put_in_place(archive, model_store)
+
+
+def stage_files(contents: ArchiveContents, stage: Path) -> None:
+    """Lays out the archive's files in `stage`, as a worker will find them in its current folder."""
+    ignored = shutil.ignore_patterns("__pycache__", "*_handler.py")
+    shutil.copytree(HANDLERS, stage / "handlers", ignore=ignored)
+    shutil.copy(handler_file(contents), stage)
+    for path in (contents.artifact, *contents.op_libraries, *filter(None, [contents.hooks])):
+        if (stage / path.name).exists():
+            raise PackError(f"two files of the archive are named {path.name}; rename one")
+        shutil.copy(path, stage)
+    (stage / CONFIG_FILE).write_text(yaml.safe_dump(contents.document, sort_keys=False), encoding="utf-8")
+    sample = stage / SAMPLE_FOLDER
+    if contents.sample is None:
+        (sample / "request").mkdir(parents=True)
+        (sample / "request" / "body.json").write_bytes(synthetic_body(contents.config.inputs))
+    elif contents.sample.is_dir():
+        shutil.copytree(contents.sample, sample)
+    else:
+        (sample / "request").mkdir(parents=True)
+        shutil.copy(contents.sample, sample / "request" / "body.json")
+
+
+def handler_file(contents: ArchiveContents) -> Path:
+    """The handler class for the artifact's format."""
+    return HANDLERS / "torchscript_handler.py"
+
+
+def record_answer(contents: ArchiveContents, stage: Path) -> None:
+    """Takes the model's own answer to the sample as the expected one, where none was given."""
+    try:
+        answer = run_in_fresh_process([sys.executable, "-m", "handlers.selfcheck", "--print"], stage)
+    except PackError as error:
+        hint = (
+            ""
+            if contents.sample
+            else " (the request was made up from the signature; SAMPLE=request.json gives a real one)"
+        )
+        raise PackError(f"{contents.name}: {error}{hint}") from error
+    (stage / SAMPLE_FOLDER / "answer.json").write_text(answer, encoding="utf-8")
+
+
+def run_model_archiver(contents: ArchiveContents, stage: Path, work: Path) -> Path:
+    """Runs torch-model-archiver over the staged files; returns the `.mar`, still in the temporary folder."""
+    out, scratch = work / "out", work / "tmp"
+    out.mkdir()
+    scratch.mkdir()
+    rest = work / "rest"  # what torch-model-archiver has no option of its own for
+    artifact, handler = contents.artifact.name, handler_file(contents).name
+    shutil.copytree(stage, rest, ignore=lambda folder, names: {artifact, handler, CONFIG_FILE} & set(names))
+    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", contents.name]
+    command += ["--version", VERSION, "--serialized-file", str(stage / artifact), "--handler", str(stage / handler)]
+    command += ["--config-file", str(stage / CONFIG_FILE), "--extra-files", str(rest), "--export-path", str(out)]
+    # It deletes $TMPDIR/<model-name> before and after.
+    run_in_fresh_process(command, work, TMPDIR=str(scratch))
+    return out / f"{contents.name}.mar"
+
+
+def run_selfcheck(name: str, unpacked: Path) -> None:
+    """Runs an unpacked archive on its sample with the archive's own code, in a fresh process.
+
+    Raises:
+        PackError: it does not load, or its answer is not the expected one.
+    """
+    try:
+        run_in_fresh_process([sys.executable, "-m", "handlers.selfcheck"], unpacked)
+    except PackError as error:
+        raise PackError(f"{name}: {error}") from error
+
+
+def run_in_fresh_process(command: list[str], folder: Path, **environment: str) -> str:
+    """Runs a command in `folder`, without this process's Python path; returns its stdout.
+
+    Raises:
+        PackError: with the command's own last line, or how it ended.
+    """
+    inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONSTARTUP")}
+    try:
+        process = subprocess.run(
+            command,
+            cwd=folder,
+            env=inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TRIAL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PackError(f"it did not finish within {TRIAL_SECONDS} s") from error
+    if process.returncode == 0:
+        return process.stdout
+    if process.returncode < 0:
+        raise PackError(f"its process was ended by {signal.Signals(-process.returncode).name} while it loaded or ran")
+    lines = (process.stderr + process.stdout).strip().splitlines()
+    reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")] or lines[-1:]
+    raise PackError(reasons[0] if reasons else f"its process ended with status {process.returncode}")
+
+
+def put_in_place(archive: Path, model_store: Path) -> Path:
+    """Moves a finished archive into the model store; a reader sees the old one or the new one, never a part."""
+    model_store.mkdir(parents=True, exist_ok=True)
+    target = model_store / archive.name
+    descriptor, partial = tempfile.mkstemp(prefix=f".{archive.name}.", dir=model_store)
+    try:
+        with os.fdopen(descriptor, "wb") as out, archive.open("rb") as source:
+            shutil.copyfileobj(source, out)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(partial).chmod(0o644)
+        Path(partial).replace(target)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    try:
+        if arguments.model:
+            contents = contents_of_model(arguments.model)
+        else:
+            libraries = [Path(library) for library in arguments.ops.split(",") if library]
+            contents = contents_of_files(
+                arguments.name, arguments.artifact, libraries, arguments.config, arguments.sample
+            )
+        path = pack(contents, arguments.model_store)
+    except (PackError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    print(f"{contents.name} {VERSION}: {os.path.relpath(path)}, {path.stat().st_size:,} bytes, sha256 {digest}")
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Packs a model into a .mar and tries it before it is put in place.")
+    parser.add_argument("model", nargs="?", help="a folder under archive/")
+    parser.add_argument("--artifact", type=Path, metavar="FILE", help="a TorchScript model (.pt)")
+    parser.add_argument("--ops", default="", metavar="FILE[,FILE]", help="shared libraries with its operators")
+    parser.add_argument("--name", help="the model's name")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="its model-config.yaml")
+    parser.add_argument("--sample", type=Path, metavar="FILE", help="a request it must answer: a JSON body")
+    parser.add_argument("--model-store", type=Path, default=MODEL_STORE, metavar="FOLDER")
+    arguments = parser.parse_args()
+    foreign = [option for option in ("artifact", "name", "config") if getattr(arguments, option)]
+    if arguments.model and (foreign or arguments.ops or arguments.sample):
+        parser.error("name a folder under archive/, or give --artifact, --name and --config; not both")
+    if not arguments.model and len(foreign) < 3:
+        missing = [f"--{option}" for option in ("artifact", "name", "config") if option not in foreign]
+        parser.error(f"{' and '.join(missing)} must be given" if foreign else "name a model, or give --artifact …")
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())

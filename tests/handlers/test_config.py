@@ -1,0 +1,71 @@
+"""What `model-config.yaml` may and may not say."""
+
+import pytest
+
+from handlers.config import ModelConfig
+from handlers.errors import ModelError
+
+
+def document(**changes) -> dict:
+    section = {
+        "artifact": "m.pt",
+        "inputs": [{"name": "x", "dtype": "float32", "shape": [-1]}],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": []}],
+    }
+    return {"minWorkers": 1, "maxWorkers": 2, "opserve": section | changes}
+
+
+def test_the_smallest_configuration_gets_the_defaults():
+    config = ModelConfig.parse(document())
+    assert (config.device, config.threads, config.batching) == ("auto", 1, "none")
+    assert config.op_libraries == () and config.hooks is None
+    assert config.inputs[0].describe() == "float32 [?]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"artefact": "m.pt"}, r"opserve: unknown key artefact; known are artifact"),
+        ({"artifact": None}, r"opserve\.artifact: expected the name of a file"),
+        ({"artifact": "../m.pt"}, r"opserve\.artifact: expected the name of a file"),
+        ({"op_libraries": "a.so"}, r"opserve\.op_libraries: expected a list"),
+        ({"op_libraries": ["a.so", "a.so"]}, "different file names"),
+        ({"op_libraries": ["lib/a.so"]}, "beside the configuration"),
+        ({"device": "gpu"}, r"opserve\.device: expected one of auto, cpu, cuda, got 'gpu'"),
+        ({"threads": 0}, r"opserve\.threads: expected a whole number"),
+        ({"threads": True}, r"opserve\.threads: expected a whole number"),
+        ({"batching": "sometimes"}, r"opserve\.batching: expected one of"),
+        ({"inputs": []}, r"opserve\.inputs: expected a list"),
+        ({"inputs": [{"name": "x", "dtype": "float31", "shape": []}]}, r"inputs\[0\]\.dtype: expected one of"),
+        ({"inputs": [{"name": "x", "dtype": "float32", "shape": [-2]}]}, r"inputs\[0\]\.shape"),
+        ({"inputs": [{"name": "x y", "dtype": "float32", "shape": []}]}, r"inputs\[0\]\.name"),
+        ({"inputs": [{"name": "x", "dtype": "float32", "shape": [], "size": 1}]}, "unknown key size"),
+        ({"inputs": [{"name": "x", "dtype": "float32", "shape": []}] * 2}, "the same name"),
+    ],
+)
+def test_a_wrong_section_is_refused_by_key(changes, message):
+    with pytest.raises(ModelError, match=message):
+        ModelConfig.parse(document(**changes))
+
+
+def test_torchserve_keys_are_checked_too():
+    with pytest.raises(ModelError, match="unknown key minWorker;"):
+        ModelConfig.parse(document() | {"minWorker": 1})
+    alone = document()
+    del alone["maxWorkers"]
+    with pytest.raises(ModelError, match="minWorkers and maxWorkers go together"):
+        ModelConfig.parse(alone)
+    with pytest.raises(ModelError, match="section 'opserve:' is missing"):
+        ModelConfig.parse({})
+
+
+def test_files_that_are_no_mapping_are_refused_by_name(tmp_path):
+    path = tmp_path / "model-config.yaml"
+    with pytest.raises(ModelError, match="cannot be read: No such file"):
+        ModelConfig.read(path)
+    path.write_text("a: [")
+    with pytest.raises(ModelError, match="not valid YAML"):
+        ModelConfig.read(path)
+    path.write_text("- 1")
+    with pytest.raises(ModelError, match="expected a mapping"):
+        ModelConfig.read(path)

@@ -1,0 +1,66 @@
+"""Conversion of plain values to the arrays of a signature."""
+
+import numpy
+import pytest
+
+from handlers.errors import RequestError
+from handlers.signature import TensorSpec
+
+
+def spec(dtype: str, *shape: int) -> TensorSpec:
+    return TensorSpec("x", numpy.dtype(dtype), shape)
+
+
+@pytest.mark.parametrize(
+    ("want", "value"),
+    [
+        (spec("float32", 2), [1, 2.5]),
+        (spec("float32", -1, 2), [[1, 2]]),
+        (spec("float64"), 3),
+        (spec("int64", 1), [3.0]),
+        (spec("int32", 0), []),
+        (spec("float32", 0, 3), numpy.empty((0, 3))),
+        (spec("uint8", 2), [0, 255]),
+        (spec("int64", 1), [2**63 - 1]),
+        (spec("bool", 2), [True, False]),
+        (spec("float32", 1), numpy.array([7], dtype=numpy.uint8)),
+    ],
+)
+def test_values_that_fit_are_converted(want, value):
+    array = want.convert(value)
+    assert array.dtype == want.dtype
+    assert array.flags.c_contiguous
+    assert want.matches(array.shape)
+    numpy.testing.assert_array_equal(array, numpy.asarray(value, dtype=want.dtype))
+
+
+@pytest.mark.parametrize(
+    ("want", "value", "message"),
+    [
+        (spec("float32", 2), [1, 2, 3], r"'x' must be float32 \[2\], got shape \[3\]"),
+        (spec("float32", -1, -1), [[1], [2, 3]], "different lengths"),
+        (spec("float32", 1), ["1"], "got text"),
+        (spec("float32", 1), [None], "null"),
+        (spec("float32", 1), {"a": 1}, "null, an object"),
+        (spec("float32", 1), [10**40], "null, an object or a mixture"),
+        (spec("float32", 1), [1e39], "float32 cannot hold"),
+        (spec("int64", 1), [3.5], "int64 cannot hold"),
+        (spec("int64", 1), [float("nan")], "int64 cannot hold"),
+        (spec("uint8", 1), [256], "uint8 cannot hold"),
+        (spec("uint8", 1), [-1], "uint8 cannot hold"),
+        (spec("int64", 1), [9.3e18], "int64 cannot hold"),
+        (spec("int64", 1), numpy.array([2**63], dtype=numpy.uint64), "int64 cannot hold"),
+        (spec("float32", 1), [True], "bool values"),
+        (spec("bool", 1), [1], "int64 values"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_by_name(want, value, message):
+    with pytest.raises(RequestError, match=message) as caught:
+        want.convert(value)
+    assert caught.value.field == "x"
+    assert caught.value.status == 400
+
+
+def test_nan_and_infinity_pass_into_floats():
+    got = spec("float32", 3).convert([float("nan"), float("inf"), -float("inf")])
+    assert numpy.isnan(got[0]) and got[1] == numpy.inf and got[2] == -numpy.inf
