@@ -12,6 +12,7 @@ import torch
 
 from handlers.config import ModelConfig
 from handlers.errors import ModelError
+from handlers.op_library import load_op_library
 
 
 class TorchScriptEngine:
@@ -75,22 +76,6 @@ def select_device(wanted: str, device_index: int | None) -> torch.device:
         cause = "PyTorch sees no GPU" if not torch.cuda.is_available() else "the server gave this worker no GPU"
         raise ModelError(f"device: cuda is asked for and {cause}; use device: auto or cpu to run on the processor")
     return torch.device("cpu")
-
-
-def load_op_library(path: Path) -> None:
-    """Registers the operators of a shared library.
-
-    Raises:
-        ModelError: naming the library and the loader's reason.
-    """
-    if not path.is_file():
-        raise ModelError(f"{path.name}: the operator library is not in {path.parent}")
-    try:
-        torch.ops.load_library(str(path))
-    except OSError as error:
-        # PyTorch's own message names only the path; the loader's reason is its cause.
-        reason = str(error.__cause__ or error).replace(f"{path}: ", "")
-        raise ModelError(f"{path.name}: the operator library does not load: {reason}") from error
 
 
 def load_script_module(path: Path, device: torch.device) -> torch.jit.ScriptModule:

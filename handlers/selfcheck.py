@@ -7,34 +7,35 @@ from __future__ import annotations
 
 import argparse
 import sys
+from http import HTTPStatus
 from pathlib import Path
 
 import orjson
 
 from handlers.errors import ModelError
 from handlers.model import ServableModel
-from handlers.request import Answer
 from handlers.sample import SAMPLE_FOLDER, difference, read_sample_answer, read_sample_request
 
+REFUSED = "the sample request is refused"
 
-def answer_sample(folder: Path) -> Answer:
-    """Loads the archive unpacked in `folder` and answers its sample request.
+
+def answer_sample(folder: Path) -> bytes:
+    """Loads the archive unpacked in `folder` and answers its sample request; returns the body of the answer.
 
     Raises:
-        ModelError: the archive cannot be loaded, or has no sample.
+        ModelError: the archive cannot be loaded, has no sample, or refuses it.
     """
     request = read_sample_request(folder / SAMPLE_FOLDER / "request")
-    return ServableModel(folder).answer([request])[0]
+    answer = ServableModel(folder).answer([request])[0]
+    if answer.status != HTTPStatus.OK:
+        raise ModelError(f"{REFUSED}: {orjson.loads(answer.body)['error']['message']}")
+    return answer.body
 
 
 def check(folder: Path) -> None:
     """Raises `ModelError` unless the archive unpacked in `folder` answers its sample as expected."""
     expected = read_sample_answer(folder / SAMPLE_FOLDER / "answer.json")
-    answer = answer_sample(folder)
-    got = orjson.loads(answer.body)
-    if answer.status != 200:
-        raise ModelError(f"the sample request is refused: {got['error']['message']}")
-    wrong = difference(got, expected)
+    wrong = difference(orjson.loads(answer_sample(folder)), expected)
     if wrong:
         raise ModelError(f"the sample request gets a wrong answer: {wrong}")
 
@@ -46,10 +47,9 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         if arguments.print:
-            answer = answer_sample(arguments.folder)
-            sys.stdout.buffer.write(answer.body + b"\n")
-            return 0 if answer.status == 200 else 1
-        check(arguments.folder)
+            sys.stdout.buffer.write(answer_sample(arguments.folder) + b"\n")
+        else:
+            check(arguments.folder)
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -2,7 +2,9 @@
 
 import json
 import re
+import subprocess
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,10 +147,22 @@ class TestLoading:
         with pytest.raises(ModelError, match=r"libx\.so: the operator library is not in"):
             ServableModel(unpacked_archive(Sign(), VECTOR, VECTOR_OUT, op_libraries=["libx.so"]))
 
-    def test_a_library_that_does_not_load(self, unpacked_archive):
+    @pytest.mark.parametrize(
+        "content", [b"", b"not a library", b"\x7fELF", None], ids=["empty", "text", "short", "cut"]
+    )
+    def test_a_library_that_does_not_load(self, unpacked_archive, content):
         folder = unpacked_archive(Sign(), VECTOR, VECTOR_OUT, op_libraries=["libx.so"])
-        (folder / "libx.so").write_bytes(b"not a library")
-        with pytest.raises(ModelError, match=r"libx\.so: the operator library does not load: .*(short|invalid)"):
+        cut = Path(torch._C.__file__).read_bytes()[:1000]
+        (folder / "libx.so").write_bytes(cut if content is None else content)
+        with pytest.raises(ModelError, match=r"libx\.so: the operator library does not load: it is (not a|truncated)"):
+            ServableModel(folder)
+
+    def test_a_library_with_an_undefined_symbol(self, unpacked_archive):
+        folder = unpacked_archive(Sign(), VECTOR, VECTOR_OUT, op_libraries=["libx.so"])
+        source = folder / "x.cpp"
+        source.write_text("void nobody_defines_this();\nvoid call() { nobody_defines_this(); }\n")
+        subprocess.run(["g++", "-shared", "-fPIC", "-o", str(folder / "libx.so"), str(source)], check=True)
+        with pytest.raises(ModelError, match=r"libx\.so: .* undefined symbol: \w*nobody_defines_this"):
             ServableModel(folder)
 
     def test_an_artifact_that_is_no_torchscript(self, unpacked_archive):
