@@ -1,0 +1,42 @@
+"""The shipped archives behind a real TorchServe, and the shipped sample."""
+
+import io
+import json
+
+import numpy
+import pytest
+from PIL import Image
+
+from archive.contents import BUILD, ROOT
+from tests.support.torchserve import Serve, TorchServe
+
+
+@pytest.fixture(scope="session")
+def digits(serve: Serve) -> TorchServe:
+    """`digits` on a server of its own."""
+    return serve([ROOT / "model_store" / "digits.mar"])
+
+
+class Sample:
+    """The photograph that `digits` ships with."""
+
+    def __init__(self) -> None:
+        folder = BUILD / "models" / "digits" / "sample"
+        self.png = (folder / "request" / "image.png").read_bytes()
+        self.pixels = numpy.asarray(Image.open(io.BytesIO(self.png)))
+        self.corners = json.loads((folder / "request" / "corners.json").read_text())
+        self.answer = json.loads((folder / "answer.json").read_text())
+
+    def form(self, **changes) -> dict:
+        """`files` for requests.post; a changed part is bytes, or None to leave it out."""
+        parts = {"image": self.png, "corners": json.dumps(self.corners).encode()} | changes
+        return {name: (name, content) for name, content in parts.items() if content is not None}
+
+    def document(self, **changes) -> dict:
+        """The same as plain JSON values."""
+        return {"image": self.pixels.tolist(), "corners": self.corners} | changes
+
+
+@pytest.fixture(scope="session")
+def sample() -> Sample:
+    return Sample()
