@@ -1,7 +1,7 @@
 """Fake kernels: the shape and dtype of each result, for tracing, compiling and exporting.
 
-Sizes may be symbolic, so nothing here depends on their values. The checks are those that shapes alone can decide;
-their messages are the operators' own.
+Sizes may be symbolic, so nothing here depends on their values. The checks are those that shapes and dtypes
+alone can decide; their messages are the operators' own.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,10 @@ from torch import Tensor
 
 def _expect(condition: bool | torch.SymBool, message: str) -> None:
     torch._check(condition, lambda: message)
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _expect_rank(op: str, name: str, tensor: Tensor, rank: int) -> None:
@@ -25,7 +29,8 @@ def _expect_rank(op: str, name: str, tensor: Tensor, rank: int) -> None:
 def _expect_dtype(op: str, name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     _expect(
         tensor.dtype == other.dtype,
-        f"opserve::{op}: {name} must have the dtype of {other_name}, {other.dtype}, got {tensor.dtype}",
+        f"opserve::{op}: {name} must have the dtype of {other_name}, {_dtype_name(other)}, "
+        f"got {_dtype_name(tensor)}",
     )
 
 
@@ -46,7 +51,8 @@ def _(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
         torch._check(
             y.size(axis) == x.size(axis),
             lambda axis=axis: (
-                f"opserve::{op}: y must have size {x.size(axis)} in dimension {axis}, as x has, got {y.size(axis)}"
+                f"opserve::{op}: y must have size {x.size(axis)} in dimension {axis}, as x has, "
+                f"got {y.size(axis)}"
             ),
         )
     return x.new_empty(x.shape)
@@ -79,7 +85,7 @@ def _(
     _expect_rank(op, "weight", weight, 2)
     _expect(
         rowptr.dtype in (torch.int32, torch.int64),
-        f"opserve::{op}: rowptr must be int32 or int64, got {rowptr.dtype}",
+        f"opserve::{op}: rowptr must be int32 or int64, got {_dtype_name(rowptr)}",
     )
     _expect_dtype(op, "col", col, "rowptr", rowptr)
     _expect_dtype(op, "weight", weight, "x", x)

@@ -1,4 +1,4 @@
-"""The operators as Python functions. Each is `torch.ops.opserve.<name>` with names, defaults and a docstring."""
+"""The operators as Python functions. Each is `torch.ops.opserve.<name>` with a docstring."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def scaled_add(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
 
 
 def graph_conv(a: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a·x·weight + bias: a graph convolution over a dense adjacency matrix, in the cheaper order of the products.
+    """a·x·weight + bias: a graph convolution over a dense matrix, in the cheaper order of the products.
 
     Args:
         a: [n, n], float32 or float64.
@@ -65,11 +65,11 @@ def graph_conv_csr(
         [n, k], contiguous.
 
     Raises:
-        RuntimeError: a rank or size disagrees, dtypes or devices are mixed, `rowptr` does not start at 0, decreases
-            or does not end at nnz, or an element of `col` is outside [0, n).
+        RuntimeError: a rank or size disagrees, dtypes or devices are mixed, `rowptr` does not start at 0,
+            decreases or does not end at nnz, or an element of `col` is outside [0, n).
 
-    Source: extensions/include/opserve/graph_conv_csr.h. The layer is that of Kipf and Welling, "Semi-Supervised
-    Classification with Graph Convolutional Networks", 2017.
+    Source: extensions/include/opserve/graph_conv_csr.h. The layer is that of Kipf and Welling,
+    "Semi-Supervised Classification with Graph Convolutional Networks", 2017.
     """
     return torch.ops.opserve.graph_conv_csr.default(rowptr, col, value, x, weight, bias)
 
@@ -87,8 +87,8 @@ def warp_perspective(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)
         The leading dimensions of `image`, then height and width; of its dtype; contiguous.
 
     Raises:
-        RuntimeError: a rank or size disagrees, devices are mixed, a dtype is not supported, or a matrix is not finite
-            or is singular.
+        RuntimeError: a rank or size disagrees, devices are mixed, a dtype is not supported, or a matrix is
+            not finite or is singular.
 
     Source: extensions/include/opserve/warp_perspective.h
     """

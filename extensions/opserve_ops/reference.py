@@ -1,4 +1,4 @@
-"""The operators in plain PyTorch: what the kernels are tested against. Any float dtype; differentiable; not fast."""
+"""The operators in plain PyTorch, for any float dtype: what the kernels are tested against."""
 
 from collections.abc import Sequence
 
@@ -35,9 +35,7 @@ def warp_perspective(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)
     """Bilinear resampling through a homography from source to destination pixels; zero outside the image."""
     height, width = size
     h, w = image.shape[-2:]
-    batch = image.reshape(-1, image.size(-3) if image.dim() > 2 else 1, h, w)
-    if image.dim() == 4:
-        batch = image
+    batch = image if image.dim() == 4 else image.reshape(1, image.size(0) if image.dim() == 3 else 1, h, w)
     inverse = torch.linalg.inv(matrix.double())
     if inverse.dim() == 2:
         inverse = inverse.expand(batch.size(0), 3, 3)
