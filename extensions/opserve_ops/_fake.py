@@ -129,7 +129,7 @@ def _(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)) -> Tensor:
     )
     for i, side in enumerate(size):
         torch._check(
-            side >= 0,
+            0 <= side < 2**31 - 8,
             lambda i=i, side=side: (
                 f"opserve::{op}: size[{i}] must be at least 0 and below 2^31 - 8, got {side}"
             ),

@@ -1,6 +1,7 @@
 """Finds and loads the operator libraries."""
 
 import os
+import struct
 from pathlib import Path
 
 import torch
@@ -34,6 +35,17 @@ def find(name: str = _NAME) -> Path:
     raise ImportError(f"opserve_ops: {name} not found in {looked}. Build it with: make ext")
 
 
+def _is_complete(path: Path) -> bool:
+    """Whether an ELF file reaches as far as its header says. Loading one cut short kills the process."""
+    with path.open("rb") as file:
+        header = file.read(64)
+    if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":
+        return False
+    (section_offset,) = struct.unpack_from("<Q", header, 40)
+    entry_size, entries = struct.unpack_from("<HH", header, 58)
+    return path.stat().st_size >= section_offset + entry_size * entries
+
+
 def load() -> None:
     """Loads the operator library, once.
 
@@ -45,6 +57,8 @@ def load() -> None:
         return
     path = find()
     try:
+        if not _is_complete(path):
+            raise OSError("not a complete 64-bit ELF file")
         torch.ops.load_library(str(path))
     except (OSError, RuntimeError) as error:
         raise ImportError(

@@ -383,6 +383,8 @@ void test_warp_perspective_matrices() {
     const std::string singular =
         "opserve::warp_perspective: matrix must be invertible, got a singular matrix 0";
     EXPECT(run(std::vector<double>{1e-200, 0, 0, 0, 1e-200, 0, 0, 0, 1e-200}).ok(), "a small factor");
+    EXPECT(run(std::vector<double>{1e308, 0, 0, 0, 1e308, 0, 0, 0, 1e308}).ok(), "the largest factor");
+    EXPECT(run(std::vector<double>{1e-310, 0, 0, 0, 1e-310, 0, 0, 0, 1e-310}).ok(), "a subnormal factor");
     EXPECT(run(std::vector<double>{1e200, 0, 0, 0, 1e200, 0, 0, 0, 1e200}).ok(), "a large factor");
     EXPECT(run(std::vector<float>{1, 0, 1e4F, 0, 1, 1e4F, 1e-5F, 1e-5F, 1}).ok(), "a far translation");
     EXPECT_ERROR(run(std::vector<double>(9)), singular);

@@ -11,7 +11,15 @@ OPSERVE_INLINE void adjugate(const M* m, Adjugate& out) {
         const double magnitude = m[i] < 0 ? -static_cast<double>(m[i]) : static_cast<double>(m[i]);
         largest = magnitude > largest ? magnitude : largest;
     }
-    for (int i = 0; i < 9; ++i) a[i] = static_cast<double>(m[i]) / largest;
+    // By a power of two, so that whole pixels stay whole: 2^-e for a largest element of 2^e and more, as far
+    // as both are normal numbers.
+    uint64_t bits = 0;
+    __builtin_memcpy(&bits, &largest, sizeof(bits));
+    const uint64_t exponent = bits >> 52;
+    bits = (exponent < 2045 ? 2046 - exponent : 1) << 52;
+    double scale = 0.0;
+    __builtin_memcpy(&scale, &bits, sizeof(scale));
+    for (int i = 0; i < 9; ++i) a[i] = static_cast<double>(m[i]) * scale;
     out.m[0] = a[4] * a[8] - a[5] * a[7];
     out.m[1] = a[2] * a[7] - a[1] * a[8];
     out.m[2] = a[1] * a[5] - a[2] * a[4];
