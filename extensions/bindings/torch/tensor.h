@@ -1,0 +1,94 @@
+// A thin owner of one tensor handle of the stable ABI. torch::stable::Tensor would do the same with an
+// allocation for each argument, which is a good part of what a call on a few elements costs.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/stableivalue_conversions.h>
+
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+#include "opserve/parallel.h"
+#include "opserve/status.h"
+#include "opserve/tensor.h"
+
+namespace opserve::torch_binding {
+
+// The stable ABI's own way to report an error: the runtime catches it and raises RuntimeError. Thrown
+// plainly, so that the text is the kernel's and not preceded by a place in our sources.
+inline void throw_if_error(const Status& status) {
+    if (!status.ok()) throw std::runtime_error(status.message());
+}
+
+inline void require(AOTITorchError error, const char* what) {
+    if (error != AOTI_TORCH_SUCCESS) throw std::runtime_error(what);
+}
+
+class Tensor {
+  public:
+    Tensor() = default;
+    explicit Tensor(AtenTensorHandle handle) : handle_(handle) {}
+    Tensor(Tensor&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    Tensor& operator=(Tensor&& other) noexcept {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    ~Tensor() {
+        if (handle_ != nullptr) aoti_torch_delete_tensor_object(handle_);
+    }
+
+    // Uninitialized and contiguous, with the device of `like`.
+    static Tensor empty(const int64_t* sizes, int64_t dim, int32_t dtype, const Tensor& like);
+
+    explicit operator bool() const { return handle_ != nullptr; }
+    AtenTensorHandle get() const { return handle_; }
+    AtenTensorHandle release() { return std::exchange(handle_, nullptr); }
+
+    int64_t dim() const;
+    const int64_t* sizes() const;
+    const int64_t* strides() const;
+    int32_t dtype() const;
+    const void* data() const;
+    void* mutable_data() const;
+    TensorArg arg() const;
+
+    // The tensor itself where it is contiguous already.
+    void make_contiguous();
+    // The same for a kernel that takes a row stride: only the last dimension has to be dense.
+    void make_rows_contiguous();
+
+  private:
+    AtenTensorHandle handle_ = nullptr;
+};
+
+inline Tensor take_tensor(StableIValue value) {
+    return Tensor(torch::stable::detail::to<AtenTensorHandle>(value));
+}
+
+inline Tensor take_optional_tensor(StableIValue value) {
+    auto handle = torch::stable::detail::to<std::optional<AtenTensorHandle>>(value);
+    return handle.has_value() ? Tensor(*handle) : Tensor();
+}
+
+inline StableIValue give_tensor(Tensor&& tensor) { return torch::stable::detail::from(tensor.release()); }
+
+// Room for intermediate results: on the stack where it is small, else a tensor, so that PyTorch's allocator
+// has it.
+class Scratch {
+  public:
+    Scratch(int64_t bytes, const Tensor& like);
+    void* get() const { return pointer_; }
+
+  private:
+    static constexpr int64_t kInline = 16384;
+    alignas(64) char inline_[kInline];
+    Tensor tensor_;
+    void* pointer_;
+};
+
+// PyTorch's own threads.
+ParallelFor parallel_for();
+
+}  // namespace opserve::torch_binding

@@ -1,0 +1,139 @@
+#include <torch/csrc/stable/c/shim.h>
+
+#include <array>
+
+#include "tensor.h"
+
+namespace opserve::torch_binding {
+namespace {
+
+DType to_dtype(int32_t dtype) {
+    static const struct {
+        int32_t float16 = aoti_torch_dtype_float16(), bfloat16 = aoti_torch_dtype_bfloat16(),
+                float32 = aoti_torch_dtype_float32(), float64 = aoti_torch_dtype_float64(),
+                int32 = aoti_torch_dtype_int32(), int64 = aoti_torch_dtype_int64();
+    } known;
+    if (dtype == known.float32) return DType::kFloat32;
+    if (dtype == known.float64) return DType::kFloat64;
+    if (dtype == known.int64) return DType::kInt64;
+    if (dtype == known.int32) return DType::kInt32;
+    if (dtype == known.float16) return DType::kFloat16;
+    if (dtype == known.bfloat16) return DType::kBFloat16;
+    return DType::kOther;
+}
+
+DeviceType to_device_type(int32_t type) {
+    static const int32_t cpu = aoti_torch_device_type_cpu(), cuda = aoti_torch_device_type_cuda();
+    return type == cpu ? DeviceType::kCpu : type == cuda ? DeviceType::kCuda : DeviceType::kOther;
+}
+
+void run_on_torch_threads(void*, int64_t count, int64_t grain, ParallelFor::Body body, const void* context) {
+    struct Call {
+        ParallelFor::Body body;
+        const void* context;
+    } call{body, context};
+    require(torch_parallel_for(
+                0, count, grain,
+                [](int64_t begin, int64_t end, void* opaque) {
+                    const Call& call = *static_cast<const Call*>(opaque);
+                    call.body(call.context, begin, end);
+                },
+                &call),
+            "opserve: torch_parallel_for failed");
+}
+
+}  // namespace
+
+Tensor Tensor::empty(const int64_t* sizes, int64_t dim, int32_t dtype, const Tensor& like) {
+    constexpr int64_t max_dim = 64;
+    if (dim > max_dim) throw std::runtime_error("opserve: a tensor must have at most 64 dimensions");
+    std::array<int64_t, max_dim> strides;
+    int64_t stride = 1;
+    for (int64_t axis = dim - 1; axis >= 0; --axis) {
+        strides[axis] = stride;
+        stride *= sizes[axis] > 1 ? sizes[axis] : 1;
+    }
+    int32_t device_type = 0, device_index = 0;
+    require(aoti_torch_get_device_type(like.handle_, &device_type), "opserve: cannot read a tensor's device");
+    require(aoti_torch_get_device_index(like.handle_, &device_index),
+            "opserve: cannot read a tensor's device");
+    Tensor out;
+    require(
+        aoti_torch_empty_strided(dim, sizes, strides.data(), dtype, device_type, device_index, &out.handle_),
+        "opserve: cannot allocate a tensor");
+    return out;
+}
+
+int64_t Tensor::dim() const {
+    int64_t dim = 0;
+    require(aoti_torch_get_dim(handle_, &dim), "opserve: cannot read a tensor's rank");
+    return dim;
+}
+
+const int64_t* Tensor::sizes() const {
+    int64_t* sizes = nullptr;
+    require(aoti_torch_get_sizes(handle_, &sizes), "opserve: cannot read a tensor's sizes");
+    return sizes;
+}
+
+const int64_t* Tensor::strides() const {
+    int64_t* strides = nullptr;
+    require(aoti_torch_get_strides(handle_, &strides), "opserve: cannot read a tensor's strides");
+    return strides;
+}
+
+int32_t Tensor::dtype() const {
+    int32_t dtype = 0;
+    require(aoti_torch_get_dtype(handle_, &dtype), "opserve: cannot read a tensor's dtype");
+    return dtype;
+}
+
+const void* Tensor::data() const {
+    const void* data = nullptr;
+    require(torch_get_const_data_ptr(handle_, &data), "opserve: cannot read a tensor's data");
+    return data;
+}
+
+void* Tensor::mutable_data() const {
+    void* data = nullptr;
+    require(torch_get_mutable_data_ptr(handle_, &data), "opserve: cannot write a tensor's data");
+    return data;
+}
+
+TensorArg Tensor::arg() const {
+    int32_t device_type = 0, device_index = 0;
+    require(aoti_torch_get_device_type(handle_, &device_type), "opserve: cannot read a tensor's device");
+    require(aoti_torch_get_device_index(handle_, &device_index), "opserve: cannot read a tensor's device");
+    return {to_dtype(dtype()), to_device_type(device_type), device_index, dim(), sizes()};
+}
+
+void Tensor::make_contiguous() {
+    bool contiguous = false;
+    require(aoti_torch_is_contiguous(handle_, &contiguous), "opserve: cannot read a tensor's layout");
+    if (contiguous) return;
+    std::array<StableIValue, 2> stack{
+        torch::stable::detail::from(release()),
+        torch::stable::detail::from(aoti_torch_memory_format_contiguous_format())};
+    require(torch_call_dispatcher("aten::contiguous", "", stack.data(), TORCH_ABI_VERSION),
+            "opserve: cannot make a tensor contiguous");
+    *this = take_tensor(stack[0]);
+}
+
+void Tensor::make_rows_contiguous() {
+    const int64_t last = dim() - 1;
+    if (strides()[last] != 1 && sizes()[last] != 1) make_contiguous();
+}
+
+Scratch::Scratch(int64_t bytes, const Tensor& like) : pointer_(inline_) {
+    if (bytes <= kInline) return;
+    tensor_ = Tensor::empty(&bytes, 1, aoti_torch_dtype_uint8(), like);
+    pointer_ = tensor_.mutable_data();
+}
+
+ParallelFor parallel_for() {
+    uint32_t threads = 1;
+    require(torch_get_num_threads(&threads), "opserve: cannot read the number of threads");
+    return ParallelFor(run_on_torch_threads, nullptr, static_cast<int>(threads));
+}
+
+}  // namespace opserve::torch_binding

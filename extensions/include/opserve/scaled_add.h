@@ -1,0 +1,36 @@
+// scaled_add: z = alpha * x + y, element by element.
+//
+//   x, y   same shape, dtype and device; any rank, empty included
+//   alpha  a number, rounded to the dtype of x first
+//   z      same shape, overwritten
+//
+// float32 and float64 on the CPU. Rejected: differing shapes, dtypes or devices (nothing is broadcast or
+// promoted). NaN and infinity propagate as in IEEE arithmetic. The multiplication and the addition may be
+// fused.
+#pragma once
+
+#include <cstdint>
+
+#include "opserve/parallel.h"
+#include "opserve/status.h"
+#include "opserve/tensor.h"
+
+namespace opserve {
+
+// Device-independent check; sets `numel`.
+Status check_scaled_add(const TensorArg& x, const TensorArg& y, int64_t* numel);
+
+struct ScaledAddParams {
+    DType dtype;
+    int64_t numel;
+    double alpha;
+    const void* x;  // contiguous
+    const void* y;  // contiguous
+    void* z;        // contiguous; may be x or y themselves
+};
+
+namespace cpu {
+Status scaled_add(const ScaledAddParams& params, const ParallelFor& parallel_for);
+}
+
+}  // namespace opserve

@@ -1,0 +1,59 @@
+// warp_perspective: resamples an image through a homography, as OpenCV's warpPerspective does with bilinear
+// interpolation and a constant border of zero.
+//
+//   image   [H, W], [C, H, W] or [N, C, H, W]
+//   matrix  [3, 3], or [N, 3, 3] for a 4-D image: maps (x, y, 1) of the source to the destination, in pixels
+//   size    (height, width) of the result, >= 0
+//   out     [height, width], [C, height, width] or [N, C, height, width], overwritten
+//
+// Pixel centres have integer coordinates. A destination pixel is the weighted sum of the four source pixels
+// around its preimage; those outside the image count as 0, one by one. Geometry is computed in float64. A
+// destination pixel whose preimage is at infinity is 0. The scale of a matrix does not matter, nor does its
+// sign.
+//
+// image is float32 or float64 on the CPU, matrix float32 or float64 independently of it; both on one device.
+// Empty images and results are legal: an image without pixels gives zeros. Rejected: other ranks and dtypes,
+// a matrix count that is not N, negative or overflowing sizes, sides of 2^31 - 8 and more, and, on the CPU, a
+// matrix that is not finite or is singular to the precision of its dtype. NaN and infinity in the image reach
+// each pixel that has them among its four neighbours, also with weight 0 (0·NaN is NaN).
+#pragma once
+
+#include <cstdint>
+
+#include "opserve/parallel.h"
+#include "opserve/status.h"
+#include "opserve/tensor.h"
+
+namespace opserve {
+
+struct WarpPerspectiveSizes {
+    int64_t n;             // images
+    int64_t c;             // channels of each
+    int64_t h, w;          // source
+    int64_t out_h, out_w;  // destination
+    bool matrix_per_image;
+};
+
+// Device-independent check. `size` has `size_count` elements. Sets `sizes`.
+Status check_warp_perspective(const TensorArg& image, const TensorArg& matrix, const int64_t* size,
+                              int64_t size_count, WarpPerspectiveSizes* sizes);
+
+struct WarpPerspectiveParams {
+    DType dtype;
+    DType matrix_dtype;
+    WarpPerspectiveSizes sizes;
+    const void* image;
+    // In elements; the pixels of a row are adjacent.
+    int64_t image_stride_n;
+    int64_t image_stride_c;
+    int64_t image_stride_h;
+    const void* matrix;  // contiguous
+    void* out;           // contiguous
+};
+
+namespace cpu {
+// Checks the values of the matrices, then computes.
+Status warp_perspective(const WarpPerspectiveParams& params, const ParallelFor& parallel_for);
+}  // namespace cpu
+
+}  // namespace opserve

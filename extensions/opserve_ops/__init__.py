@@ -1,0 +1,25 @@
+"""The operators of opserve for PyTorch. Importing this package loads the library and registers everything."""
+
+from . import _library
+
+_library.load()
+
+# Registration needs the operators to exist, so it comes after loading.
+from . import _fake as _fake  # noqa: E402
+from ._library import library_path  # noqa: E402
+from .ops import (  # noqa: E402
+    cpu_capability,
+    graph_conv,
+    graph_conv_csr,
+    scaled_add,
+    warp_perspective,
+)
+
+__all__ = [
+    "cpu_capability",
+    "graph_conv",
+    "graph_conv_csr",
+    "library_path",
+    "scaled_add",
+    "warp_perspective",
+]

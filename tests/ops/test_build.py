@@ -1,0 +1,83 @@
+"""What CMake builds beside the library: the kernels' own tests; and what it says when it cannot build."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+TOOLS = Path(sys.prefix) / "bin"
+
+
+def tool(name: str) -> str:
+    path = shutil.which(name, path=str(TOOLS)) or shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def configure(build: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            tool("cmake"),
+            *("-S", str(REPOSITORY / "extensions"), "-B", str(build), "-G", "Ninja"),
+            *(f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", *options),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_kernels_without_any_runtime() -> None:
+    # Kept between runs, so that only what changed is compiled again.
+    build = REPOSITORY / "build" / "cmake-tests"
+    options = ("-DOPSERVE_BUILD_TORCH=OFF", "-DOPSERVE_BUILD_TESTS=ON")
+    output = REPOSITORY / "build" / "tests"
+    configured = configure(build, *options, f"-DOPSERVE_OUTPUT_DIR={output}")
+    assert configured.returncode == 0, configured.stderr
+    built = subprocess.run([tool("ninja"), "-C", str(build)], check=False, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout
+    assert "warning:" not in built.stdout
+    tested = subprocess.run(
+        [tool("ctest"), "--test-dir", str(build), "--output-on-failure"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert tested.returncode == 0, tested.stdout
+    linked = subprocess.run(
+        ["ldd", str(output / "bin" / "kernels_test")], check=False, capture_output=True, text=True
+    ).stdout
+    assert "torch" not in linked
+    assert "onnxruntime" not in linked
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_no_python_is_explained(tmp_path: Path) -> None:
+    result = configure(tmp_path / "build")
+    assert result.returncode != 0
+    assert "Add -DPython_EXECUTABLE=.venv/bin/python" in one_line(result.stderr)
+
+
+def test_python_without_pytorch_is_explained(tmp_path: Path) -> None:
+    fake = tmp_path / "python"
+    fake.write_text("#!/bin/sh\n")
+    fake.chmod(0o755)
+    result = configure(tmp_path / "build", f"-DPython_EXECUTABLE={fake}")
+    assert result.returncode != 0
+    assert f"'{fake} -m pip install torch'" in one_line(result.stderr)
+
+
+def test_an_old_pytorch_is_explained(tmp_path: Path) -> None:
+    header = tmp_path / "torch" / "include" / "torch" / "headeronly" / "version.h"
+    header.parent.mkdir(parents=True)
+    header.write_text("#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 9\n")
+    result = configure(tmp_path / "build", f"-DTorch_DIR={tmp_path}/torch/share/cmake/Torch")
+    assert result.returncode != 0
+    assert "is 2.9, but 2.10 or newer is needed: pip install 'torch>=2.10'" in one_line(result.stderr)
