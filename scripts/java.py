@@ -1,11 +1,11 @@
-"""Finds the Java that TorchServe's frontend runs on. Standard library only: it is used before `.venv` exists."""
+"""Finds the Java that TorchServe's frontend runs on, without `.venv`: by the standard library only."""
 
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 MINIMUM = 17
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,7 +19,7 @@ class Java(NamedTuple):
     origin: str
 
 
-def version_of(executable: Path) -> Optional[int]:
+def version_of(executable: Path) -> "int | None":
     """The major version that `java -version` reports, or None when it does not run."""
     try:
         shown = subprocess.run(
@@ -56,7 +56,7 @@ def find(root: Path = ROOT):
         if origin == "JAVA_HOME":
             reason = "has no bin/java that runs" if version is None else f"is Java {version}"
             remarks.append(
-                f"JAVA_HOME={os.environ['JAVA_HOME']} {reason}; TorchServe needs {MINIMUM} or newer, so it is ignored"
+                f"JAVA_HOME={os.environ['JAVA_HOME']} {reason}; ignored, because TorchServe needs {MINIMUM}"
             )
         elif origin == "PATH" and version is not None:
             remarks.append(f"{executable} is Java {version}, older than {MINIMUM}: ignored")

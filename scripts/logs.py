@@ -1,12 +1,12 @@
 """Shows the ends of the server's logs, or follows them."""
 
+import sys
+
+if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+    sys.path[0] = __file__.rpartition("/scripts/")[0]
+
 import argparse
 import os
-import sys
-from pathlib import Path
-
-if not __package__:  # run as a file: import from the repository, and never `token` from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from scripts.errors import OpserveError, run
 from scripts.server import Server, add_arguments
@@ -24,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not logs:
         raise OpserveError(f"{server.logs} holds no logs; `make start` starts the server that writes them")
     sys.stdout.flush()
-    os.execvp("tail", ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), *map(str, logs)])
+    os.execvp(
+        "tail", ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), *map(str, logs)]
+    )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class Archive:
 
 
 def read(path: Path) -> Archive:
-    """Open an archive, check that it is whole, and read its sample; a one-line error names the file otherwise.
+    """Open an archive, check that it is whole, and read its sample; the error names the file.
 
     TorchServe itself only logs a broken archive, and starts without it.
     """
@@ -55,9 +55,7 @@ def read(path: Path) -> Archive:
 def _read(path: Path, archive: zipfile.ZipFile, remedy: str) -> Archive:
     names = set(archive.namelist())
     if "MAR-INF/MANIFEST.json" not in names:
-        raise OpserveError(
-            f"{path.name} is no TorchServe archive: it has no MAR-INF/MANIFEST.json; {remedy}"
-        )
+        raise OpserveError(f"{path.name} is no TorchServe archive: it has no MAR-INF/MANIFEST.json; {remedy}")
     try:
         model = json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]
         name, handler = str(model["modelName"]), str(model["handler"]).partition(":")[0]
@@ -110,7 +108,11 @@ def differences(got: Any, expected: Any, tolerance: float, where: str = "answer"
         ]
     if _is_float(got, expected):
         return [] if abs(got - expected) <= tolerance else [f"{where}: {got}, expected {expected}"]
-    return [] if got == expected and type(got) is type(expected) else [f"{where}: {got!r}, expected {expected!r}"]
+    return (
+        []
+        if got == expected and type(got) is type(expected)
+        else [f"{where}: {got!r}, expected {expected!r}"]
+    )
 
 
 def _is_float(got: Any, expected: Any) -> bool:

@@ -1,17 +1,18 @@
 """Sends an archive's own sample to the running server and compares the answer with the expected one."""
 
+import sys
+
+if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+    sys.path[0] = __file__.rpartition("/scripts/")[0]
+
 import argparse
 import json
 import mimetypes
 import os
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-if not __package__:  # run as a file: import from the repository, and never `token` from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import requests
 
@@ -46,7 +47,7 @@ def _short(value: Any) -> str:
 
 
 def _media_type(name: str) -> str:
-    # As curl -F names it: images by their suffix, the rest as bytes whose meaning the handler knows by the part's name.
+    # As curl -F does: images by their suffix, the rest as bytes; the handler goes by the part's name.
     guess = mimetypes.guess_type(name)[0] or ""
     return guess if guess.startswith("image/") else "application/octet-stream"
 
@@ -56,7 +57,12 @@ def send(server: Server, model: str, sample: mar.Sample) -> requests.Response:
     path = f"/predictions/{model}"
     if sample.body is not None:
         return server.request(
-            "inference", "POST", path, TIMEOUT_S, data=sample.body, headers={"Content-Type": "application/json"}
+            "inference",
+            "POST",
+            path,
+            TIMEOUT_S,
+            data=sample.body,
+            headers={"Content-Type": "application/json"},
         )
     files = {Path(name).stem: (name, content, _media_type(name)) for name, content in sample.parts.items()}
     return server.request("inference", "POST", path, TIMEOUT_S, files=files)
@@ -72,7 +78,8 @@ def attempt(server: Server, model: str, sample: mar.Sample) -> Outcome:
 def _prediction(model: str, response: requests.Response) -> Any:
     if response.status_code != 200:
         raise OpserveError(
-            f"{model} answered {response.status_code}: {_short(response.text.strip())}; `make logs` shows more"
+            f"{model} answered {response.status_code}: {_short(response.text.strip())}; "
+            "`make logs` shows more"
         )
     try:
         return response.json()
@@ -89,7 +96,9 @@ def archive_of(server: Server, model: str) -> mar.Archive:
         archive = mar.read(path)
         if archive.model == model:
             return archive
-    raise OpserveError(f"{server.model_store} holds no archive of {model!r}; give a request of your own instead")
+    raise OpserveError(
+        f"{server.model_store} holds no archive of {model!r}; give a request of your own instead"
+    )
 
 
 def _pasted(path: Path) -> str:
@@ -121,14 +130,17 @@ def curl(server: Server, model: str, sample: mar.Sample) -> str:
         data = f"-H 'Content-Type: application/json' --data-binary @{_pasted(folder / 'body.json')}"
     else:
         data = " ".join(f"-F {Path(name).stem}=@{_pasted(folder / name)}" for name in sorted(files))
-    return f"curl -s {token_command(server, 'inference')} {data} {server.address('inference')}/predictions/{model}"
+    url = f"{server.address('inference')}/predictions/{model}"
+    return f"curl -s {token_command(server, 'inference')} {data} {url}"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a served model")
-    parser.add_argument("--request", type=Path, help="a JSON body of your own instead of the archive's sample")
+    parser.add_argument(
+        "--request", type=Path, help="a JSON body of your own instead of the archive's sample"
+    )
     add_arguments(parser)
     options = parser.parse_args(arguments)
     server = Server.of(options)
@@ -142,7 +154,9 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         archive = archive_of(server, options.model)
         if archive.sample is None:
-            raise OpserveError(f"{archive.path.name} carries no sample; give one: make predict … REQUEST=file.json")
+            raise OpserveError(
+                f"{archive.path.name} carries no sample; give one: make predict … REQUEST=file.json"
+            )
         sample = archive.sample
     outcome = attempt(server, options.model, sample)
     outcome.show(options.model)

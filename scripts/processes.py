@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import psutil
 FRONTEND = "org.pytorch.serve.ModelServer"
 WORKER = "model_service_worker.py"
 GRACE_S = 15.0
+POLL_S = 0.05
 
 
 def _matching(accept: Callable[[psutil.Process, list[str]], bool]) -> list[psutil.Process]:
@@ -61,11 +63,25 @@ def end(processes: list[psutil.Process], grace_s: float = GRACE_S) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=grace_s)
-    for process in alive:
+    for process in _still_alive(processes, grace_s):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(alive, timeout=grace_s)
+    _still_alive(processes, grace_s)
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that has ended and that its parent has not noticed does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _still_alive(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    deadline = time.monotonic() + seconds
+    while (left := [process for process in processes if alive(process)]) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return left
 
 
 def listener(port: int) -> str:

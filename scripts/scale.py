@@ -1,11 +1,11 @@
 """Gives a served model more or fewer workers, and waits until they are there."""
 
-import argparse
 import sys
-from pathlib import Path
 
-if not __package__:  # run as a file: import from the repository, and never `token` from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+    sys.path[0] = __file__.rpartition("/scripts/")[0]
+
+import argparse
 
 from scripts.errors import OpserveError, run
 from scripts.predict import token_command
@@ -21,7 +21,9 @@ TIMEOUT_S = 300.0
 def worker_count(text: str) -> int:
     """A number of workers, as argparse wants it checked."""
     if not (text.isascii() and text.isdigit()) or int(text) > MOST_WORKERS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers: a whole number from 0 to {MOST_WORKERS}")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of workers: a whole number from 0 to {MOST_WORKERS}"
+        )
     return int(text)
 
 

@@ -1,7 +1,7 @@
 """One TorchServe: its home folder, its addresses, its tokens and its processes.
 
-Everything TorchServe writes goes by its current folder (key_file.json, logs/) or by its temporary folder (pid file, worker
-sockets, unpacked archives), so a home folder with a temporary folder of its own is a server that knows no other.
+What TorchServe writes lies in its current folder (key_file.json, logs/) or in its temporary folder (pid file,
+worker sockets, unpacked archives), so a home with a temporary folder of its own is a server apart.
 """
 
 import argparse
@@ -51,15 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class Server:
     """The TorchServe of one home folder, running or not."""
 
-    def __init__(self, home: Path = ROOT, config: Path | None = None, model_store: Path | None = None) -> None:
+    def __init__(
+        self, home: Path = ROOT, config: Path | None = None, model_store: Path | None = None
+    ) -> None:
         self.home = home.resolve()
         self.config = (config or self.home / "config.properties").resolve()
         self.model_store = (model_store or self.home / "model_store").resolve()
         self.properties = read_properties(self.config)
         self.logs = self.home / "logs"
         self.key_file = self.home / "key_file.json"
-        # Short, because a Unix socket's path has 107 bytes; per home, because two servers share no sockets; and not
-        # by TMPDIR, which may differ in the shell that stops the server.
+        # Short, because a Unix socket's path has 107 bytes; one a home, because servers share no sockets; and
+        # not by TMPDIR, which may differ in the shell that stops the server.
         digest = hashlib.sha256(str(self.home).encode()).hexdigest()[:10]
         self.temp = Path("/tmp") / f"opserve-{os.getuid()}-{digest}"
         self._session = requests.Session()
@@ -111,8 +113,6 @@ class Server:
         if self.temp.is_dir() and not self.temp.is_symlink() and self.temp.lstat().st_uid == os.getuid():
             shutil.rmtree(self.temp, ignore_errors=True)
 
-    # -- tokens ---------------------------------------------------------------------------------------------------
-
     def token(self, kind: Literal["inference", "management"]) -> str | None:
         """A token that is valid now, renewed when it has expired; None when authorization is off."""
         if self.properties.get("disable_token_authorization", "false").lower() == "true":
@@ -134,20 +134,24 @@ class Server:
             expires = entry.get("expiration time")
             return entry["key"], datetime.fromisoformat(expires) if expires else None
         except FileNotFoundError:
-            fix = "`make stop start` writes a new one" if self.frontend() else "`make start` starts the server"
-            raise OpserveError(f"{self.key_file} does not exist: TorchServe writes it when it starts; {fix}") from None
+            fix = (
+                "`make stop start` writes a new one" if self.frontend() else "`make start` starts the server"
+            )
+            raise OpserveError(
+                f"{self.key_file} does not exist: TorchServe writes it when it starts; {fix}"
+            ) from None
         except PermissionError:
             raise OpserveError(
                 f"{self.key_file} is readable by the user who started the server only; run this as that user"
             ) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise OpserveError(
-                f"{self.key_file} is not what TorchServe writes ({error!r}); `make stop start` writes a new one"
+                f"{self.key_file} is not what TorchServe writes ({error!r}); `make stop start` writes one"
             ) from None
 
-    # -- HTTP -----------------------------------------------------------------------------------------------------
-
-    def _send(self, method: str, url: str, *, token: str | None, timeout: float, **options: Any) -> requests.Response:
+    def _send(
+        self, method: str, url: str, *, token: str | None, timeout: float, **options: Any
+    ) -> requests.Response:
         headers = dict(options.pop("headers", None) or {})
         if token is not None:
             headers.setdefault("Authorization", f"Bearer {token}")
@@ -157,10 +161,12 @@ class Server:
             )
         except requests.ConnectionError as error:
             raise OpserveError(
-                f"no answer from {url} ({type(error).__name__}); `make status` shows the server, `make logs` its logs"
+                f"no answer from {url} ({type(error).__name__}); `make status` and `make logs` show more"
             ) from None
         except requests.Timeout:
-            raise OpserveError(f"no answer from {url} in {timeout:.0f} s; `make logs` shows what it does") from None
+            raise OpserveError(
+                f"no answer from {url} in {timeout:.0f} s; `make logs` shows what it does"
+            ) from None
 
     def request(
         self, kind: Kind, method: str, path: str, timeout: float = 30.0, **options: Any
@@ -197,7 +203,9 @@ class Server:
         # A name with a slash or a question mark would be another path of the API.
         found = self.describe(model) if model and all(c.isalnum() or c in "._-" for c in model) else None
         if found is None:
-            raise OpserveError(f"no model {model!r} is served; there are: {', '.join(self.models()) or 'none'}")
+            raise OpserveError(
+                f"no model {model!r} is served; there are: {', '.join(self.models()) or 'none'}"
+            )
         return found
 
 

@@ -1,17 +1,18 @@
 """Starts TorchServe and waits until every model has answered its archive's sample correctly."""
 
+import sys
+
+if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+    sys.path[0] = __file__.rpartition("/scripts/")[0]
+
 import argparse
 import contextlib
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-
-if not __package__:  # run as a file: import from the repository, and never `token` from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import psutil
 
@@ -44,8 +45,8 @@ def chosen_archives(server: Server, models: list[str]) -> list[mar.Archive]:
         other = seen.setdefault((archive.model, archive.version), archive.path)
         if other is not archive.path:
             raise OpserveError(
-                f"{other.name} and {archive.path.name} both are {archive.model} {archive.version}; take one out of "
-                f"{server.model_store}"
+                f"{other.name} and {archive.path.name} both are {archive.model} {archive.version}; "
+                f"take one out of {server.model_store}"
             )
     return archives
 
@@ -62,8 +63,8 @@ def check_ports(server: Server) -> None:
             except OSError as error:
                 holder = f" ({processes.listener(port)})" if "in use" in str(error) else ""
                 raise OpserveError(
-                    f"{name} {host}:{port}: {error.strerror}{holder}; stop that process, or set another {name} in "
-                    f"{server.config.name}"
+                    f"{name} {host}:{port}: {error.strerror}{holder}; "
+                    f"stop that process, or set another {name} in {server.config.name}"
                 ) from None
 
 
@@ -95,15 +96,23 @@ def launch(server: Server, archives: Iterable[mar.Archive], everything: bool) ->
         raise OpserveError(f"{executable} does not exist; `make env` installs TorchServe")
     models = ["all"] if everything else [archive.path.name for archive in archives]
     command = [str(executable), "--start", "--ncs", "--ts-config", str(server.config)]
-    command += ["--model-store", str(server.model_store), "--log-config", str(LOG_CONFIG), "--models", *models]
+    command += [
+        "--model-store",
+        str(server.model_store),
+        "--log-config",
+        str(LOG_CONFIG),
+        "--models",
+        *models,
+    ]
     server.logs.mkdir(exist_ok=True)
     with (server.logs / CONSOLE).open("wb") as console:
-        # A session of its own: Ctrl-C in this terminal is not for the server. The umask keeps the tokens private.
+        # A session of its own: Ctrl-C in this terminal is not for it. The umask keeps the tokens private.
         done = subprocess.run(
             command,
             cwd=server.home,
             env=environment(server),
             stdin=subprocess.DEVNULL,
+            check=False,
             stdout=console,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -122,34 +131,38 @@ def console_text(server: Server, lines: int = 15) -> str:
     """What the Java process itself wrote last."""
     with contextlib.suppress(OSError):
         said = (server.logs / CONSOLE).read_text(errors="replace").splitlines()
-        return "\n".join(line for line in said if not line.startswith("Warning: TorchServe is using"))[-4000:] or (
-            "(it wrote nothing)"
-        )
+        return "\n".join(line for line in said if not line.startswith("Warning: TorchServe is using"))[
+            -4000:
+        ] or ("(it wrote nothing)")
     return "(it wrote nothing)"
 
 
 def wait_ready(
     server: Server, frontend: psutil.Process, archives: list[mar.Archive], mark: LogMark, timeout: float
 ) -> None:
-    """Wait until every model has a worker that is READY; a worker or frontend that dies is an error at once."""
+    """Wait until every model has a READY worker; a worker or frontend that dies is an error at once."""
     deadline = time.monotonic() + timeout
     waiting = {archive.model for archive in archives}
     while waiting:
         for worker in mark.dead_workers():
-            raise OpserveError(f"a worker of {model_of(worker)} died while it loaded:\n{mark.last_words(worker)}")
-        if not frontend.is_running() or frontend.status() == psutil.STATUS_ZOMBIE:
+            raise OpserveError(
+                f"a worker of {model_of(worker)} died while it loaded:\n{mark.last_words(worker)}"
+            )
+        if not processes.alive(frontend):
             raise OpserveError(f"TorchServe ended while it started:\n{_reason(server, mark)}")
         waiting -= {model for model in waiting if _is_ready(server, model)}
         if waiting and time.monotonic() > deadline:
             raise OpserveError(
-                f"not ready after {timeout:.0f} s: {', '.join(sorted(waiting))}; {server.logs}/model_log.log says what "
-                "the workers do; --timeout waits longer"
+                f"not ready after {timeout:.0f} s: {', '.join(sorted(waiting))}; "
+                f"{server.logs}/model_log.log says what the workers do; --timeout waits longer"
             )
         time.sleep(POLL_S)
 
 
 def _reason(server: Server, mark: LogMark) -> str:
-    errors = [line for line in mark.text(mark.ts_log).splitlines() if "[ERROR]" in line or "Exception" in line]
+    errors = [
+        line for line in mark.text(mark.ts_log).splitlines() if "[ERROR]" in line or "Exception" in line
+    ]
     return "\n".join([*errors[:5], console_text(server)])
 
 
@@ -174,11 +187,13 @@ def try_samples(server: Server, archives: list[mar.Archive]) -> None:
         outcome = attempt(server, archive.model, archive.sample)
         outcome.show(archive.model)
         if outcome.differences:
-            raise OpserveError(f"{archive.model} does not answer its sample as {archive.path.name} says it must")
+            raise OpserveError(
+                f"{archive.model} does not answer its sample as {archive.path.name} says it must"
+            )
         print(f"  {curl(server, archive.model, archive.sample)}")
 
 
-def start(server: Server, models: list[str], timeout: float) -> int:
+def start(server: Server, models: list[str], timeout: float, predict: bool = False) -> int:
     """Start the server, or say that it runs; whatever goes wrong on the way, nothing is left running."""
     frontend = server.frontend()
     if frontend is not None:
@@ -187,6 +202,9 @@ def start(server: Server, models: list[str], timeout: float) -> int:
         for path in sorted(server.model_store.glob("*.mar")):
             if path.stat().st_mtime > frontend.create_time():
                 print(f"note: {path.name} is newer than the running server; `make stop start` serves it")
+        if predict:
+            served = set(server.models())
+            try_samples(server, [a for a in chosen_archives(server, models) if a.model in served])
         return 0
     archives = chosen_archives(server, models)
     stop(server)  # what a killed server left behind
@@ -209,12 +227,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=[], help="archives to serve (all of the model store)")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for the models (300)")
+    parser.add_argument(
+        "--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for the models (300)"
+    )
+    parser.add_argument("--predict", action="store_true", help="try the samples also when it already runs")
     add_arguments(parser)
     options = parser.parse_args(arguments)
     server = Server.of(options)
     with alone(server):
-        return start(server, options.models, options.timeout)
+        return start(server, options.models, options.timeout, options.predict)
 
 
 if __name__ == "__main__":

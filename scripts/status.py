@@ -1,11 +1,11 @@
 """Shows the running server: addresses, processes, and each model with its workers."""
 
-import argparse
 import sys
-from pathlib import Path
 
-if not __package__:  # run as a file: import from the repository, and never `token` from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+    sys.path[0] = __file__.rpartition("/scripts/")[0]
+
+import argparse
 
 from scripts import processes
 from scripts.errors import run

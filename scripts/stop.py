@@ -1,21 +1,27 @@
 """Stops the server of a home folder and removes what it, or one that was killed, left behind."""
 
+import sys
+
+if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+    sys.path[0] = __file__.rpartition("/scripts/")[0]
+
 import argparse
 import contextlib
 import fcntl
 import os
-import sys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-if not __package__:  # run as a file: import from the repository, and never `token` from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+import psutil
 
 from scripts import processes
 from scripts.errors import OpserveError, run
 from scripts.server import Server, add_arguments
 
 PID_FILE = ".model_server.pid"
+# A worker has nothing to finish once its frontend is gone.
+WORKER_GRACE_S = 3.0
 
 
 @contextlib.contextmanager
@@ -26,7 +32,9 @@ def alone(server: Server) -> Iterator[None]:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(folder)
-        raise OpserveError(f"another start or stop of {server.home} is under way; try again when it is done") from None
+        raise OpserveError(
+            f"another start or stop of {server.home} is under way; try again when it is done"
+        ) from None
     try:
         yield
     finally:
@@ -39,13 +47,17 @@ def stop(server: Server) -> bool:
     workers = processes.workers(server.home, server.temp, frontends)
     folders = {processes.temp_folder(frontend) for frontend in frontends} | {Path("/tmp"), server.temp}
     pids = {frontend.pid for frontend in frontends}
+    unpacked = {folder for folder in map(_unpacked, workers) if folder is not None}
     # The frontend first: it would replace a worker that ends before it.
     processes.end(frontends)
-    processes.end(workers)
+    processes.end(workers, WORKER_GRACE_S)
     for folder in folders:
-        _remove_pid_file(folder / PID_FILE, pids)
-        for path in processes.stale_sockets(folder):
-            path.unlink(missing_ok=True)
+        # A folder that other servers share is touched only where a server ended.
+        if _remove_pid_file(folder / PID_FILE, pids):
+            for path in processes.stale_sockets(folder):
+                path.unlink(missing_ok=True)
+    for folder in unpacked:
+        shutil.rmtree(folder, ignore_errors=True)
     server.key_file.unlink(missing_ok=True)
     server.remove_temp()
     left = processes.frontends(server.home) + processes.workers(server.home, server.temp, [])
@@ -54,12 +66,23 @@ def stop(server: Server) -> bool:
     return bool(frontends or workers)
 
 
-def _remove_pid_file(path: Path, ended: set[int]) -> None:
-    """Remove a pid file that names one of the processes just ended, or one that is gone."""
+def _unpacked(worker: psutil.Process) -> Path | None:
+    """The folder that TorchServe unpacked this worker's archive into."""
+    with contextlib.suppress(psutil.Error):
+        folder = Path(worker.cwd())
+        if folder.parent.name == "models" and (folder / "MAR-INF").is_dir():
+            return folder
+    return None
+
+
+def _remove_pid_file(path: Path, ended: set[int]) -> bool:
+    """Remove a pid file that names one of the processes just ended, or one that is gone; True when it did."""
     with contextlib.suppress(OSError, ValueError):
         pid = int(path.read_text().strip())
         if pid in ended or not Path(f"/proc/{pid}").exists():
             path.unlink()
+            return True
+    return False
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,10 +1,10 @@
 """Prints a token that is valid now, for `-H "Authorization: Bearer …"`; an expired one is renewed first."""
 
 import sys
-from pathlib import Path
 
-if not __package__:  # run as a file: import from the repository, and never `token` from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+    sys.path[0] = __file__.rpartition("/scripts/")[0]
+
 
 import argparse
 
