@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -167,11 +168,9 @@ def _reason(server: Server, mark: LogMark) -> str:
 
 
 def _is_ready(server: Server, model: str) -> bool:
-    if not server.key_file.is_file():
-        return False
     try:
         described = server.describe(model)
-    except OpserveError:  # not listening yet, or a key file that is half written
+    except OpserveError:  # not listening yet, or a key file that is not written yet
         return False
     if described is None:
         return False
@@ -193,18 +192,42 @@ def try_samples(server: Server, archives: list[mar.Archive]) -> None:
         print(f"  {curl(server, archive.model, archive.sample)}")
 
 
+def join(server: Server, frontend: psutil.Process, models: list[str], timeout: float, predict: bool) -> None:
+    """Say that a server runs already, and wait for one that has only just been started."""
+    print(f"already running (pid {frontend.pid}); `make stop` stops it")
+    mark = LogMark(server.logs)
+    deadline = time.monotonic() + timeout
+    while not _answers(server):
+        if not processes.alive(frontend) or time.monotonic() > deadline:
+            raise OpserveError(
+                f"it does not answer at {server.address('management')}; `make logs` shows more"
+            )
+        time.sleep(POLL_S)
+    served = set(server.models())
+    archives = [archive for archive in chosen_archives(server, models) if archive.model in served]
+    wait_ready(server, frontend, archives, mark, timeout)
+    status.show(server)
+    for archive in archives:
+        started = [worker["startTime"] for worker in server.require_model(archive.model)["workers"]]
+        if started and archive.path.stat().st_mtime > datetime.fromisoformat(min(started)).timestamp():
+            print(f"note: {archive.path.name} is newer than what is served; `make stop start` serves it")
+    if predict:
+        try_samples(server, archives)
+
+
+def _answers(server: Server) -> bool:
+    try:
+        server.models()
+    except OpserveError:  # not listening yet, or a key file that is not written yet
+        return False
+    return True
+
+
 def start(server: Server, models: list[str], timeout: float, predict: bool = False) -> int:
     """Start the server, or say that it runs; whatever goes wrong on the way, nothing is left running."""
     frontend = server.frontend()
     if frontend is not None:
-        print(f"already running (pid {frontend.pid}); `make stop` stops it")
-        status.show(server)
-        for path in sorted(server.model_store.glob("*.mar")):
-            if path.stat().st_mtime > frontend.create_time():
-                print(f"note: {path.name} is newer than the running server; `make stop start` serves it")
-        if predict:
-            served = set(server.models())
-            try_samples(server, [a for a in chosen_archives(server, models) if a.model in served])
+        join(server, frontend, models, timeout, predict)
         return 0
     archives = chosen_archives(server, models)
     stop(server)  # what a killed server left behind

@@ -1,6 +1,5 @@
 """Starting and stopping, and everything that goes wrong at it."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -67,12 +66,18 @@ def test_what_a_killed_frontend_leaves_is_cleaned_up(stopped: TorchServe) -> Non
     assert nothing_left(stopped.server)
 
 
-def test_start_goes_on_after_a_kill(stopped: TorchServe) -> None:
+def test_start_goes_on_after_a_kill_and_a_later_start_notices_newer_archives(stopped: TorchServe) -> None:
     assert stopped.start().returncode == 0
     stopped.server.require_running().kill()
     until(lambda: stopped.server.frontend() is None, "the end of the frontend")
     assert stopped.start().returncode == 0
     assert stopped.predict("echo", json={"values": [1]}).json() == {"doubled": [2]}
+    assert "newer" not in stopped.start().stdout
+    archive = stopped.model_store / "echo.mar"
+    content = archive.read_bytes()
+    archive.unlink()
+    archive.write_bytes(content)
+    assert "note: echo.mar is newer than what is served" in stopped.start().stdout
 
 
 def test_a_server_started_by_hand_is_recognised_and_stopped(stopped: TorchServe, tmp_path: Path) -> None:
@@ -80,27 +85,12 @@ def test_a_server_started_by_hand_is_recognised_and_stopped(stopped: TorchServe,
     temp.mkdir()
     environment = os.environ | {"TMPDIR": str(temp), "TEMP": str(temp)}
     torchserve = Path(sys.executable).parent / "torchserve"
-    command = [
-        "--start",
-        "--ncs",
-        "--model-store",
-        "model_store",
-        "--models",
-        "all",
-        "--ts-config",
-        "config.properties",
-    ]
-    subprocess.run(
-        [str(torchserve), *command], cwd=stopped.home, env=environment, stdout=subprocess.DEVNULL, check=True
-    )
-
-    def ready() -> bool:
-        with contextlib.suppress(Exception):
-            return stopped.predict("echo", json={"values": [1]}).status_code == 200
-        return False
-
-    until(ready, "a prediction")
-    assert "already running" in stopped.start().stdout
+    line = f"{torchserve} --start --ncs --model-store model_store --models all --ts-config config.properties"
+    subprocess.run(line.split(), cwd=stopped.home, env=environment, stdout=subprocess.DEVNULL, check=True)
+    joined = stopped.start()
+    assert joined.returncode == 0, joined.stderr
+    assert "already running" in joined.stdout
+    assert stopped.predict("echo", json={"values": [1]}).json() == {"doubled": [2]}
     assert stopped.stop().stdout == "stopped\n"
     assert nothing_left(stopped.server)
     assert not [path for path in temp.rglob("*") if path.name != "models"]
