@@ -90,12 +90,13 @@ def environment(server: Server) -> dict[str, str]:
     }
 
 
-def launch(server: Server, archives: Iterable[mar.Archive], everything: bool) -> psutil.Process:
+def launch(server: Server, archives: Iterable[mar.Archive]) -> psutil.Process:
     """Run the real `torchserve` in the home folder and return its Java process."""
     executable = Path(sys.executable).parent / "torchserve"
     if not executable.is_file():
         raise OpserveError(f"{executable} does not exist; `make env` installs TorchServe")
-    models = ["all"] if everything else [archive.path.name for archive in archives]
+    # By name: `all` would also try every folder in the model store as an unpacked archive.
+    models = [archive.path.name for archive in archives]
     command = [str(executable), "--start", "--ncs", "--ts-config", str(server.config)]
     command += [
         "--model-store",
@@ -235,7 +236,7 @@ def start(server: Server, models: list[str], timeout: float, predict: bool = Fal
     mark = LogMark(server.logs)
     begun = time.monotonic()
     try:
-        frontend = launch(server, archives, everything=not models)
+        frontend = launch(server, archives)
         wait_ready(server, frontend, archives, mark, timeout)
         try_samples(server, archives)
     except BaseException:

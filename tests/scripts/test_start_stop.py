@@ -36,6 +36,7 @@ def until(condition, what: str) -> None:
 
 
 def test_start_predicts_and_stop_leaves_nothing_behind(stopped: TorchServe) -> None:
+    (stopped.model_store / "a folder that is no archive").mkdir()
     started = stopped.start()
     assert started.returncode == 0, started.stderr
     assert '{"doubled": [3.0, 4]}' in started.stdout
@@ -156,7 +157,7 @@ def test_a_broken_archive_is_named_before_anything_starts(
     assert not stopped.server.logs.exists()
 
 
-def test_a_sample_that_is_answered_otherwise_is_an_error(stopped: TorchServe, tmp_path: Path) -> None:
+def test_a_sample_that_is_answered_otherwise_is_an_error(stopped: TorchServe) -> None:
     body = json.dumps({"values": [1]}).encode()
     archives.make(stopped.model_store, "wrong", archives.ECHO, {"body.json": body}, {"doubled": [3]})
     failed = stopped.start()

@@ -1,8 +1,10 @@
 """Tiny archives for the tests of the scripts: a handler of a few lines, packed by torch-model-archiver."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -60,25 +62,23 @@ def make(
     folder: Path, name: str, handler: str, request: dict[str, bytes] | None = None, answer: Any = None
 ) -> Path:
     """Pack a handler, with a sample when there is a request, into folder/NAME.mar."""
-    work = folder / f"{name}.work"
-    extra, temp = work / "extra", work / "tmp"
-    temp.mkdir(parents=True)
-    (work / f"{name}_handler.py").write_text(handler)
-    (work / "model-config.yaml").write_text(CONFIG)
-    command = [Path(sys.executable).parent / "torch-model-archiver", "--model-name", name, "--version", "1.0"]
-    command += ["--handler", work / f"{name}_handler.py", "--config-file", work / "model-config.yaml"]
-    if request is not None:
-        (extra / "sample" / "request").mkdir(parents=True)
-        for part, content in request.items():
-            (extra / "sample" / "request" / part).write_bytes(content)
-        (extra / "sample" / "answer.json").write_text(json.dumps(answer))
-        command += ["--extra-files", extra]
-    # The archiver deletes $TMPDIR/<model-name>, so each call has a TMPDIR of its own.
-    subprocess.run(
-        [*map(str, command), "--export-path", str(folder)],
-        check=True,
-        env={"TMPDIR": str(temp), "PATH": "/usr/bin:/bin"},
-    )
+    with tempfile.TemporaryDirectory() as work_folder:
+        work = Path(work_folder)
+        extra, temp = work / "extra", work / "tmp"
+        temp.mkdir()
+        (work / f"{name}_handler.py").write_text(handler)
+        (work / "model-config.yaml").write_text(CONFIG)
+        command = [Path(sys.executable).parent / "torch-model-archiver", "--model-name", name, "--version", "1.0"]
+        command += ["--handler", work / f"{name}_handler.py", "--config-file", work / "model-config.yaml"]
+        if request is not None:
+            (extra / "sample" / "request").mkdir(parents=True)
+            for part, content in request.items():
+                (extra / "sample" / "request" / part).write_bytes(content)
+            (extra / "sample" / "answer.json").write_text(json.dumps(answer))
+            command += ["--extra-files", extra]
+        # The archiver deletes $TMPDIR/<model-name>, so each call has a TMPDIR of its own.
+        environment = os.environ | {"TMPDIR": str(temp)}
+        subprocess.run([*map(str, command), "--export-path", str(folder)], check=True, env=environment)
     return folder / f"{name}.mar"
 
 
