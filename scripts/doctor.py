@@ -123,9 +123,7 @@ def ports():
     pid = our_server()
     if pid is not None:
         return OK, f"our server is running (pid {pid})", ""
-    wanted = [
-        (k, v.rpartition(":")[2]) for k, v in properties().items() if k.endswith("_address") and "://" in v
-    ]
+    wanted = [(k, v.rpartition(":")[2]) for k, v in properties().items() if k.endswith("_address") and "://" in v]
     wanted += [(k, v) for k, v in properties().items() if k.startswith("grpc_") and k.endswith("_port")]
     for name, port in wanted:
         with socket.socket() as probe:
@@ -133,9 +131,7 @@ def ports():
             try:
                 probe.bind(("127.0.0.1", int(port)))
             except OSError as error:
-                fix = (
-                    f"stop what listens there (ss -ltnp shows it), or set another {name} in config.properties"
-                )
+                fix = f"stop what listens there (ss -ltnp shows it), or set another {name} in config.properties"
                 return FAIL, f"{name} {port}: {error.strerror}", fix
     return OK, ", ".join(port for _, port in wanted) + " are free", ""
 

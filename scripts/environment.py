@@ -49,9 +49,7 @@ def digest(*names):
 def runs(*command):
     """Whether a command ends well."""
     try:
-        return (
-            subprocess.run([str(word) for word in command], capture_output=True, check=False).returncode == 0
-        )
+        return subprocess.run([str(word) for word in command], capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 

@@ -55,9 +55,7 @@ def find(root: Path = ROOT):
             return Java(home_of(executable), version, origin), remarks
         if origin == "JAVA_HOME":
             reason = "has no bin/java that runs" if version is None else f"is Java {version}"
-            remarks.append(
-                f"JAVA_HOME={os.environ['JAVA_HOME']} {reason}; ignored, because TorchServe needs {MINIMUM}"
-            )
+            remarks.append(f"JAVA_HOME={os.environ['JAVA_HOME']} {reason}; ignored, because TorchServe needs {MINIMUM}")
         elif origin == "PATH" and version is not None:
             remarks.append(f"{executable} is Java {version}, older than {MINIMUM}: ignored")
     return None, remarks

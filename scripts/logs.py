@@ -24,9 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not logs:
         raise OpserveError(f"{server.logs} holds no logs; `make start` starts the server that writes them")
     sys.stdout.flush()
-    os.execvp(
-        "tail", ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), *map(str, logs)]
-    )
+    os.execvp("tail", ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), *map(str, logs)])
 
 
 if __name__ == "__main__":

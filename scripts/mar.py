@@ -63,9 +63,7 @@ def _read(path: Path, archive: zipfile.ZipFile, remedy: str) -> Archive:
         if not name:
             raise ValueError("an empty modelName")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OpserveError(
-            f"{path.name}: its MANIFEST.json names no model or handler ({error!r}); {remedy}"
-        ) from None
+        raise OpserveError(f"{path.name}: its MANIFEST.json names no model or handler ({error!r}); {remedy}") from None
     # A handler without .py is one of TorchServe's own (image_classifier, ...).
     if handler.endswith(".py") and handler not in names:
         raise OpserveError(f"{path.name}: the handler {handler} that it names is not in it; {remedy}")
@@ -108,11 +106,7 @@ def differences(got: Any, expected: Any, tolerance: float, where: str = "answer"
         ]
     if _is_float(got, expected):
         return [] if abs(got - expected) <= tolerance else [f"{where}: {got}, expected {expected}"]
-    return (
-        []
-        if got == expected and type(got) is type(expected)
-        else [f"{where}: {got!r}, expected {expected!r}"]
-    )
+    return [] if got == expected and type(got) is type(expected) else [f"{where}: {got!r}, expected {expected!r}"]
 
 
 def _is_float(got: Any, expected: Any) -> bool:

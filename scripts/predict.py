@@ -78,8 +78,7 @@ def attempt(server: Server, model: str, sample: mar.Sample) -> Outcome:
 def _prediction(model: str, response: requests.Response) -> Any:
     if response.status_code != 200:
         raise OpserveError(
-            f"{model} answered {response.status_code}: {_short(response.text.strip())}; "
-            "`make logs` shows more"
+            f"{model} answered {response.status_code}: {_short(response.text.strip())}; `make logs` shows more"
         )
     try:
         return response.json()
@@ -96,9 +95,7 @@ def archive_of(server: Server, model: str) -> mar.Archive:
         archive = mar.read(path)
         if archive.model == model:
             return archive
-    raise OpserveError(
-        f"{server.model_store} holds no archive of {model!r}; give a request of your own instead"
-    )
+    raise OpserveError(f"{server.model_store} holds no archive of {model!r}; give a request of your own instead")
 
 
 def _pasted(path: Path) -> str:
@@ -138,9 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a served model")
-    parser.add_argument(
-        "--request", type=Path, help="a JSON body of your own instead of the archive's sample"
-    )
+    parser.add_argument("--request", type=Path, help="a JSON body of your own instead of the archive's sample")
     add_arguments(parser)
     options = parser.parse_args(arguments)
     server = Server.of(options)
@@ -154,9 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         archive = archive_of(server, options.model)
         if archive.sample is None:
-            raise OpserveError(
-                f"{archive.path.name} carries no sample; give one: make predict … REQUEST=file.json"
-            )
+            raise OpserveError(f"{archive.path.name} carries no sample; give one: make predict … REQUEST=file.json")
         sample = archive.sample
     outcome = attempt(server, options.model, sample)
     outcome.show(options.model)

@@ -21,9 +21,7 @@ TIMEOUT_S = 300.0
 def worker_count(text: str) -> int:
     """A number of workers, as argparse wants it checked."""
     if not (text.isascii() and text.isdigit()) or int(text) > MOST_WORKERS:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of workers: a whole number from 0 to {MOST_WORKERS}"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers: a whole number from 0 to {MOST_WORKERS}")
     return int(text)
 
 

@@ -51,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class Server:
     """The TorchServe of one home folder, running or not."""
 
-    def __init__(
-        self, home: Path = ROOT, config: Path | None = None, model_store: Path | None = None
-    ) -> None:
+    def __init__(self, home: Path = ROOT, config: Path | None = None, model_store: Path | None = None) -> None:
         self.home = home.resolve()
         self.config = (config or self.home / "config.properties").resolve()
         self.model_store = (model_store or self.home / "model_store").resolve()
@@ -134,12 +132,8 @@ class Server:
             expires = entry.get("expiration time")
             return entry["key"], datetime.fromisoformat(expires) if expires else None
         except FileNotFoundError:
-            fix = (
-                "`make stop start` writes a new one" if self.frontend() else "`make start` starts the server"
-            )
-            raise OpserveError(
-                f"{self.key_file} does not exist: TorchServe writes it when it starts; {fix}"
-            ) from None
+            fix = "`make stop start` writes a new one" if self.frontend() else "`make start` starts the server"
+            raise OpserveError(f"{self.key_file} does not exist: TorchServe writes it when it starts; {fix}") from None
         except PermissionError:
             raise OpserveError(
                 f"{self.key_file} is readable by the user who started the server only; run this as that user"
@@ -149,9 +143,7 @@ class Server:
                 f"{self.key_file} is not what TorchServe writes ({error!r}); `make stop start` writes one"
             ) from None
 
-    def _send(
-        self, method: str, url: str, *, token: str | None, timeout: float, **options: Any
-    ) -> requests.Response:
+    def _send(self, method: str, url: str, *, token: str | None, timeout: float, **options: Any) -> requests.Response:
         headers = dict(options.pop("headers", None) or {})
         if token is not None:
             headers.setdefault("Authorization", f"Bearer {token}")
@@ -164,13 +156,9 @@ class Server:
                 f"no answer from {url} ({type(error).__name__}); `make status` and `make logs` show more"
             ) from None
         except requests.Timeout:
-            raise OpserveError(
-                f"no answer from {url} in {timeout:.0f} s; `make logs` shows what it does"
-            ) from None
+            raise OpserveError(f"no answer from {url} in {timeout:.0f} s; `make logs` shows what it does") from None
 
-    def request(
-        self, kind: Kind, method: str, path: str, timeout: float = 30.0, **options: Any
-    ) -> requests.Response:
+    def request(self, kind: Kind, method: str, path: str, timeout: float = 30.0, **options: Any) -> requests.Response:
         """Call an API of the server with the token it wants."""
         # /metrics is open to the management token too, which scripts have in any case.
         token = self.token("inference" if kind == "inference" else "management")
@@ -203,9 +191,7 @@ class Server:
         # A name with a slash or a question mark would be another path of the API.
         found = self.describe(model) if model and all(c.isalnum() or c in "._-" for c in model) else None
         if found is None:
-            raise OpserveError(
-                f"no model {model!r} is served; there are: {', '.join(self.models()) or 'none'}"
-            )
+            raise OpserveError(f"no model {model!r} is served; there are: {', '.join(self.models()) or 'none'}")
         return found
 
 

@@ -133,9 +133,9 @@ def console_text(server: Server, lines: int = 15) -> str:
     """What the Java process itself wrote last."""
     with contextlib.suppress(OSError):
         said = (server.logs / CONSOLE).read_text(errors="replace").splitlines()
-        return "\n".join(line for line in said if not line.startswith("Warning: TorchServe is using"))[
-            -4000:
-        ] or ("(it wrote nothing)")
+        return "\n".join(line for line in said if not line.startswith("Warning: TorchServe is using"))[-4000:] or (
+            "(it wrote nothing)"
+        )
     return "(it wrote nothing)"
 
 
@@ -147,9 +147,7 @@ def wait_ready(
     waiting = {archive.model for archive in archives}
     while waiting:
         for worker in mark.dead_workers():
-            raise OpserveError(
-                f"a worker of {model_of(worker)} died while it loaded:\n{mark.last_words(worker)}"
-            )
+            raise OpserveError(f"a worker of {model_of(worker)} died while it loaded:\n{mark.last_words(worker)}")
         if not processes.alive(frontend):
             raise OpserveError(f"TorchServe ended while it started:\n{_reason(server, mark)}")
         waiting -= {model for model in waiting if _is_ready(server, model)}
@@ -162,9 +160,7 @@ def wait_ready(
 
 
 def _reason(server: Server, mark: LogMark) -> str:
-    errors = [
-        line for line in mark.text(mark.ts_log).splitlines() if "[ERROR]" in line or "Exception" in line
-    ]
+    errors = [line for line in mark.text(mark.ts_log).splitlines() if "[ERROR]" in line or "Exception" in line]
     return "\n".join([*errors[:5], console_text(server)])
 
 
@@ -187,9 +183,7 @@ def try_samples(server: Server, archives: list[mar.Archive]) -> None:
         outcome = attempt(server, archive.model, archive.sample)
         outcome.show(archive.model)
         if outcome.differences:
-            raise OpserveError(
-                f"{archive.model} does not answer its sample as {archive.path.name} says it must"
-            )
+            raise OpserveError(f"{archive.model} does not answer its sample as {archive.path.name} says it must")
         print(f"  {curl(server, archive.model, archive.sample)}")
 
 
@@ -200,9 +194,7 @@ def join(server: Server, frontend: psutil.Process, models: list[str], timeout: f
     deadline = time.monotonic() + timeout
     while not _answers(server):
         if not processes.alive(frontend) or time.monotonic() > deadline:
-            raise OpserveError(
-                f"it does not answer at {server.address('management')}; `make logs` shows more"
-            )
+            raise OpserveError(f"it does not answer at {server.address('management')}; `make logs` shows more")
         time.sleep(POLL_S)
     served = set(server.models())
     archives = [archive for archive in chosen_archives(server, models) if archive.model in served]
@@ -251,9 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=[], help="archives to serve (all of the model store)")
-    parser.add_argument(
-        "--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for the models (300)"
-    )
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for the models (300)")
     parser.add_argument("--predict", action="store_true", help="try the samples also when it already runs")
     add_arguments(parser)
     options = parser.parse_args(arguments)

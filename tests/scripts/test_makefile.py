@@ -135,17 +135,12 @@ def test_a_value_reaches_the_script_as_it_is(house: House, value: str) -> None:
     assert house.calls() == [f"python <scripts/scale.py><--><{value}><{value}>"]
     done = house.make("archive", f"ARTIFACT={value}", "NAME=mine", f"CONFIG={value}")
     assert done.returncode == 0, done.stderr
-    assert (
-        house.calls()[-1]
-        == f"python <-m><archive.pack><--artifact><{value}><--name><mine><--config><{value}>"
-    )
+    assert house.calls()[-1] == f"python <-m><archive.pack><--artifact><{value}><--name><mine><--config><{value}>"
     assert not (house.root / "harm").exists()
 
 
 def test_somebody_elses_model_is_packed_with_what_was_given(house: House) -> None:
-    done = house.make(
-        "archive", "ARTIFACT=a.pt", "OPS=a.so,b.so", "NAME=mine", "CONFIG=c.yaml", "SAMPLE=r.json"
-    )
+    done = house.make("archive", "ARTIFACT=a.pt", "OPS=a.so,b.so", "NAME=mine", "CONFIG=c.yaml", "SAMPLE=r.json")
     assert done.returncode == 0, done.stderr
     assert house.calls()[-1] == (
         "python <-m><archive.pack><--artifact><a.pt><--name><mine><--config><c.yaml><--ops><a.so,b.so>"

@@ -110,9 +110,7 @@ def test_scale_says_why_a_new_worker_died(running: TorchServe) -> None:
 
 
 @pytest.mark.parametrize("script", [("scale", "eco", "2"), ("predict", "eco"), ("predict", "../models")])
-def test_an_unknown_model_is_an_error_that_lists_the_served_ones(
-    running: TorchServe, script: tuple[str, ...]
-) -> None:
+def test_an_unknown_model_is_an_error_that_lists_the_served_ones(running: TorchServe, script: tuple[str, ...]) -> None:
     failed = running.script(*script)
     assert failed.returncode == 1
     assert failed.stderr == f"error: no model '{script[1]}' is served; there are: echo, loads_once, parts\n"

@@ -145,9 +145,7 @@ def without_handler(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncated, flipped, foreign, without_handler])
-def test_a_broken_archive_is_named_before_anything_starts(
-    stopped: TorchServe, store: dict[str, Path], damage
-) -> None:
+def test_a_broken_archive_is_named_before_anything_starts(stopped: TorchServe, store: dict[str, Path], damage) -> None:
     shutil.copyfile(store["echo"], stopped.model_store / "bad.mar")
     damage(stopped.model_store / "bad.mar")
     failed = stopped.start()

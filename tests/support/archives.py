@@ -58,9 +58,7 @@ class Handler:
 """
 
 
-def make(
-    folder: Path, name: str, handler: str, request: dict[str, bytes] | None = None, answer: Any = None
-) -> Path:
+def make(folder: Path, name: str, handler: str, request: dict[str, bytes] | None = None, answer: Any = None) -> Path:
     """Pack a handler, with a sample when there is a request, into folder/NAME.mar."""
     with tempfile.TemporaryDirectory() as work_folder:
         work = Path(work_folder)
@@ -90,6 +88,4 @@ def echo(folder: Path) -> Path:
 
 def parts(folder: Path) -> Path:
     """An archive whose sample is a request of two named parts."""
-    return make(
-        folder, "parts", ECHO, {"image.png": b"12345", "corners.json": b"[]"}, {"corners": 2, "image": 5}
-    )
+    return make(folder, "parts", ECHO, {"image.png": b"12345", "corners.json": b"[]"}, {"corners": 2, "image": 5})

@@ -60,9 +60,7 @@ class TorchServe:
         write_config(home, **changes)
         self.server = Server(home)
 
-    def script(
-        self, name: str, *arguments: str, timeout: float = TIMEOUT_S
-    ) -> subprocess.CompletedProcess[str]:
+    def script(self, name: str, *arguments: str, timeout: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Run one of scripts/ on this home, as a person would."""
         command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments, "--home", str(self.home)]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
