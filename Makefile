@@ -1,0 +1,166 @@
+# opserve: from an empty folder to a served prediction. `make help` lists what can be typed.
+#
+# Each step is skipped when it is up to date. What a person writes after the target (MODEL=digits) reaches the recipes
+# through the environment, never as text of a shell command.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+# Two recipes must not install into one environment at a time; the compiler runs in parallel by itself.
+.NOTPARALLEL:
+
+# -- what may be set on the command line ------------------------------------------------------------------------------
+
+SETTINGS := MODEL WORKERS ARTIFACT OPS NAME CONFIG SAMPLE REQUEST FOLLOW TESTS PYTHON CUDA
+
+given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
+unknown := $(filter-out $(SETTINGS) -%,$(given))
+$(if $(unknown),$(error no such setting: $(unknown); there are: $(SETTINGS)))
+
+# A value is taken literally, so $(shell …) in it is text too; and only from the command line: an unrelated NAME or
+# CONFIG of the surrounding shell is not meant for opserve.
+$(foreach v,$(SETTINGS),$(if $(filter command,$(origin $v)),$(eval override $v := $$(value $v)),$(eval $v :=)))
+export $(SETTINGS)
+
+goals := $(or $(MAKECMDGOALS),help)
+# $(call need,TARGET,SETTING,EXAMPLE)
+need = $(if $(filter $1,$(goals)),$(if $(strip $($2)),,$(error make $1 needs $2, for example: make $1 $3)))
+$(call need,scale,MODEL,MODEL=digits WORKERS=2)
+$(call need,scale,WORKERS,MODEL=digits WORKERS=2)
+$(call need,predict,MODEL,MODEL=digits)
+
+models := $(sort $(patsubst archive/%/model-config.yaml,%,$(wildcard archive/*/model-config.yaml)))
+ifneq ($(filter train model archive serve,$(goals)),)
+  ifneq ($(MODEL),)
+    $(if $(filter-out 1,$(words $(MODEL)))$(filter-out $(models),$(MODEL)),$(error no model '$(MODEL)' in archive/; there are: $(models)))
+  endif
+endif
+chosen := $(or $(MODEL),$(models))
+
+ifneq ($(filter archive,$(goals)),)
+  foreign := $(strip $(ARTIFACT)$(OPS)$(NAME)$(CONFIG)$(SAMPLE))
+  ifneq ($(foreign),)
+    missing := $(strip $(foreach v,ARTIFACT NAME CONFIG,$(if $(strip $($v)),,$v)))
+    $(if $(missing),$(error somebody else's model needs $(missing) too: make archive ARTIFACT=my.pt OPS=my.so NAME=mine CONFIG=my.yaml))
+    $(if $(MODEL),$(error MODEL names one of archive/*, ARTIFACT somebody else's model: give one of them))
+  endif
+endif
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+python := .venv/bin/python
+environment := .venv/opserve.json
+library := build/lib/libopserve_torch.so
+link := build/.opserve_ops
+native := $(shell find extensions -type f -not -path '*/__pycache__/*' -not -path '*/opserve_ops/*' 2>/dev/null)
+handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/null)
+packer := $(wildcard archive/*.py)
+.PRECIOUS: build/models/%/.built
+
+.PHONY: help env env-dev ext train model archive serve start stop status predict scale logs doctor test lint format clean distclean FORCE
+
+help: ## list the targets
+	@echo 'usage: make TARGET [SETTING=value ...]'
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16
+
+env: $(environment) ## make .venv with the pinned requirements (PYTHON=python3.12 chooses another Python)
+
+# Always looked at and seldom written: what depends on it is rebuilt only when something was installed.
+$(environment): FORCE
+	@"$${PYTHON:-python3}" scripts/environment.py
+
+env-dev: FORCE ## the environment with what tests and lint need
+	@"$${PYTHON:-python3}" scripts/environment.py --dev
+
+ext: $(library) $(link) ## build the operator libraries into build/lib (CUDA=0 or 1 overrides what is detected)
+
+$(library): $(native) $(environment)
+	@.venv/bin/python scripts/doctor.py --only compiler
+	@PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/cmake -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_OUTPUT_DIR="$$PWD/build" $${CUDA:+"-DOPSERVE_CUDA=$$CUDA"}
+	@.venv/bin/cmake --build build/cmake
+	@touch $@
+
+# Makes `import opserve_ops` work in .venv, without installing a copy of it.
+$(link): $(environment)
+	@site=$$($(python) -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	  echo "$$PWD/extensions" > "$$site/opserve.pth"
+	@mkdir -p $(@D) && touch $@
+
+train: $(chosen:%=build/models/%/.built) ## train or export the models of archive/ (MODEL=digits: that one)
+
+model: train ## the same as train
+
+.SECONDEXPANSION:
+build/models/%/.built: $$(wildcard archive/$$*/*.py) | $(library) $(link)
+	@$(python) -m "archive.$*.build" --output "build/models/$*"
+	@touch $@
+
+ifneq ($(foreign),)
+archive: $(library) $(link)
+	@arguments=(--artifact "$$ARTIFACT" --name "$$NAME" --config "$$CONFIG"); \
+	  if [[ -n $$OPS ]]; then arguments+=(--ops "$$OPS"); fi; \
+	  if [[ -n $$SAMPLE ]]; then arguments+=(--sample "$$SAMPLE"); fi; \
+	  $(python) -m archive.pack "$${arguments[@]}"
+else
+archive: $(chosen:%=model_store/%.mar) ## pack model_store/*.mar (MODEL=digits; ARTIFACT= OPS= NAME= CONFIG= [SAMPLE=]: your own)
+endif
+
+model_store/%.mar: build/models/%/.built $$(wildcard archive/$$*/*) $(handlers) $(packer) $(library) | $(link)
+	@$(python) -m archive.pack "$*"
+
+serve: archive ## everything from nothing: environment, operators, models, archives, server, a first prediction
+	@$(python) scripts/start.py --predict
+
+start: $(environment) ## start the server on what is in model_store/
+	@$(python) scripts/start.py
+
+stop: ## stop the server, and remove what it leaves behind
+	@$(need-venv)
+	@$(python) scripts/stop.py
+
+status: ## show the server, its models and their workers
+	@$(need-venv)
+	@$(python) scripts/status.py
+
+predict: ## send a model's sample: MODEL=digits (REQUEST=file.json: your own request)
+	@$(need-venv)
+	@arguments=("--" "$$MODEL"); \
+	  if [[ -n $$REQUEST ]]; then arguments=(--request "$$REQUEST" "$${arguments[@]}"); fi; \
+	  $(python) scripts/predict.py "$${arguments[@]}"
+
+scale: ## more or fewer workers: MODEL=digits WORKERS=4
+	@$(need-venv)
+	@$(python) scripts/scale.py -- "$$MODEL" "$$WORKERS"
+
+logs: ## the ends of the server's logs (FOLLOW=1: go on)
+	@$(need-venv)
+	@$(python) scripts/logs.py $(if $(FOLLOW),--follow)
+
+doctor: ## check every prerequisite; each failure prints its fix
+	@if [[ -x $(python) ]]; then $(python) scripts/doctor.py; else "$${PYTHON:-python3}" scripts/doctor.py; fi
+
+test: env-dev archive ## run the tests (TESTS=tests/scripts: some of them)
+	@$(python) -m pytest $${TESTS:+"$$TESTS"}
+
+lint: env-dev ## check style: ruff, clang-format
+	@$(python) -m ruff check .
+	@$(python) -m ruff format --check .
+	@$(cpp-files) .venv/bin/clang-format --dry-run -Werror
+
+format: env-dev ## bring Python and C++ into style
+	@$(python) -m ruff check --fix .
+	@$(python) -m ruff format .
+	@$(cpp-files) .venv/bin/clang-format -i
+
+clean: ## remove what was built; the environment stays
+	@rm -rf build model_store .pytest_cache .ruff_cache
+
+distclean: clean ## remove the environment and the logs too
+	@if [[ -x $(python) ]]; then $(python) scripts/stop.py; fi
+	@rm -rf .venv logs
+
+need-venv = if [[ ! -x $(python) ]]; then echo 'error: there is no .venv; `make env` makes it' >&2; exit 1; fi
+cpp-files = find extensions -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 2>/dev/null | xargs -0 -r

@@ -1,0 +1,114 @@
+"""Reads `.mar` archives: is one whole, what does it serve, and what sample request does it carry."""
+
+import json
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from scripts.errors import OpserveError
+
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A request that an archive carries, and the answer it must get."""
+
+    parts: dict[str, bytes] = field(default_factory=dict)  # file name -> content, one multipart part each
+    body: bytes | None = None  # or the whole JSON body
+    answer: Any = None
+    tolerance: float = TOLERANCE
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What is needed of a `.mar` in order to serve and try it."""
+
+    path: Path
+    model: str
+    version: str
+    sample: Sample | None
+
+
+def read(path: Path) -> Archive:
+    """Open an archive, check that it is whole, and read its sample; the error names the file.
+
+    TorchServe itself only logs a broken archive, and starts without it.
+    """
+    remedy = f"build it again (`make archive`) or take it out of {path.parent.name}/"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+            if broken is not None:
+                raise OpserveError(f"{path.name} is damaged: {broken} does not match its checksum; {remedy}")
+            return _read(path, archive, remedy)
+    except FileNotFoundError:
+        raise OpserveError(f"{path} does not exist; `make archive` builds the archives") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+        raise OpserveError(f"{path.name} is not a readable archive ({error}); {remedy}") from None
+
+
+def _read(path: Path, archive: zipfile.ZipFile, remedy: str) -> Archive:
+    names = set(archive.namelist())
+    if "MAR-INF/MANIFEST.json" not in names:
+        raise OpserveError(f"{path.name} is no TorchServe archive: it has no MAR-INF/MANIFEST.json; {remedy}")
+    try:
+        model = json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]
+        name, handler = str(model["modelName"]), str(model["handler"]).partition(":")[0]
+        version = str(model.get("modelVersion", "1.0"))
+        if not name:
+            raise ValueError("an empty modelName")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OpserveError(f"{path.name}: its MANIFEST.json names no model or handler ({error!r}); {remedy}") from None
+    # A handler without .py is one of TorchServe's own (image_classifier, ...).
+    if handler.endswith(".py") and handler not in names:
+        raise OpserveError(f"{path.name}: the handler {handler} that it names is not in it; {remedy}")
+    try:
+        sample = _sample(archive, names, model.get("configFile"))
+    except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise OpserveError(f"{path.name}: its sample cannot be read ({error}); {remedy}") from None
+    return Archive(path, name, version, sample)
+
+
+def _sample(archive: zipfile.ZipFile, names: set[str], config: str | None) -> Sample | None:
+    requests = sorted(n for n in names if n.startswith("sample/request/") and not n.endswith("/"))
+    if not requests:
+        return None
+    answer = json.loads(archive.read("sample/answer.json")) if "sample/answer.json" in names else None
+    settings = yaml.safe_load(archive.read(config)) if config in names else None
+    ours = (settings or {}).get("opserve") or {}
+    tolerance = float(ours.get("tolerance", TOLERANCE))
+    if requests == ["sample/request/body.json"]:
+        return Sample(body=archive.read(requests[0]), answer=answer, tolerance=tolerance)
+    parts = {PurePosixPath(n).name: archive.read(n) for n in requests}
+    return Sample(parts=parts, answer=answer, tolerance=tolerance)
+
+
+def differences(got: Any, expected: Any, tolerance: float, where: str = "answer") -> list[str]:
+    """Where two JSON values differ; numbers are the same when they are within `tolerance`."""
+    if isinstance(expected, dict) and isinstance(got, dict):
+        found = [f"{where}: {key} is missing" for key in expected.keys() - got.keys()]
+        found += [f"{where}: {key} is not expected" for key in got.keys() - expected.keys()]
+        for key in expected.keys() & got.keys():
+            found += differences(got[key], expected[key], tolerance, f"{where}.{key}")
+        return found
+    if isinstance(expected, list) and isinstance(got, list):
+        if len(got) != len(expected):
+            return [f"{where}: {len(got)} items, expected {len(expected)}"]
+        return [
+            line
+            for i, (a, b) in enumerate(zip(got, expected, strict=True))
+            for line in differences(a, b, tolerance, f"{where}[{i}]")
+        ]
+    if _is_float(got, expected):
+        return [] if abs(got - expected) <= tolerance else [f"{where}: {got}, expected {expected}"]
+    return [] if got == expected and type(got) is type(expected) else [f"{where}: {got!r}, expected {expected!r}"]
+
+
+def _is_float(got: Any, expected: Any) -> bool:
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (got, expected))
+    return numbers and (isinstance(got, float) or isinstance(expected, float))

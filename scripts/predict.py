@@ -1,0 +1,161 @@
+"""Sends an archive's own sample to the running server and compares the answer with the expected one."""
+
+import sys
+
+if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+    sys.path[0] = __file__.rpartition("/scripts/")[0]
+
+import argparse
+import json
+import mimetypes
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from scripts import mar
+from scripts.errors import OpserveError, run
+from scripts.server import ROOT, Server, add_arguments
+
+TIMEOUT_S = 120.0
+SHOWN_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came back for a sample, and where it differs from what was expected."""
+
+    answer: Any
+    expected: Any
+    differences: list[str]
+
+    def show(self, model: str) -> None:
+        """Print the prediction beside the expected answer."""
+        print(f"{model}")
+        print(f"  prediction  {_short(self.answer)}")
+        if self.expected is not None:
+            print(f"  expected    {_short(self.expected)}")
+            print(f"  {'same' if not self.differences else 'DIFFERENT: ' + '; '.join(self.differences[:3])}")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}… ({len(text)} characters)"
+
+
+def _media_type(name: str) -> str:
+    # As curl -F does: images by their suffix, the rest as bytes; the handler goes by the part's name.
+    guess = mimetypes.guess_type(name)[0] or ""
+    return guess if guess.startswith("image/") else "application/octet-stream"
+
+
+def send(server: Server, model: str, sample: mar.Sample) -> requests.Response:
+    """Send a sample: its parts as multipart, or its body as JSON."""
+    path = f"/predictions/{model}"
+    if sample.body is not None:
+        return server.request(
+            "inference",
+            "POST",
+            path,
+            TIMEOUT_S,
+            data=sample.body,
+            headers={"Content-Type": "application/json"},
+        )
+    files = {Path(name).stem: (name, content, _media_type(name)) for name, content in sample.parts.items()}
+    return server.request("inference", "POST", path, TIMEOUT_S, files=files)
+
+
+def attempt(server: Server, model: str, sample: mar.Sample) -> Outcome:
+    """Send a sample and compare; an answer that is no prediction is an error."""
+    answer = _prediction(model, send(server, model, sample))
+    found = [] if sample.answer is None else mar.differences(answer, sample.answer, sample.tolerance)
+    return Outcome(answer, sample.answer, found)
+
+
+def _prediction(model: str, response: requests.Response) -> Any:
+    if response.status_code != 200:
+        raise OpserveError(
+            f"{model} answered {response.status_code}: {_short(response.text.strip())}; `make logs` shows more"
+        )
+    try:
+        return response.json()
+    except ValueError:
+        raise OpserveError(f"{model} answered something that is not JSON: {_short(response.text)}") from None
+
+
+def archive_of(server: Server, model: str) -> mar.Archive:
+    """The archive in the model store that serves a model."""
+    named = server.model_store / f"{model}.mar"
+    if named.is_file():
+        return mar.read(named)
+    for path in sorted(server.model_store.glob("*.mar")):
+        archive = mar.read(path)
+        if archive.model == model:
+            return archive
+    raise OpserveError(f"{server.model_store} holds no archive of {model!r}; give a request of your own instead")
+
+
+def _pasted(path: Path) -> str:
+    """A path as a person would type it here."""
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def token_command(server: Server, kind: str) -> str:
+    """The shell words that put a valid token into a pasted line."""
+    words = [_pasted(Path(sys.executable)), _pasted(ROOT / "scripts" / "token.py"), kind]
+    if server.home != ROOT:
+        words += ["--home", _pasted(server.home)]
+    if server.config != server.home / "config.properties":
+        words += ["--config", _pasted(server.config)]
+    return f'-H "Authorization: Bearer $({" ".join(words)})"'
+
+
+def curl(server: Server, model: str, sample: mar.Sample) -> str:
+    """The curl line that sends the same sample; the files in it are written below build/samples."""
+    folder = server.home / "build" / "samples" / model
+    files = {"body.json": sample.body} if sample.body is not None else sample.parts
+    for name, content in files.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        # Renamed into place: a link that somebody left there is not followed.
+        unfinished = folder / f".{name}.{os.getpid()}"
+        unfinished.write_bytes(content)
+        unfinished.replace(folder / name)
+    if sample.body is not None:
+        data = f"-H 'Content-Type: application/json' --data-binary @{_pasted(folder / 'body.json')}"
+    else:
+        data = " ".join(f"-F {Path(name).stem}=@{_pasted(folder / name)}" for name in sorted(files))
+    url = f"{server.address('inference')}/predictions/{model}"
+    return f"curl -s {token_command(server, 'inference')} {data} {url}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="a served model")
+    parser.add_argument("--request", type=Path, help="a JSON body of your own instead of the archive's sample")
+    add_arguments(parser)
+    options = parser.parse_args(arguments)
+    server = Server.of(options)
+    server.require_running()
+    server.require_model(options.model)
+    if options.request is not None:
+        try:
+            sample = mar.Sample(body=options.request.read_bytes())
+        except OSError as error:
+            raise OpserveError(f"cannot read the request {options.request}: {error.strerror}") from None
+    else:
+        archive = archive_of(server, options.model)
+        if archive.sample is None:
+            raise OpserveError(f"{archive.path.name} carries no sample; give one: make predict … REQUEST=file.json")
+        sample = archive.sample
+    outcome = attempt(server, options.model, sample)
+    outcome.show(options.model)
+    print(f"  {curl(server, options.model, sample)}")
+    return 1 if outcome.differences else 0
+
+
+if __name__ == "__main__":
+    run(main)

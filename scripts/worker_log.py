@@ -1,0 +1,63 @@
+"""Reads from TorchServe's logs why a worker died."""
+
+import re
+from pathlib import Path
+
+# ts_log says of every worker that ended that it will be tried again, whatever the reason.
+_RETRY = re.compile(r"\] (W-\d+-\S+) org\.pytorch\.serve\.wlm\.\S+ - Retry worker: ")
+_WORKER_LINE = re.compile(r"^\S+ \[\w+ *\] (?P<thread>W-\d+-\S+)-(?:stdout|stderr) MODEL_LOG - (?P<text>.*)$")
+_NAME = re.compile(r"^W-\d+-(?P<model>.+)_(?P<version>[^_]+)$")
+_FIRST_LINE = "s_name_part0="
+_SERVER_LINES = ("Backend worker process died.", "Failed to load model")
+
+
+class LogMark:
+    """The ends of the logs at one moment, so that only what is written afterwards is read."""
+
+    def __init__(self, logs: Path) -> None:
+        self._offsets = {logs / name: _size(logs / name) for name in ("ts_log.log", "model_log.log")}
+        self.ts_log, self.model_log = self._offsets
+
+    def text(self, path: Path) -> str:
+        """What was written to a log since the mark; the whole file when it has been rotated."""
+        try:
+            with path.open("rb") as log:
+                offset = self._offsets[path]
+                log.seek(offset if offset <= _size(path) else 0)
+                return log.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def dead_workers(self) -> list[str]:
+        """Names such as `W-9000-digits_1.0` of the workers that ended since the mark, oldest first."""
+        return list(dict.fromkeys(_RETRY.findall(self.text(self.ts_log))))
+
+    def last_words(self, worker: str, lines: int = 40) -> str:
+        """The traceback with which a worker ended first, or its last lines when it left none."""
+        said: list[str] = []
+        for line in self.text(self.model_log).splitlines():
+            found = _WORKER_LINE.match(line)
+            if found and found["thread"] == worker:
+                if found["text"].startswith(_FIRST_LINE) and said:
+                    break  # the retry, which fails in the same way
+                said.append(found["text"])
+            elif not found and said and not re.match(r"^\d{4}-", line):
+                said.append(line)
+        start = next((i for i, text in enumerate(said) if text.startswith("Traceback ")), None)
+        if start is None:
+            return "\n".join(said[-lines:]) or "(it wrote nothing)"
+        end = next((i for i in range(start, len(said)) if said[i].startswith(_SERVER_LINES)), len(said))
+        return "\n".join(said[start:end])
+
+
+def model_of(worker: str) -> str:
+    """The model that a worker such as `W-9000-digits_1.0` serves."""
+    found = _NAME.match(worker)
+    return found["model"] if found else worker
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

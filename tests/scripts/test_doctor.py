@@ -1,0 +1,80 @@
+"""The doctor runs before anything is installed, and every failure names its fix."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import doctor, java
+from scripts.server import ROOT
+
+
+def test_it_needs_the_standard_library_only(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(ROOT / "scripts" / "doctor.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    for line in done.stdout.splitlines():
+        assert line.split()[0] in ("OK", "FAIL", "—", "fix:"), line
+    assert (done.returncode == 1) == ("FAIL" in done.stdout)
+    assert {line.split()[1] for line in done.stdout.splitlines() if "fix:" not in line} == set(doctor.CHECKS)
+
+
+def test_a_missing_compiler_is_one_line_with_the_fix(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert doctor.main(["--only", "compiler"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("error: no C++ compiler: no-such-compiler not on PATH; install one")
+
+
+def test_a_compiler_that_cannot_make_a_program_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\necho 'probe.cpp:2: fatal error: concepts: No such file' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    state, found, _ = doctor.compiler()
+    assert state == doctor.FAIL
+    assert "concepts: No such file" in found
+
+
+def fake_java(folder: Path, version: str) -> Path:
+    """A program that calls itself a Java of this version; its home."""
+    executable = folder / "bin" / "java"
+    executable.parent.mkdir(parents=True)
+    executable.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2024-01-01' >&2\n")
+    executable.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize(("version", "major"), [("1.8.0_392", 8), ("11.0.2", 11), ("17", 17), ("25.0.2", 25)])
+def test_java_versions_are_read(tmp_path: Path, version: str, major: int) -> None:
+    assert java.version_of(fake_java(tmp_path, version) / "bin" / "java") == major
+
+
+def test_java_is_taken_from_java_home_then_path_then_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = fake_java(tmp_path / "a", "21.0.1"), fake_java(tmp_path / "b", "17.0.1")
+    third = fake_java(tmp_path / "runtime", "25.0.1")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "java").symlink_to(third / "bin" / "java")
+    monkeypatch.setenv("PATH", f"{second / 'bin'}{os.pathsep}/nowhere")
+    monkeypatch.setenv("JAVA_HOME", str(first))
+    assert java.find(tmp_path)[0] == java.Java(first, 21, "JAVA_HOME")
+    monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path / "old", "11.0.1")))
+    found, remarks = java.find(tmp_path)
+    assert found == java.Java(second, 17, "PATH")
+    assert "is Java 11" in remarks[0]
+    monkeypatch.delenv("JAVA_HOME")
+    monkeypatch.setenv("PATH", "/nowhere")
+    # The stand-in is a shell script: it needs no PATH of its own.
+    assert java.find(tmp_path)[0] == java.Java(third, 25, ".venv/bin/java")

@@ -1,0 +1,194 @@
+"""The Makefile: what it refuses, what it passes on, and what it does not do twice."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from scripts.server import ROOT
+
+# Stands for .venv/bin/python and cmake: notes its arguments, and makes the files the real ones would make.
+STAND_IN = """\
+#!/bin/bash
+echo "$(basename "$0")" "$(printf '<%s>' "$@")" >> "$CALLS"
+case "$*" in
+  *sysconfig*) echo "$PWD/.venv/site" ;;
+  "-m archive.pack --artifact"*) ;;
+  "-m archive.pack "*) mkdir -p model_store; touch "model_store/$3.mar" ;;
+  "-m archive."*) mkdir -p "$4" ;;
+  "--build "*) mkdir -p build/lib; touch build/lib/libopserve_torch.so ;;
+esac
+"""
+ENVIRONMENT = """\
+from pathlib import Path
+stamp = Path(".venv/opserve.json")
+if not stamp.exists():
+    stamp.write_text("{}")
+"""
+
+
+class House:
+    """A folder with the real Makefile, and stand-ins for everything it calls."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.calls_file = root / "calls"
+        shutil.copy(ROOT / "Makefile", root)
+        for path, text in {
+            "scripts/environment.py": ENVIRONMENT,
+            "extensions/CMakeLists.txt": "",
+            "handlers/handler.py": "",
+            "archive/pack.py": "",
+            "archive/one/build.py": "",
+            "archive/one/model-config.yaml": "",
+            "archive/two/build.py": "",
+            "archive/two/model-config.yaml": "",
+        }.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        (root / ".venv" / "site").mkdir(parents=True)
+        (root / ".venv" / "bin").mkdir()
+        for name in ("python", "cmake"):
+            (root / ".venv" / "bin" / name).write_text(STAND_IN)
+            (root / ".venv" / "bin" / name).chmod(0o755)
+
+    def make(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run make here; an outer make's own variables are kept from it."""
+        self.calls_file.unlink(missing_ok=True)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+        for name in ("MODEL", "WORKERS", "TESTS"):
+            kept.pop(name, None)
+        return subprocess.run(
+            ["make", *words],
+            cwd=self.root,
+            env=kept | {"CALLS": str(self.calls_file)} | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def calls(self) -> list[str]:
+        """What the stand-ins were called with, except for the questions make asks on every run."""
+        if not self.calls_file.exists():
+            return []
+        return self.calls_file.read_text().splitlines()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def test_help_is_the_default_and_lists_every_target(house: House) -> None:
+    shown = house.make()
+    assert shown.returncode == 0
+    listed = {line.split()[0] for line in shown.stdout.splitlines()[1:]}
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    assert listed == set(phony) - {"FORCE"}
+    assert all(len(line.split()) > 2 for line in shown.stdout.splitlines()[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["scale", "MODLE=one", "WORKERS=2"], "no such setting: MODLE; there are: MODEL"),
+        (["help", "Model=one"], "no such setting: Model"),
+        (["scale", "MODEL=one"], "make scale needs WORKERS, for example: make scale MODEL=digits WORKERS=2"),
+        (["scale", "WORKERS=2"], "make scale needs MODEL"),
+        (["predict"], "make predict needs MODEL"),
+        (["archive", "MODEL=three"], "no model 'three' in archive/; there are: one two"),
+        (["serve", "MODEL=on"], "no model 'on' in archive/; there are: one two"),
+        (["train", "MODEL=one two"], "no model 'one two' in archive/; there are: one two"),
+        (["archive", "ARTIFACT=my.pt", "NAME=mine"], "needs CONFIG too"),
+        (["archive", "OPS=my.so"], "needs ARTIFACT NAME CONFIG too"),
+        (["archive", "ARTIFACT=a", "NAME=b", "CONFIG=c", "MODEL=one"], "give one of them"),
+        (["serv"], "No rule to make target 'serv'"),
+    ],
+)
+def test_a_slip_is_an_error_that_names_it(house: House, words: list[str], said: str) -> None:
+    failed = house.make(*words)
+    assert failed.returncode != 0
+    assert said in failed.stderr
+    assert house.calls() == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a b",
+        "x; touch harm",
+        "$(shell touch harm)",
+        "$(touch harm)",
+        "`touch harm`",
+        "'; touch harm; '",
+        '"$HOME"',
+        "a#b",
+    ],
+)
+def test_a_value_reaches_the_script_as_it_is(house: House, value: str) -> None:
+    done = house.make("scale", f"MODEL={value}", f"WORKERS={value}")
+    assert done.returncode == 0, done.stderr
+    assert house.calls() == [f"python <scripts/scale.py><--><{value}><{value}>"]
+    done = house.make("archive", f"ARTIFACT={value}", "NAME=mine", f"CONFIG={value}")
+    assert done.returncode == 0, done.stderr
+    assert house.calls()[-1] == f"python <-m><archive.pack><--artifact><{value}><--name><mine><--config><{value}>"
+    assert not (house.root / "harm").exists()
+
+
+def test_somebody_elses_model_is_packed_with_what_was_given(house: House) -> None:
+    done = house.make("archive", "ARTIFACT=a.pt", "OPS=a.so,b.so", "NAME=mine", "CONFIG=c.yaml", "SAMPLE=r.json")
+    assert done.returncode == 0, done.stderr
+    assert house.calls()[-1] == (
+        "python <-m><archive.pack><--artifact><a.pt><--name><mine><--config><c.yaml><--ops><a.so,b.so>"
+        "<--sample><r.json>"
+    )
+
+
+def test_variables_of_the_shell_are_not_meant(house: House) -> None:
+    done = house.make("archive", NAME="a-hostname", CONFIG="else", MODEL="nope", OPS="x")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (house.root / "model_store").iterdir()} == {"one.mar", "two.mar"}
+
+
+def test_nothing_is_built_twice_and_a_change_rebuilds_what_depends_on_it(house: House) -> None:
+    def built(*words: str) -> list[str]:
+        done = house.make("archive", *words)
+        assert done.returncode == 0, done.stderr
+        return [" ".join(re.findall("<(archive[^>]*|--build|one|two)>", call)) for call in house.calls()]
+
+    def touch(path: str) -> None:
+        newest = max(file.stat().st_mtime_ns for file in house.root.rglob("*") if file.is_file())
+        os.utime(house.root / path, ns=(newest + 10**7, newest + 10**7))
+
+    first = built("MODEL=one")
+    assert first[-2:] == ["archive.one.build", "archive.pack one"]
+    assert "--build" in first
+    assert built() == ["archive.two.build", "archive.pack two"]
+    assert built() == []
+    touch("handlers/handler.py")
+    assert built() == ["archive.pack one", "archive.pack two"]
+    touch("archive/one/model-config.yaml")
+    assert built() == ["archive.pack one"]
+    touch("archive/two/build.py")
+    assert built() == ["archive.two.build", "archive.pack two"]
+    touch("extensions/CMakeLists.txt")
+    again = built()
+    assert "--build" in again
+    assert not any("build" in call for call in again if call.startswith("archive"))
+    assert again[-2:] == ["archive.pack one", "archive.pack two"]
+
+
+def test_make_ext_leaves_opserve_ops_importable(house: House) -> None:
+    assert house.make("ext").returncode == 0
+    assert (house.root / ".venv" / "site" / "opserve.pth").read_text() == f"{house.root}/extensions\n"
+
+
+def test_a_missing_environment_is_said(house: House) -> None:
+    shutil.rmtree(house.root / ".venv")
+    failed = house.make("status")
+    assert failed.returncode != 0
+    assert "there is no .venv; `make env` makes it" in failed.stderr

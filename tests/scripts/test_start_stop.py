@@ -1,0 +1,211 @@
+"""Starting and stopping, and everything that goes wrong at it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from scripts import processes
+from scripts.server import ROOT, Server
+from tests.support import archives
+from tests.support.torchserve import TIMEOUT_S, TorchServe
+
+pytestmark = pytest.mark.server
+
+
+def nothing_left(server: Server) -> bool:
+    """No process, socket, pid file or key of this home."""
+    its = processes.frontends(server.home) + processes.workers(server.home, server.temp, [])
+    return not its and not server.temp.exists() and not server.key_file.exists()
+
+
+def until(condition, what: str) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.05)
+
+
+def test_start_predicts_and_stop_leaves_nothing_behind(stopped: TorchServe) -> None:
+    (stopped.model_store / "a folder that is no archive").mkdir()
+    started = stopped.start()
+    assert started.returncode == 0, started.stderr
+    assert '{"doubled": [3.0, 4]}' in started.stdout
+    assert "same" in started.stdout
+    frontend = stopped.server.require_running()
+    family = [frontend, *frontend.children(recursive=True)]
+    assert stopped.stop().stdout == "stopped\n"
+    assert not any(map(processes.alive, family))
+    assert nothing_left(stopped.server)
+    again = stopped.stop()
+    assert (again.returncode, again.stdout.split(":")[0]) == (0, "not running")
+    assert stopped.script("status").returncode == 3
+
+
+def test_what_a_killed_frontend_leaves_is_cleaned_up(stopped: TorchServe) -> None:
+    assert stopped.start().returncode == 0
+    frontend = stopped.server.require_running()
+    workers = processes.workers(stopped.home, stopped.server.temp, [frontend])
+    assert workers
+    # A worker that is stopped cannot notice that its frontend is gone: the orphan that a busy one is.
+    workers[0].suspend()
+    frontend.kill()
+    until(lambda: stopped.server.frontend() is None, "the end of the frontend")
+    assert (stopped.server.temp / ".model_server.pid").exists()
+    done = stopped.stop()
+    assert done.returncode == 0, done.stderr
+    assert not any(map(processes.alive, workers))
+    assert nothing_left(stopped.server)
+
+
+def test_start_goes_on_after_a_kill_and_a_later_start_notices_newer_archives(stopped: TorchServe) -> None:
+    assert stopped.start().returncode == 0
+    stopped.server.require_running().kill()
+    until(lambda: stopped.server.frontend() is None, "the end of the frontend")
+    assert stopped.start().returncode == 0
+    assert stopped.predict("echo", json={"values": [1]}).json() == {"doubled": [2]}
+    assert "newer" not in stopped.start().stdout
+    archive = stopped.model_store / "echo.mar"
+    content = archive.read_bytes()
+    archive.unlink()
+    archive.write_bytes(content)
+    assert "note: echo.mar is newer than what is served" in stopped.start().stdout
+
+
+def test_a_server_started_by_hand_is_recognised_and_stopped(stopped: TorchServe, tmp_path: Path) -> None:
+    temp = tmp_path / "t"
+    temp.mkdir()
+    environment = os.environ | {"TMPDIR": str(temp), "TEMP": str(temp)}
+    torchserve = Path(sys.executable).parent / "torchserve"
+    line = f"{torchserve} --start --ncs --model-store model_store --models all --ts-config config.properties"
+    subprocess.run(line.split(), cwd=stopped.home, env=environment, stdout=subprocess.DEVNULL, check=True)
+    joined = stopped.start()
+    assert joined.returncode == 0, joined.stderr
+    assert "already running" in joined.stdout
+    assert stopped.predict("echo", json={"values": [1]}).json() == {"doubled": [2]}
+    assert stopped.stop().stdout == "stopped\n"
+    assert nothing_left(stopped.server)
+    assert not [path for path in temp.rglob("*") if path.name != "models"]
+
+
+def test_an_occupied_port_is_named_with_its_holder(stopped: TorchServe) -> None:
+    host, port = stopped.server.ports()["management_address"]
+    with socket.create_server((host, port)):
+        failed = stopped.start()
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(f"error: management_address {host}:{port}: Address already in use")
+    assert f"pid {os.getpid()}" in failed.stderr
+    assert failed.stderr.count("\n") == 1
+    assert nothing_left(stopped.server)
+
+
+@pytest.mark.parametrize("model", ["raises", "refuses"])
+def test_a_worker_that_dies_while_loading_shows_its_traceback_at_once(
+    stopped: TorchServe, store: dict[str, Path], model: str
+) -> None:
+    (stopped.model_store / f"{model}.mar").symlink_to(store[model])
+    begun = time.monotonic()
+    failed = stopped.start()
+    assert failed.returncode == 1
+    assert f"a worker of {model} died while it loaded:\nTraceback " in failed.stderr
+    assert failed.stderr.rstrip().endswith("Error: libmissing.so cannot be opened")
+    assert f"{model}_handler.py" in failed.stderr
+    assert time.monotonic() - begun < 60
+    assert nothing_left(stopped.server)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[60] ^= 0xFF
+    path.write_bytes(content)
+
+
+def foreign(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "no archive of TorchServe")
+
+
+def without_handler(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        manifest = {"model": {"modelName": "bad", "handler": "gone.py", "modelVersion": "1.0"}}
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, foreign, without_handler])
+def test_a_broken_archive_is_named_before_anything_starts(stopped: TorchServe, store: dict[str, Path], damage) -> None:
+    shutil.copyfile(store["echo"], stopped.model_store / "bad.mar")
+    damage(stopped.model_store / "bad.mar")
+    failed = stopped.start()
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: bad.mar")
+    assert failed.stderr.count("\n") == 1
+    assert not stopped.server.logs.exists()
+
+
+def test_a_sample_that_is_answered_otherwise_is_an_error(stopped: TorchServe) -> None:
+    body = json.dumps({"values": [1]}).encode()
+    archives.make(stopped.model_store, "wrong", archives.ECHO, {"body.json": body}, {"doubled": [3]})
+    failed = stopped.start()
+    assert failed.returncode == 1
+    assert "wrong does not answer its sample" in failed.stderr
+    assert nothing_left(stopped.server)
+
+
+def test_an_empty_model_store_is_an_error(tmp_path: Path) -> None:
+    failed = TorchServe(tmp_path / "home", []).start()
+    assert failed.returncode == 1
+    assert "`make archive` builds them" in failed.stderr
+
+
+def test_a_configuration_that_java_refuses_shows_its_reason(stopped: TorchServe) -> None:
+    with stopped.server.config.open("a") as config:
+        config.write("vmargs=-Xmx1g -XX:NoSuchFlag\n")
+    failed = stopped.start()
+    assert failed.returncode == 1
+    assert "NoSuchFlag" in failed.stderr
+    assert nothing_left(stopped.server)
+
+
+def test_an_old_java_home_does_not_win_silently(
+    stopped: TorchServe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "old" / "bin" / "java"
+    old.parent.mkdir(parents=True)
+    old.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "old"))
+    started = stopped.start()
+    assert started.returncode == 0, started.stderr
+    assert "is Java 11" in started.stderr
+
+
+def test_an_interrupted_start_leaves_nothing_behind(stopped: TorchServe, store: dict[str, Path]) -> None:
+    command = [sys.executable, "-m", "scripts.start", "--home", str(stopped.home)]
+    starting = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: stopped.server.frontend() is not None, "the frontend's start")
+    starting.send_signal(signal.SIGINT)
+    assert starting.wait(TIMEOUT_S) != 0
+    assert nothing_left(stopped.server)
+
+
+def test_tokens_need_their_file(stopped: TorchServe) -> None:
+    failed = stopped.script("token", "management")
+    assert failed.returncode == 1
+    assert "key_file.json does not exist" in failed.stderr
+    stopped.server.key_file.write_text('{"management": {}}')
+    failed = stopped.script("token", "management")
+    assert failed.returncode == 1
+    assert "is not what TorchServe writes" in failed.stderr

@@ -1,0 +1,91 @@
+"""Tiny archives for the tests of the scripts: a handler of a few lines, packed by torch-model-archiver."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+CONFIG = """\
+minWorkers: 1
+maxWorkers: 1
+batchSize: 1
+maxBatchDelay: 1
+responseTimeout: 30
+startupTimeout: 30
+"""
+
+# Doubles the numbers of a JSON body; a named part is answered with its length.
+ECHO = """
+import json
+
+
+def handle(data, context):
+    if data is None:
+        return None
+    answers = []
+    for row in data:
+        if "body" in row:
+            answers.append(json.dumps({"doubled": [2 * v for v in json.loads(bytes(row["body"]))["values"]]}))
+        else:
+            answers.append(json.dumps({name: len(part) for name, part in sorted(row.items())}))
+    return answers
+"""
+
+# Loads once and never again, so that a second worker dies.
+LOADS_ONCE = """
+from pathlib import Path
+
+
+class Handler:
+    def initialize(self, context):
+        with (Path(__file__).parent / "loaded").open("x"):
+            pass
+
+    def handle(self, data, context):
+        return ["{}" for _ in data]
+"""
+
+RAISES = """
+class Handler:
+    def initialize(self, context):
+        raise {error}("libmissing.so cannot be opened")
+
+    def handle(self, data, context):
+        return ["{{}}" for _ in data]
+"""
+
+
+def make(folder: Path, name: str, handler: str, request: dict[str, bytes] | None = None, answer: Any = None) -> Path:
+    """Pack a handler, with a sample when there is a request, into folder/NAME.mar."""
+    with tempfile.TemporaryDirectory() as work_folder:
+        work = Path(work_folder)
+        extra, temp = work / "extra", work / "tmp"
+        temp.mkdir()
+        (work / f"{name}_handler.py").write_text(handler)
+        (work / "model-config.yaml").write_text(CONFIG)
+        command = [Path(sys.executable).parent / "torch-model-archiver", "--model-name", name, "--version", "1.0"]
+        command += ["--handler", work / f"{name}_handler.py", "--config-file", work / "model-config.yaml"]
+        if request is not None:
+            (extra / "sample" / "request").mkdir(parents=True)
+            for part, content in request.items():
+                (extra / "sample" / "request" / part).write_bytes(content)
+            (extra / "sample" / "answer.json").write_text(json.dumps(answer))
+            command += ["--extra-files", extra]
+        # The archiver deletes $TMPDIR/<model-name>, so each call has a TMPDIR of its own.
+        environment = os.environ | {"TMPDIR": str(temp)}
+        subprocess.run([*map(str, command), "--export-path", str(folder)], check=True, env=environment)
+    return folder / f"{name}.mar"
+
+
+def echo(folder: Path) -> Path:
+    """An archive whose sample is a JSON body."""
+    body = json.dumps({"values": [1.5, 2]}).encode()
+    return make(folder, "echo", ECHO, {"body.json": body}, {"doubled": [3.0, 4]})
+
+
+def parts(folder: Path) -> Path:
+    """An archive whose sample is a request of two named parts."""
+    return make(folder, "parts", ECHO, {"image.png": b"12345", "corners.json": b"[]"}, {"corners": 2, "image": 5})

@@ -1,0 +1,109 @@
+"""A real TorchServe of a test's own: free ports, a home folder, a configuration made from the shipped one."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from scripts.server import ROOT, Server
+
+# Generous, because other work may share the machine; what is awaited ends the wait.
+TIMEOUT_S = 120.0
+_PORTS = (
+    "inference_address",
+    "management_address",
+    "metrics_address",
+    "grpc_inference_port",
+    "grpc_management_port",
+)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, all different."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def write_config(home: Path, **changes: str) -> Path:
+    """Write the shipped config.properties with free ports and a test's changes into a home folder."""
+    *ports, worker_port = free_ports(len(_PORTS) + 1)
+    replaced = {
+        name: f"http://127.0.0.1:{port}" if name.endswith("_address") else str(port)
+        for name, port in zip(_PORTS, ports, strict=True)
+    }
+    # Workers of two servers in one temporary folder are told apart by this number.
+    replaced |= {"initial_worker_port": str(worker_port)} | changes
+    shipped = (ROOT / "config.properties").read_text().splitlines()
+    kept = [line for line in shipped if line.partition("=")[0] not in replaced]
+    path = home / "config.properties"
+    path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in replaced.items())]) + "\n")
+    return path
+
+
+class TorchServe:
+    """A home folder with archives in it, and the server that runs there once `start` was called."""
+
+    def __init__(self, home: Path, archives: list[Path], **changes: str) -> None:
+        self.home = home
+        self.model_store = home / "model_store"
+        self.model_store.mkdir(parents=True)
+        for archive in archives:
+            (self.model_store / archive.name).symlink_to(archive.resolve())
+        write_config(home, **changes)
+        self.server = Server(home)
+
+    def script(self, name: str, *arguments: str, timeout: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+        """Run one of scripts/ on this home, as a person would."""
+        command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments, "--home", str(self.home)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+    def start(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Start the server; it has answered every archive's sample when this returns 0."""
+        return self.script("start", *arguments)
+
+    def stop(self) -> subprocess.CompletedProcess[str]:
+        """Stop it and remove what it left behind."""
+        return self.script("stop")
+
+    def predict(self, model: str, **options: Any) -> requests.Response:
+        """POST to a model with a valid token; the options are those of `requests`."""
+        return self.server.request("inference", "POST", f"/predictions/{model}", TIMEOUT_S, **options)
+
+    def management(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Call the management API with a valid token."""
+        return self.server.request("management", method, path, TIMEOUT_S, **options)
+
+    def metrics(self) -> requests.Response:
+        """The page that Prometheus reads."""
+        return self.server.request("metrics", "GET", "/metrics")
+
+    def describe(self, model: str) -> dict[str, Any]:
+        """TorchServe's description of a served model."""
+        return self.server.require_model(model)
+
+    def model_log(self) -> str:
+        """What the workers have logged so far."""
+        return (self.home / "logs" / "model_log.log").read_text(errors="replace")
+
+
+@contextlib.contextmanager
+def serving(home: Path, archives: list[Path], **changes: str) -> Iterator[TorchServe]:
+    """A server of these archives that runs, and is gone afterwards whatever happened."""
+    torchserve = TorchServe(home, archives, **changes)
+    try:
+        started = torchserve.start()
+        assert started.returncode == 0, f"{started.stdout}\n{started.stderr}"
+        yield torchserve
+    finally:
+        torchserve.stop()
+
+
+Serve = Callable[..., TorchServe]
