@@ -29,8 +29,7 @@ def _expect_rank(op: str, name: str, tensor: Tensor, rank: int) -> None:
 def _expect_dtype(op: str, name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     _expect(
         tensor.dtype == other.dtype,
-        f"opserve::{op}: {name} must have the dtype of {other_name}, {_dtype_name(other)}, "
-        f"got {_dtype_name(tensor)}",
+        f"opserve::{op}: {name} must have the dtype of {other_name}, {_dtype_name(other)}, got {_dtype_name(tensor)}",
     )
 
 
@@ -51,8 +50,7 @@ def _(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
         torch._check(
             y.size(axis) == x.size(axis),
             lambda axis=axis: (
-                f"opserve::{op}: y must have size {x.size(axis)} in dimension {axis}, as x has, "
-                f"got {y.size(axis)}"
+                f"opserve::{op}: y must have size {x.size(axis)} in dimension {axis}, as x has, got {y.size(axis)}"
             ),
         )
     return x.new_empty(x.shape)
@@ -130,8 +128,6 @@ def _(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)) -> Tensor:
     for i, side in enumerate(size):
         torch._check(
             0 <= side < 2**31 - 8,
-            lambda i=i, side=side: (
-                f"opserve::{op}: size[{i}] must be at least 0 and below 2^31 - 8, got {side}"
-            ),
+            lambda i=i, side=side: f"opserve::{op}: size[{i}] must be at least 0 and below 2^31 - 8, got {side}",
         )
     return image.new_empty((*image.shape[:-2], *size))

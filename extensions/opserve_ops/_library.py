@@ -61,9 +61,7 @@ def load() -> None:
             raise OSError("not a complete 64-bit ELF file")
         torch.ops.load_library(str(path))
     except (OSError, RuntimeError) as error:
-        raise ImportError(
-            f"opserve_ops: cannot load {path}: {error}. Build it again with: make ext"
-        ) from error
+        raise ImportError(f"opserve_ops: cannot load {path}: {error}. Build it again with: make ext") from error
     _loaded = path
 
 

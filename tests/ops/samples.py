@@ -60,9 +60,7 @@ def graph_conv_csr_samples(dtype: torch.dtype) -> Iterator[Sample]:
             yield Sample(f"{name} value bias", (rowptr, col, value, x, weight, bias), 64)
         # No entry at all.
         empty = torch.zeros(0, dtype=index)
-        yield Sample(
-            f"{index} no entries", (torch.zeros(5, dtype=index), empty, None, x[:4], weight, bias), 64
-        )
+        yield Sample(f"{index} no entries", (torch.zeros(5, dtype=index), empty, None, x[:4], weight, bias), 64)
 
 
 HOMOGRAPHY = torch.tensor([[0.8, 0.1, 2.0], [-0.1, 0.9, 3.0], [0.002, 0.001, 1.0]], dtype=torch.float64)
@@ -84,9 +82,7 @@ def warp_perspective_samples(dtype: torch.dtype) -> Iterator[Sample]:
         ((4, 0), HOMOGRAPHY, (3, 3)),
         ((4, 4), HOMOGRAPHY, (0, 3)),
     ):
-        yield Sample(
-            f"{shape} {tuple(matrix.shape)} {size}", (random(*shape, dtype=dtype), matrix, size), 512
-        )
+        yield Sample(f"{shape} {tuple(matrix.shape)} {size}", (random(*shape, dtype=dtype), matrix, size), 512)
 
 
 SAMPLES: dict[str, Callable[[torch.dtype], Iterator[Sample]]] = {
@@ -110,6 +106,4 @@ def assert_matches_reference(op: str, result: Tensor, sample: Sample) -> None:
     dtype = result.dtype
     largest = expected.abs().max().item() if expected.numel() else 0.0
     tolerance = sample.roundings * torch.finfo(dtype).eps * max(largest, 1.0)
-    torch.testing.assert_close(
-        result.double(), expected, rtol=0, atol=tolerance, msg=lambda m: f"{sample.name}: {m}"
-    )
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=tolerance, msg=lambda m: f"{sample.name}: {m}")

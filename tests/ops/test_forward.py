@@ -74,9 +74,7 @@ def test_expanded_inputs() -> None:
     weight, bias = random(5, 1, dtype=torch.float32).expand(5, 9), random(1, dtype=torch.float32).expand(9)
     assert torch.equal(opserve_ops.scaled_add(x, x), opserve_ops.scaled_add(x.contiguous(), x.contiguous()))
     dense = (row, x, weight, bias)
-    assert torch.equal(
-        opserve_ops.graph_conv(*dense), opserve_ops.graph_conv(*map_tensors(dense, contiguous))
-    )
+    assert torch.equal(opserve_ops.graph_conv(*dense), opserve_ops.graph_conv(*map_tensors(dense, contiguous)))
     rowptr, col = csr(40, 3, torch.int64)
     value = random(1, dtype=torch.float32).expand(len(col))
     sparse = (rowptr, col, value, x, weight, bias)
@@ -139,9 +137,7 @@ def test_scaled_add_special_values(dtype: torch.dtype) -> None:
     special = torch.tensor([NAN, INF, -INF, 0.0, -0.0, 1.0], dtype=dtype)
     x, y = (t.reshape(-1) for t in torch.meshgrid(special, special, indexing="ij"))
     for alpha in (2.0, 0.0, NAN, INF):
-        torch.testing.assert_close(
-            opserve_ops.scaled_add(x, y, alpha), alpha * x + y, equal_nan=True, rtol=0, atol=0
-        )
+        torch.testing.assert_close(opserve_ops.scaled_add(x, y, alpha), alpha * x + y, equal_nan=True, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -172,14 +168,8 @@ def test_graph_conv_csr_special_values(dtype: torch.dtype, k: int) -> None:
     assert (result[1] == 2).all(), "an entry that does not exist must contribute nothing"
     assert (result[2] == 0).all()
     x[1, 0] = INF
-    assert (
-        opserve_ops.graph_conv_csr(rowptr, col, torch.tensor([-1.0, 1], dtype=dtype), x, weight)[0] == -INF
-    ).all()
-    assert (
-        opserve_ops.graph_conv_csr(rowptr, col, torch.tensor([0.0, 1], dtype=dtype), x, weight)[0]
-        .isnan()
-        .all()
-    )
+    assert (opserve_ops.graph_conv_csr(rowptr, col, torch.tensor([-1.0, 1], dtype=dtype), x, weight)[0] == -INF).all()
+    assert opserve_ops.graph_conv_csr(rowptr, col, torch.tensor([0.0, 1], dtype=dtype), x, weight)[0].isnan().all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -210,9 +200,7 @@ def test_warp_perspective_agrees_with_opencv(channels: int) -> None:
     rng = np.random.default_rng(3)
     for h, w, out_h, out_w in ((16, 16, 8, 8), (64, 48, 100, 90), (240, 320, 128, 128), (270, 480, 480, 640)):
         # OpenCV computes coordinates in float32: its error grows with them and with the slope of the image.
-        image = cv2.GaussianBlur(rng.random((h, w, channels), dtype=np.float32), (0, 0), 1.5).reshape(
-            h, w, channels
-        )
+        image = cv2.GaussianBlur(rng.random((h, w, channels), dtype=np.float32), (0, 0), 1.5).reshape(h, w, channels)
         for _ in range(5):
             matrix = random_homography(rng, h, w, out_h, out_w)
             theirs = cv2.warpPerspective(image, matrix, (out_w, out_h), flags=cv2.INTER_LINEAR)
@@ -262,9 +250,7 @@ def test_warp_perspective_ignores_the_factor() -> None:
 def test_block_diagonal_graphs_do_not_touch_each_other(index: torch.dtype) -> None:
     weight, bias = random(6, 4, dtype=torch.float32), random(4, dtype=torch.float32)
     graphs = [(*csr(n, 3, index, seed=n), random(n, 6, dtype=torch.float32)) for n in (5, 1, 40)]
-    alone = torch.cat(
-        [opserve_ops.graph_conv_csr(rowptr, col, None, x, weight, bias) for rowptr, col, x in graphs]
-    )
+    alone = torch.cat([opserve_ops.graph_conv_csr(rowptr, col, None, x, weight, bias) for rowptr, col, x in graphs])
     rowptrs, cols, nodes, entries = [torch.zeros(1, dtype=index)], [], 0, 0
     for rowptr, col, x in graphs:
         rowptrs.append(rowptr[1:] + entries)

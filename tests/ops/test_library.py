@@ -16,12 +16,8 @@ import opserve_ops
 LIBRARY = opserve_ops.library_path()
 
 
-def run_python(
-    code: str, *args: object, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("LD_", "OPSERVE_"))
-    }
+def run_python(code: str, *args: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LD_", "OPSERVE_"))}
     environment["PYTHONPATH"] = str(REPOSITORY / "extensions")
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, args)],
@@ -104,9 +100,7 @@ def test_a_missing_library_is_an_error_with_the_fix(tmp_path: Path) -> None:
     result = run_python("import opserve_ops", env={"OPSERVE_LIBRARY_DIR": str(tmp_path)})
     assert result.returncode != 0
     last = result.stderr.strip().splitlines()[-1]
-    assert last == (
-        f"ImportError: opserve_ops: libopserve_torch.so not found in {tmp_path}. Build it with: make ext"
-    )
+    assert last == (f"ImportError: opserve_ops: libopserve_torch.so not found in {tmp_path}. Build it with: make ext")
 
 
 def no_pytorch(content: bytes) -> bytes:
