@@ -45,7 +45,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_of_the_readme(copy, tmp_path_factory):
     write_config(copy)
-    ports = dict(re.findall(r"^(\w+)_address=http://127\.0\.0\.1:(\d+)$", (copy / "config.properties").read_text(), re.M))
+    ports = dict(
+        re.findall(r"^(\w+)_address=http://127\.0\.0\.1:(\d+)$", (copy / "config.properties").read_text(), re.M)
+    )
     # The one command that cannot run inside itself; that CI runs it is tested below.
     shown = [entry for entry in blocks("sh", "json") if entry[1] != THIS_TEST_SUITE]
     script = ["set -euo pipefail", "trap 'make stop' EXIT"]
@@ -53,10 +55,10 @@ def test_every_command_of_the_readme(copy, tmp_path_factory):
     for number, (language, text) in enumerate(shown):
         if language == "json":
             continue
-        text = text.replace(":8080", f":{ports['inference']}").replace(":8081", f":{ports['management']}")
+        commands = text.replace(":8080", f":{ports['inference']}").replace(":8081", f":{ports['management']}")
         output = copy / f"output-{number}"
         outputs.append(output)
-        script.append(f"{{\n{text}\n}} > {output}")
+        script.append(f"{{\n{commands}\n}} > {output}")
         if BY_HAND in text:
             script.append("until .venv/bin/python scripts/predict.py digits > predicted 2>&1; do sleep 0.5; done")
     # A TMPDIR of its own keeps a server started by hand apart from any other; a socket's path must be short.
@@ -69,8 +71,7 @@ def test_every_command_of_the_readme(copy, tmp_path_factory):
             cwd=copy,
             env=environment | {"TMPDIR": str(temporary), "TEMP": str(temporary)},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             timeout=600,
             check=False,

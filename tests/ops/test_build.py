@@ -19,9 +19,7 @@ def tool(name: str) -> str:
     return path
 
 
-def configure(
-    build: Path, *options: str, source: Path = REPOSITORY / "extensions"
-) -> subprocess.CompletedProcess[str]:
+def configure(build: Path, *options: str, source: Path = REPOSITORY / "extensions") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
             tool("cmake"),
@@ -61,9 +59,7 @@ def test_kernels_without_any_runtime() -> None:
 @pytest.mark.parametrize("linked", [False, True], ids=["direct", "through a link"])
 def test_the_same_sources_give_the_same_bytes_in_another_folder(linked: bool, tmp_path: Path) -> None:
     elsewhere = tmp_path / "another folder"
-    shutil.copytree(
-        REPOSITORY / "extensions", elsewhere / "extensions", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(REPOSITORY / "extensions", elsewhere / "extensions", ignore=shutil.ignore_patterns("__pycache__"))
     torch_root = Path(torch.__file__).parent
     if linked:
         (elsewhere / "torch").symlink_to(torch_root)
@@ -86,9 +82,7 @@ def test_the_same_sources_give_the_same_bytes_in_another_folder(linked: bool, tm
                 "kernels.dir/kernels/cpu/graph_conv_csr_cpu",
             )
         ]
-        built = subprocess.run(
-            [tool("ninja"), "-C", str(build), *targets], check=False, capture_output=True, text=True
-        )
+        built = subprocess.run([tool("ninja"), "-C", str(build), *targets], check=False, capture_output=True, text=True)
         assert built.returncode == 0, built.stdout
         files.append([(build / target).read_bytes() for target in targets])
     assert files[0] == files[1]

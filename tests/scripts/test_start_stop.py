@@ -217,10 +217,10 @@ def test_an_interrupted_start_leaves_nothing_behind(stopped: TorchServe, store: 
 
 
 def test_tokens_need_their_file(stopped: TorchServe) -> None:
-    failed = stopped.script("token", "management")
+    failed = stopped.script("tokens", "management")
     assert failed.returncode == 1
     assert "key_file.json does not exist" in failed.stderr
     stopped.server.key_file.write_text('{"management": {}}')
-    failed = stopped.script("token", "management")
+    failed = stopped.script("tokens", "management")
     assert failed.returncode == 1
     assert "is not what TorchServe writes" in failed.stderr
