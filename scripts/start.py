@@ -146,6 +146,8 @@ def wait_ready(
     deadline = time.monotonic() + timeout
     waiting = {archive.model for archive in archives}
     while waiting:
+        for archive, reason in mark.refused_archives():
+            raise OpserveError(f"TorchServe cannot open {archive}: {reason.strip()}; build it again (`make archive`)")
         for worker in mark.dead_workers():
             raise OpserveError(f"a worker of {model_of(worker)} died while it loaded:\n{mark.last_words(worker)}")
         if not processes.alive(frontend):
