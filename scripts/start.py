@@ -27,7 +27,7 @@ from scripts.worker_log import LogMark, model_of
 POLL_S = 0.1
 TIMEOUT_S = 300.0
 CONSOLE = "console.log"
-LOG_CONFIG = Path(__file__).resolve().parent / "log4j2.xml"
+LOG_CONFIG = Path(__file__).resolve().parent / "log4j2.properties"
 # Settings of the surrounding shell that would make this another server than config.properties describes.
 OVERRIDES = ("TS_CONFIG_FILE", "LOG_LOCATION", "METRICS_LOCATION", "PYTHONPATH", "PYTHONHOME")
 
@@ -146,6 +146,8 @@ def wait_ready(
     deadline = time.monotonic() + timeout
     waiting = {archive.model for archive in archives}
     while waiting:
+        for archive, reason in mark.refused_archives():
+            raise OpserveError(f"TorchServe cannot open {archive}: {reason.strip()}; build it again (`make archive`)")
         for worker in mark.dead_workers():
             raise OpserveError(f"a worker of {model_of(worker)} died while it loaded:\n{mark.last_words(worker)}")
         if not processes.alive(frontend):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 # ts_log says of every worker that ended that it will be tried again, whatever the reason.
 _RETRY = re.compile(r"\] (W-\d+-\S+) org\.pytorch\.serve\.wlm\.\S+ - Retry worker: ")
+# An archive that TorchServe does not take gets this line and the exception below it; the server goes on without it.
+_REFUSED = re.compile(r" - Failed to load model: (.+)\n(.*)")
 _WORKER_LINE = re.compile(r"^\S+ \[\w+ *\] (?P<thread>W-\d+-\S+)-(?:stdout|stderr) MODEL_LOG - (?P<text>.*)$")
 _NAME = re.compile(r"^W-\d+-(?P<model>.+)_(?P<version>[^_]+)$")
 _FIRST_LINE = "s_name_part0="
@@ -31,6 +33,10 @@ class LogMark:
     def dead_workers(self) -> list[str]:
         """Names such as `W-9000-digits_1.0` of the workers that ended since the mark, oldest first."""
         return list(dict.fromkeys(_RETRY.findall(self.text(self.ts_log))))
+
+    def refused_archives(self) -> list[tuple[str, str]]:
+        """(archive, reason) of those that TorchServe could not open since the mark."""
+        return _REFUSED.findall(self.text(self.ts_log))
 
     def last_words(self, worker: str, lines: int = 40) -> str:
         """The traceback with which a worker ended first, or its last lines when it left none."""

@@ -69,7 +69,7 @@ def test_predict_fails_when_the_answer_is_not_the_expected_one(running: TorchSer
     archives.make(store, "echo", archives.ECHO, {"body.json": body}, {"doubled": [2.1]})
     shown = running.script("predict", "echo", "--model-store", str(store))
     assert shown.returncode == 1
-    assert "DIFFERENT: answer.doubled[0]: 2, expected 2.1" in shown.stdout
+    assert "DIFFERENT: answer.doubled[0] is 2, expected 2.1" in shown.stdout
 
 
 def test_predict_takes_a_request_of_ones_own(running: TorchServe, tmp_path: Path) -> None:

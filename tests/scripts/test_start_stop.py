@@ -131,8 +131,8 @@ def flipped(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         handler = archive.getinfo("echo_handler.py")
     content = bytearray(path.read_bytes())
-    # The last byte of what is stored of the handler: only a checksum can tell.
-    content[handler.header_offset + 30 + len(handler.filename) + handler.compress_size - 1] ^= 0xFF
+    # In the middle of what is stored of the handler.
+    content[handler.header_offset + 30 + len(handler.filename) + handler.compress_size // 2] ^= 0x01
     path.write_bytes(content)
 
 
@@ -168,6 +168,21 @@ def test_a_broken_archive_is_named_before_anything_starts(
     assert failed.stderr.startswith(f"error: {said}")
     assert failed.stderr.count("\n") == 1
     assert not stopped.server.logs.exists()
+
+
+def test_an_archive_that_torchserve_refuses_is_named_at_once(stopped: TorchServe) -> None:
+    bad = stopped.model_store / "echo.mar"
+    content = bytearray(bad.read_bytes())
+    with zipfile.ZipFile(bad) as archive:
+        handler = archive.getinfo("echo_handler.py")
+    # The end mark of the compressed handler: Python reads the file without looking at it, Java does not.
+    content[handler.header_offset + 30 + len(handler.filename) + handler.compress_size - 1] ^= 0xFF
+    bad.unlink()
+    bad.write_bytes(content)
+    failed = stopped.start()
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: TorchServe cannot open echo.mar: ")
+    assert nothing_left(stopped.server)
 
 
 def test_a_sample_that_is_answered_otherwise_is_an_error(stopped: TorchServe) -> None:
