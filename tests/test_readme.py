@@ -11,7 +11,7 @@ import pytest
 
 from archive.contents import ROOT
 from tests.support import foreign
-from tests.support.torchserve import free_ports, write_config
+from tests.support.torchserve import write_config
 
 pytestmark = pytest.mark.server
 
@@ -20,9 +20,9 @@ THIS_TEST_SUITE = "make test"
 BY_HAND = "torchserve --start"
 
 
-def blocks(*languages: str) -> list[tuple[str, str]]:
-    """(language, text) of the README's fenced blocks in these languages, in order."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+def blocks(*languages: str, readme: Path = README) -> list[tuple[str, str]]:
+    """(language, text) of a README's fenced blocks in these languages, in order."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", readme.read_text(), re.MULTILINE | re.DOTALL)
     return [(language, text.strip()) for language, text in found if language in languages]
 
 
@@ -111,6 +111,6 @@ def test_the_readme_names_only_what_exists():
         assert re.search(rf"^  {target}\s", known, re.MULTILINE), target
 
 
-def test_ports_are_free_to_choose():
-    """The copy's ports are not the shipped ones, so a user's server is left alone."""
-    assert not {8080, 8081, 8082} & set(free_ports(8))
+def test_the_chinese_readme_shows_the_same_commands_and_answers():
+    languages = ("sh", "json", "yaml", "text")
+    assert blocks(*languages, readme=ROOT / "README.zh.md") == blocks(*languages)
