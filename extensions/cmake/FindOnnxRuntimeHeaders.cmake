@@ -7,11 +7,14 @@
 if(NOT ONNXRUNTIME_INCLUDE_DIR)
   set(ONNXRUNTIME_INCLUDE_DIR "$ENV{ONNXRUNTIME_INCLUDE_DIR}")
 endif()
+# Any interpreter will do: the script needs nothing but the standard library.
 set(OPSERVE_SCRIPT_PYTHON "${OPSERVE_PYTHON}")
 if(NOT OPSERVE_SCRIPT_PYTHON)
-  # Any will do: the script needs nothing but the standard library.
-  find_program(OPSERVE_SCRIPT_PYTHON3 python3)
-  set(OPSERVE_SCRIPT_PYTHON "${OPSERVE_SCRIPT_PYTHON3}")
+  set(OPSERVE_SCRIPT_PYTHON "${Python_EXECUTABLE}")
+endif()
+if(NOT OPSERVE_SCRIPT_PYTHON)
+  find_program(OPSERVE_PYTHON3 python3)
+  set(OPSERVE_SCRIPT_PYTHON "${OPSERVE_PYTHON3}")
 endif()
 
 set(OPSERVE_ORT_INCLUDE "")
@@ -28,8 +31,7 @@ if(OPSERVE_SCRIPT_PYTHON)
     set(OPSERVE_ORT_INCLUDE "")
   endif()
 else()
-  set(OPSERVE_ORT_REASON "No ONNX Runtime headers: there is no python3 to look for them with. \
-Set Python_EXECUTABLE.")
+  set(OPSERVE_ORT_REASON "No ONNX Runtime headers: there is no python3 to look for them with. Set Python_EXECUTABLE.")
 endif()
 
 if(OPSERVE_ORT_INCLUDE)

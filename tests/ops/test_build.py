@@ -34,7 +34,7 @@ def configure(build: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def test_kernels_without_any_runtime() -> None:
     # Kept between runs, so that only what changed is compiled again.
     build = REPOSITORY / "build" / "cmake-tests"
-    options = ("-DOPSERVE_BUILD_TORCH=OFF", "-DOPSERVE_BUILD_TESTS=ON")
+    options = ("-DOPSERVE_BUILD_TORCH=OFF", "-DOPSERVE_BUILD_ONNXRUNTIME=OFF", "-DOPSERVE_BUILD_TESTS=ON")
     output = REPOSITORY / "build" / "tests"
     configured = configure(build, *options, f"-DOPSERVE_OUTPUT_DIR={output}")
     assert configured.returncode == 0, configured.stderr

@@ -4,7 +4,8 @@
 
 namespace opserve::ort_binding {
 
-// The runtime has no call for this, and one failure for «absent» and «of another type».
+// The runtime has no call for this: asked for another type it fails as if there were no attribute, or gives
+// an array without elements.
 bool Attributes::exists(const char* name) const {
     float number = 0;
     int64_t integer = 0;
@@ -17,8 +18,9 @@ bool Attributes::exists(const char* name) const {
     return succeeded(api_, api_.KernelInfoGetAttribute_float(info_, name, &number)) ||
            succeeded(api_, api_.KernelInfoGetAttribute_int64(info_, name, &integer)) ||
            succeeded(api_, api_.KernelInfoGetAttribute_string(info_, name, nullptr, &size)) ||
-           succeeded(api_, api_.KernelInfoGetAttributeArray_float(info_, name, nullptr, &size)) ||
-           succeeded(api_, api_.KernelInfoGetAttributeArray_int64(info_, name, nullptr, &size));
+           (succeeded(api_, api_.KernelInfoGetAttributeArray_float(info_, name, nullptr, &size)) &&
+            size > 0) ||
+           (succeeded(api_, api_.KernelInfoGetAttributeArray_int64(info_, name, nullptr, &size)) && size > 0);
 }
 
 OrtStatus* Attributes::wrong(const char* op, const char* name, const char* expected) const {
@@ -58,9 +60,9 @@ OrtStatus* Attributes::number(const char* op, const char* name, const char* exac
 OrtStatus* Attributes::integers(const char* op, const char* name, int64_t* values, int64_t capacity,
                                 int64_t* count) const {
     size_t size = 0;
-    if (!succeeded(api_, api_.KernelInfoGetAttributeArray_int64(info_, name, nullptr, &size))) {
-        return exists(name) ? wrong(op, name, "INTS") : nullptr;
-    }
+    const bool given = succeeded(api_, api_.KernelInfoGetAttributeArray_int64(info_, name, nullptr, &size));
+    if (size == 0 && exists(name)) return wrong(op, name, "INTS");
+    if (!given) return nullptr;
     *count = static_cast<int64_t>(size);
     // The runtime gives all of them or none; so many are of no use to any operator.
     if (*count == 0 || *count > kMaxIntegers) return nullptr;

@@ -101,9 +101,10 @@ struct GraphConv {
         const Shape a = inference.input(0), x = inference.input(1);
         const Shape weight = inference.input(2), bias = inference.input(3);
         Shape out;
+        out.type = x.type;
         out.dim = 2;
-        out.dims[0] = x.dims[0].or_else(a.dims[0]).or_else(a.dims[1]);
-        out.dims[1] = weight.dims[1].or_else(bias.dims[0]);
+        out.dims[0] = x.at(0, 2).or_else(a.at(0, 2)).or_else(a.at(1, 2));
+        out.dims[1] = weight.at(1, 2).or_else(bias.at(0, 1));
         inference.output(out);
     }
 };
@@ -154,9 +155,10 @@ struct GraphConvCsr {
     static void infer(const ShapeInference& inference) {
         const Shape x = inference.input(3), weight = inference.input(4), bias = inference.input(5);
         Shape out;
+        out.type = x.type;
         out.dim = 2;
-        out.dims[0] = x.dims[0];
-        out.dims[1] = weight.dims[1].or_else(bias.dims[0]);
+        out.dims[0] = x.at(0, 2);
+        out.dims[1] = weight.at(1, 2).or_else(bias.at(0, 1));
         inference.output(out);
     }
 };

@@ -10,6 +10,7 @@ Shape ShapeInference::input(size_t index) const {
     // Both it and the names that it gives are the context's.
     OrtTensorTypeAndShapeInfo* info = nullptr;
     if (!succeeded(api_, api_.ShapeInferContext_GetInputTypeShape(context_, index, &info))) return shape;
+    if (!succeeded(api_, api_.GetTensorElementType(info, &shape.type))) return shape;
     size_t dim = 0;
     if (!succeeded(api_, api_.GetDimensionsCount(info, &dim)) || dim > Shape::kMaxDim) return shape;
     int64_t sizes[Shape::kMaxDim];
@@ -52,7 +53,8 @@ void ShapeInference::output(const Shape& shape) const {
     OrtTensorTypeAndShapeInfo* info = nullptr;
     if (!succeeded(api_, api_.CreateTensorTypeAndShapeInfo(&info))) return;
     // A shape that contradicts the model's is the runtime's to report.
-    if (succeeded(api_, api_.SetDimensions(info, sizes, dim)) &&
+    if (succeeded(api_, api_.SetTensorElementType(info, shape.type)) &&
+        succeeded(api_, api_.SetDimensions(info, sizes, dim)) &&
         succeeded(api_, api_.SetSymbolicDimensions(info, symbols, dim))) {
         succeeded(api_, api_.ShapeInferContext_SetOutputTypeShape(context_, 0, info));
     }

@@ -14,7 +14,7 @@ struct Dim {
 
     bool known() const { return size >= 0 || symbol[0] != '\0'; }
     // A size says more than a name, and a name more than nothing.
-    const Dim& or_else(const Dim& other) const {
+    Dim or_else(const Dim& other) const {
         return size >= 0 || (symbol[0] != '\0' && other.size < 0) ? *this : other;
     }
 };
@@ -24,7 +24,10 @@ struct Shape {
 
     // The runtime gives a rank that it does not know as 0.
     bool known() const { return dim > 0; }
+    // Of a tensor that should have this many dimensions; nothing where it is known to have others.
+    Dim at(int64_t axis, int64_t expected_dim) const { return dim == expected_dim ? dims[axis] : Dim(); }
 
+    ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
     int64_t dim = 0;
     Dim dims[kMaxDim];
 };
@@ -37,7 +40,8 @@ class ShapeInference {
     // INTS; false where the attribute is not there, or does not have this many.
     bool integers(const char* name, int64_t* values, int64_t count) const;
     bool has_attribute(const char* name) const;
-    // Says nothing where a size is neither known nor named: the runtime would take it for the size -1.
+    // The type counts as well: newer runtimes take it as the output's. Says nothing where a size is neither
+    // known nor named: the runtime would take it for the size -1.
     void output(const Shape& shape) const;
 
   private:
