@@ -89,8 +89,8 @@ def debian_sources(root: Path = Path("/")) -> list[str]:
     wanted.sort(key=lambda entry: not entry["URIs"].rstrip("/").endswith("/debian"))
     rewritten = []
     for entry in wanted:
-        entry = {**entry, "Types": "deb", "Suites": SUITE, "Components": "main"}
-        text = "".join(f"{name}: {value}\n" for name, value in entry.items())
+        fields = {**entry, "Types": "deb", "Suites": SUITE, "Components": "main"}
+        text = "".join(f"{name}: {value}\n" for name, value in fields.items())
         if text not in rewritten:
             rewritten.append(text)
     return rewritten
@@ -156,9 +156,7 @@ def download(into: Path) -> Path:
             raise MissingError(f"{PACKAGE} is not installed, and there is no {tool} to fetch it with")
     sources = debian_sources()
     if not sources:
-        raise MissingError(
-            f"{PACKAGE} is not installed, and this machine has no Debian package source to take it from"
-        )
+        raise MissingError(f"{PACKAGE} is not installed, and this machine has no Debian package source to take it from")
     into.parent.mkdir(parents=True, exist_ok=True)
     reason: str | None = None
     with tempfile.TemporaryDirectory(dir=into.parent, prefix=f"{into.name}.") as name:

@@ -2,7 +2,6 @@
 
 import ctypes
 import re
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -400,5 +399,3 @@ def test_session_options_report_what_the_runtime_reports(tmp_path: Path) -> None
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("RuntimeError: ")
     assert str(tmp_path / "libopserve_onnxruntime.so") in last
-
-
