@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy
 import yaml
 
 from handlers.errors import ModelError
+from handlers.sample import TOLERANCE
 from handlers.signature import TensorSpec
 
 CONFIG_FILE = "model-config.yaml"
@@ -42,6 +43,7 @@ class ModelConfig:
         outputs: what the model returns, in its order. Shapes are those of one request.
         hooks: file name of a module with `preprocess(inputs)` and/or `postprocess(outputs)`, or `None`.
         max_image_pixels: an image with more pixels than this is refused before it is decoded.
+        tolerance: how far, absolute or relative, the answer to the archive's sample may be from the expected one.
     """
 
     artifact: str
@@ -52,7 +54,8 @@ class ModelConfig:
     threads: int = 1
     batching: str = "none"
     hooks: str | None = None
-    max_image_pixels: int = field(default=50_000_000)
+    max_image_pixels: int = 50_000_000
+    tolerance: float = TOLERANCE
 
     @classmethod
     def read(cls, path: Path) -> ModelConfig:
@@ -82,7 +85,8 @@ class ModelConfig:
             threads=reader.positive("threads", 1),
             batching=reader.choice("batching", BATCHINGS, "none"),
             hooks=reader.file_name("hooks"),
-            max_image_pixels=reader.positive("max_image_pixels", 50_000_000),
+            max_image_pixels=reader.positive("max_image_pixels", cls.max_image_pixels),
+            tolerance=reader.fraction("tolerance", cls.tolerance),
         )
 
 
@@ -135,6 +139,12 @@ class _Section:
         if type(value) is not int or value < 1:
             raise self.fail(key, "a whole number of 1 or more")
         return value
+
+    def fraction(self, key: str, default: float) -> float:
+        value = self.values.get(key, default)
+        if type(value) not in (int, float) or not 0 <= value < 1:
+            raise self.fail(key, "a number from 0 to below 1")
+        return float(value)
 
     def file_name(self, key: str, required: bool = False) -> str | None:
         value = self.values.get(key)

@@ -45,7 +45,10 @@ def is_whole_body(request: Request) -> bool:
 
 
 def difference(got: Any, expected: Any, tolerance: float = TOLERANCE, where: str = "answer") -> str | None:
-    """Where two JSON values differ, in words, or `None`; numbers agree within `tolerance`, absolute or relative."""
+    """Where two JSON values first differ, in words, or `None` if nowhere.
+
+    Numbers agree within `tolerance`, absolute or relative; two whole numbers only if they are equal.
+    """
     if isinstance(expected, dict) and isinstance(got, dict):
         if got.keys() != expected.keys():
             return f"{where} has the keys {sorted(got)}, expected {sorted(expected)}"
@@ -56,7 +59,7 @@ def difference(got: Any, expected: Any, tolerance: float = TOLERANCE, where: str
         pairs = [
             (left, right, f"{where}[{index}]") for index, (left, right) in enumerate(zip(got, expected, strict=True))
         ]
-    elif _is_number(got) and _is_number(expected):
+    elif _are_floats(got, expected):
         close = math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
         return None if close else f"{where} is {got}, expected {expected} within {tolerance}"
     else:
@@ -65,5 +68,7 @@ def difference(got: Any, expected: Any, tolerance: float = TOLERANCE, where: str
     return next(filter(None, (difference(left, right, tolerance, name) for left, right, name in pairs)), None)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _are_floats(*values: Any) -> bool:
+    """Whether all are numbers and not all of them whole; JSON writers drop the `.0` of a float."""
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return numbers and any(isinstance(value, float) for value in values)

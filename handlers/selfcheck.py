@@ -19,23 +19,22 @@ from handlers.sample import SAMPLE_FOLDER, difference, read_sample_answer, read_
 REFUSED = "the sample request is refused"
 
 
-def answer_sample(folder: Path) -> bytes:
-    """Loads the archive unpacked in `folder` and answers its sample request; returns the body of the answer.
+def answer_sample(model: ServableModel, folder: Path) -> bytes:
+    """The body of the model's answer to the sample request of the archive unpacked in `folder`.
 
     Raises:
-        ModelError: the archive cannot be loaded, has no sample, or refuses it.
+        ModelError: there is no sample, or the model refuses it.
     """
-    request = read_sample_request(folder / SAMPLE_FOLDER / "request")
-    answer = ServableModel(folder).answer([request])[0]
+    answer = model.answer([read_sample_request(folder / SAMPLE_FOLDER / "request")])[0]
     if answer.status != HTTPStatus.OK:
         raise ModelError(f"{REFUSED}: {orjson.loads(answer.body)['error']['message']}")
     return answer.body
 
 
-def check(folder: Path) -> None:
-    """Raises `ModelError` unless the archive unpacked in `folder` answers its sample as expected."""
+def check(model: ServableModel, folder: Path) -> None:
+    """Raises `ModelError` unless the model answers the sample of the archive unpacked in `folder` as expected."""
     expected = read_sample_answer(folder / SAMPLE_FOLDER / "answer.json")
-    wrong = difference(orjson.loads(answer_sample(folder)), expected)
+    wrong = difference(orjson.loads(answer_sample(model, folder)), expected, model.config.tolerance)
     if wrong:
         raise ModelError(f"the sample request gets a wrong answer: {wrong}")
 
@@ -46,10 +45,11 @@ def main() -> int:
     parser.add_argument("--print", action="store_true", help="print the answer instead of checking it")
     arguments = parser.parse_args()
     try:
+        model = ServableModel(arguments.folder)
         if arguments.print:
-            sys.stdout.buffer.write(answer_sample(arguments.folder) + b"\n")
+            sys.stdout.buffer.write(answer_sample(model, arguments.folder) + b"\n")
         else:
-            check(arguments.folder)
+            check(model, arguments.folder)
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -2,7 +2,7 @@
 
 import sys
 
-if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+if not __package__:  # run as a file: import from the repository, not from this folder
     sys.path[0] = __file__.rpartition("/scripts/")[0]
 
 import argparse

@@ -13,7 +13,7 @@ if not OLDEST <= sys.version_info[:2] <= NEWEST:
         "Name another: make env PYTHON=python3.12" % (sys.version_info[:2] + OLDEST + NEWEST)
     )
 
-if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+if not __package__:  # run as a file: import from the repository, not from this folder
     sys.path[0] = __file__.rpartition("/scripts/")[0]
 
 import argparse  # noqa: E402

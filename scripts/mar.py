@@ -9,9 +9,8 @@ from typing import Any
 
 import yaml
 
+from handlers.sample import TOLERANCE
 from scripts.errors import OpserveError
-
-TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -86,29 +85,3 @@ def _sample(archive: zipfile.ZipFile, names: set[str], config: str | None) -> Sa
         return Sample(body=archive.read(requests[0]), answer=answer, tolerance=tolerance)
     parts = {PurePosixPath(n).name: archive.read(n) for n in requests}
     return Sample(parts=parts, answer=answer, tolerance=tolerance)
-
-
-def differences(got: Any, expected: Any, tolerance: float, where: str = "answer") -> list[str]:
-    """Where two JSON values differ; numbers are the same when they are within `tolerance`."""
-    if isinstance(expected, dict) and isinstance(got, dict):
-        found = [f"{where}: {key} is missing" for key in expected.keys() - got.keys()]
-        found += [f"{where}: {key} is not expected" for key in got.keys() - expected.keys()]
-        for key in expected.keys() & got.keys():
-            found += differences(got[key], expected[key], tolerance, f"{where}.{key}")
-        return found
-    if isinstance(expected, list) and isinstance(got, list):
-        if len(got) != len(expected):
-            return [f"{where}: {len(got)} items, expected {len(expected)}"]
-        return [
-            line
-            for i, (a, b) in enumerate(zip(got, expected, strict=True))
-            for line in differences(a, b, tolerance, f"{where}[{i}]")
-        ]
-    if _is_float(got, expected):
-        return [] if abs(got - expected) <= tolerance else [f"{where}: {got}, expected {expected}"]
-    return [] if got == expected and type(got) is type(expected) else [f"{where}: {got!r}, expected {expected!r}"]
-
-
-def _is_float(got: Any, expected: Any) -> bool:
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (got, expected))
-    return numbers and (isinstance(got, float) or isinstance(expected, float))

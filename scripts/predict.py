@@ -2,7 +2,7 @@
 
 import sys
 
-if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+if not __package__:  # run as a file: import from the repository, not from this folder
     sys.path[0] = __file__.rpartition("/scripts/")[0]
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Any
 
 import requests
 
+from handlers.sample import difference
 from scripts import mar
 from scripts.errors import OpserveError, run
 from scripts.server import ROOT, Server, add_arguments
@@ -26,11 +27,11 @@ SHOWN_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came back for a sample, and where it differs from what was expected."""
+    """What came back for a sample, and where it first differs from what was expected."""
 
     answer: Any
     expected: Any
-    differences: list[str]
+    difference: str | None
 
     def show(self, model: str) -> None:
         """Print the prediction beside the expected answer."""
@@ -38,7 +39,7 @@ class Outcome:
         print(f"  prediction  {_short(self.answer)}")
         if self.expected is not None:
             print(f"  expected    {_short(self.expected)}")
-            print(f"  {'same' if not self.differences else 'DIFFERENT: ' + '; '.join(self.differences[:3])}")
+            print(f"  {f'DIFFERENT: {self.difference}' if self.difference else 'same'}")
 
 
 def _short(value: Any) -> str:
@@ -71,7 +72,7 @@ def send(server: Server, model: str, sample: mar.Sample) -> requests.Response:
 def attempt(server: Server, model: str, sample: mar.Sample) -> Outcome:
     """Send a sample and compare; an answer that is no prediction is an error."""
     answer = _prediction(model, send(server, model, sample))
-    found = [] if sample.answer is None else mar.differences(answer, sample.answer, sample.tolerance)
+    found = None if sample.answer is None else difference(answer, sample.answer, sample.tolerance)
     return Outcome(answer, sample.answer, found)
 
 
@@ -105,7 +106,7 @@ def _pasted(path: Path) -> str:
 
 def token_command(server: Server, kind: str) -> str:
     """The shell words that put a valid token into a pasted line."""
-    words = [_pasted(Path(sys.executable)), _pasted(ROOT / "scripts" / "token.py"), kind]
+    words = [_pasted(Path(sys.executable)), _pasted(ROOT / "scripts" / "tokens.py"), kind]
     if server.home != ROOT:
         words += ["--home", _pasted(server.home)]
     if server.config != server.home / "config.properties":
@@ -154,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
     outcome = attempt(server, options.model, sample)
     outcome.show(options.model)
     print(f"  {curl(server, options.model, sample)}")
-    return 1 if outcome.differences else 0
+    return 1 if outcome.difference else 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import sys
 
-if not __package__:  # run as a file: import from the repository; in this folder `token` is not the library's
+if not __package__:  # run as a file: import from the repository, not from this folder
     sys.path[0] = __file__.rpartition("/scripts/")[0]
 
 import argparse
@@ -182,7 +182,7 @@ def try_samples(server: Server, archives: list[mar.Archive]) -> None:
             continue
         outcome = attempt(server, archive.model, archive.sample)
         outcome.show(archive.model)
-        if outcome.differences:
+        if outcome.difference:
             raise OpserveError(f"{archive.model} does not answer its sample as {archive.path.name} says it must")
         print(f"  {curl(server, archive.model, archive.sample)}")
 

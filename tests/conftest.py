@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import foreign
 from tests.support.torchserve import Serve, TorchServe, serving
 
 
@@ -26,3 +27,9 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
             return known[key]
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def their(tmp_path_factory: pytest.TempPathFactory) -> foreign.Foreign:
+    """An operator library, a scripted and a traced model that need it, and a configuration: none of them ours."""
+    return foreign.make(tmp_path_factory.mktemp("foreign"))

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy
+import orjson
 import torch
 from PIL import Image
 
@@ -62,8 +63,8 @@ def write_sample(model: DigitReader, digits: Digits, folder: Path) -> None:
     request.mkdir(parents=True)
     (request / "image.png").write_bytes(png(image[0].numpy().astype(numpy.uint8)))
     (request / "corners.json").write_text(json.dumps(SAMPLE_CORNERS) + "\n")
-    answer = {"label": label.item(), "probabilities": probabilities[0].tolist()}
-    (folder / "answer.json").write_text(json.dumps(answer, indent=2) + "\n")
+    answer = {"label": label.item(), "probabilities": probabilities[0].numpy()}
+    (folder / "answer.json").write_bytes(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def png(pixels: numpy.ndarray) -> bytes:

@@ -34,6 +34,7 @@ def test_the_smallest_configuration_gets_the_defaults():
         ({"device": "gpu"}, r"opserve\.device: expected one of auto, cpu, cuda, got 'gpu'"),
         ({"threads": 0}, r"opserve\.threads: expected a whole number"),
         ({"threads": True}, r"opserve\.threads: expected a whole number"),
+        ({"tolerance": 1}, r"opserve\.tolerance: expected a number from 0 to below 1"),
         ({"batching": "sometimes"}, r"opserve\.batching: expected one of"),
         ({"inputs": []}, r"opserve\.inputs: expected a list"),
         ({"inputs": [{"name": "x", "dtype": "float31", "shape": []}]}, r"inputs\[0\]\.dtype: expected one of"),

@@ -16,7 +16,7 @@ from tests.support import archives
 from tests.support.torchserve import TorchServe
 
 pytestmark = pytest.mark.server
-SCRIPTS = ["doctor", "environment", "logs", "predict", "scale", "start", "status", "stop", "token"]
+SCRIPTS = ["doctor", "environment", "logs", "predict", "scale", "start", "status", "stop", "tokens"]
 
 
 def test_status_shows_every_model_and_its_workers(running: TorchServe) -> None:
@@ -124,14 +124,14 @@ def test_a_number_of_workers_is_a_small_whole_number(running: TorchServe, worker
 
 
 def test_an_expired_token_is_renewed(running: TorchServe) -> None:
-    first = running.script("token", "inference").stdout.strip()
+    first = running.script("tokens", "inference").stdout.strip()
     expires = running.server._key("inference")[1].timestamp()
     while time.time() < expires + 0.1:
         time.sleep(expires + 0.1 - time.time())
     url = f"{running.server.address('inference')}/predictions/echo"
     old = requests.post(url, json={"values": []}, headers={"Authorization": f"Bearer {first}"}, timeout=10)
     assert old.status_code == 400
-    second = running.script("token", "inference").stdout.strip()
+    second = running.script("tokens", "inference").stdout.strip()
     new = requests.post(url, json={"values": []}, headers={"Authorization": f"Bearer {second}"}, timeout=10)
     assert second != first
     assert new.status_code == 200

@@ -128,8 +128,11 @@ def truncated(path: Path) -> None:
 
 
 def flipped(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        handler = archive.getinfo("echo_handler.py")
     content = bytearray(path.read_bytes())
-    content[60] ^= 0xFF
+    # The last byte of what is stored of the handler: only a checksum can tell.
+    content[handler.header_offset + 30 + len(handler.filename) + handler.compress_size - 1] ^= 0xFF
     path.write_bytes(content)
 
 
@@ -144,13 +147,25 @@ def without_handler(path: Path) -> None:
         archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
 
 
-@pytest.mark.parametrize("damage", [truncated, flipped, foreign, without_handler])
-def test_a_broken_archive_is_named_before_anything_starts(stopped: TorchServe, store: dict[str, Path], damage) -> None:
-    shutil.copyfile(store["echo"], stopped.model_store / "bad.mar")
-    damage(stopped.model_store / "bad.mar")
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (truncated, "bad.mar is not a readable archive"),
+        (flipped, "bad.mar is "),
+        (foreign, "bad.mar is no TorchServe archive"),
+        (without_handler, "bad.mar: the handler gone.py that it names is not in it"),
+    ],
+)
+def test_a_broken_archive_is_named_before_anything_starts(
+    stopped: TorchServe, store: dict[str, Path], damage, said: str
+) -> None:
+    bad = stopped.model_store / "bad.mar"
+    shutil.copyfile(store["echo"], bad)
+    (stopped.model_store / "echo.mar").unlink()
+    damage(bad)
     failed = stopped.start()
     assert failed.returncode == 1
-    assert failed.stderr.startswith("error: bad.mar")
+    assert failed.stderr.startswith(f"error: {said}")
     assert failed.stderr.count("\n") == 1
     assert not stopped.server.logs.exists()
 
@@ -202,10 +217,10 @@ def test_an_interrupted_start_leaves_nothing_behind(stopped: TorchServe, store: 
 
 
 def test_tokens_need_their_file(stopped: TorchServe) -> None:
-    failed = stopped.script("token", "management")
+    failed = stopped.script("tokens", "management")
     assert failed.returncode == 1
     assert "key_file.json does not exist" in failed.stderr
     stopped.server.key_file.write_text('{"management": {}}')
-    failed = stopped.script("token", "management")
+    failed = stopped.script("tokens", "management")
     assert failed.returncode == 1
     assert "is not what TorchServe writes" in failed.stderr

@@ -4,11 +4,11 @@ import io
 import json
 
 import numpy
-import opserve_ops  # noqa: F401
 import pytest
 import torch
 from PIL import Image
 
+import opserve_ops  # noqa: F401
 from archive.contents import BUILD
 from archive.digits.model import DigitReader
 from archive.digits.photos import load_split, photograph, random_corners

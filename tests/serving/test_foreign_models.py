@@ -7,21 +7,18 @@ import subprocess
 import pytest
 
 from archive.contents import ROOT
-from tests.support import foreign
 
 pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
-def served(serve, tmp_path_factory):
+def served(serve, their, tmp_path_factory):
     """A scripted and a traced model with an operator that is not ours, on one server."""
-    folder = tmp_path_factory.mktemp("foreign")
-    library = foreign.build_library(folder)
-    config = foreign.write_config(folder / "mine.yaml")
+    folder = tmp_path_factory.mktemp("archives")
     archives = []
-    for artifact in foreign.write_artifacts(folder, library):
+    for artifact in (their.scripted, their.traced):
         name = f"test_{artifact.stem}"
-        settings = [f"ARTIFACT={artifact}", f"OPS={library}", f"NAME={name}", f"CONFIG={config}"]
+        settings = [f"ARTIFACT={artifact}", f"OPS={their.library}", f"NAME={name}", f"CONFIG={their.config}"]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
         subprocess.run(["make", "archive", *settings], cwd=ROOT, check=True, env=environment, timeout=300)
         packed = ROOT / "model_store" / f"{name}.mar"

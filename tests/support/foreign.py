@@ -2,6 +2,7 @@
 
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import yaml
@@ -40,6 +41,15 @@ CONFIG = {
         "outputs": [{"name": "y", "dtype": "float32", "shape": [-1]}],
     },
 }
+
+
+class Foreign(NamedTuple):
+    """Files of somebody else's project."""
+
+    library: Path
+    scripted: Path
+    traced: Path
+    config: Path
 
 
 class Branching(nn.Module):
@@ -83,3 +93,9 @@ def write_config(path: Path, **opserve) -> Path:
     """Writes a model-config.yaml for either module, with changes to its opserve section."""
     path.write_text(yaml.safe_dump(CONFIG | {"opserve": CONFIG["opserve"] | opserve}))
     return path
+
+
+def make(folder: Path) -> Foreign:
+    """Makes all of it. Once a process: a second copy of the library would register its operator twice."""
+    library = build_library(folder)
+    return Foreign(library, *write_artifacts(folder, library), write_config(folder / "mine.yaml"))

@@ -1,0 +1,116 @@
+"""Runs every command of the README, in order, in a copy of the project with ports of its own."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from archive.contents import ROOT
+from tests.support import foreign
+from tests.support.torchserve import free_ports, write_config
+
+pytestmark = pytest.mark.server
+
+README = ROOT / "README.md"
+THIS_TEST_SUITE = "make test"
+BY_HAND = "torchserve --start"
+
+
+def blocks(*languages: str) -> list[tuple[str, str]]:
+    """(language, text) of the README's fenced blocks in these languages, in order."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    return [(language, text.strip()) for language, text in found if language in languages]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory, their: foreign.Foreign) -> Path:
+    """The project as it stands, built; the environment is shared."""
+    folder = tmp_path_factory.mktemp("readme") / "opserve"
+    left_out = shutil.ignore_patterns(".git", ".venv", "logs", "key_file.json", "__pycache__", "cmake")
+    shutil.copytree(ROOT, folder, ignore=left_out, symlinks=True)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    shutil.rmtree(folder / "model_store")
+    shutil.copy(their.scripted, folder / "my.pt")
+    shutil.copy(their.library, folder / "my.so")
+    (yaml,) = (text for _, text in blocks("yaml") if text.startswith("# my.yaml"))
+    (folder / "my.yaml").write_text(yaml)
+    return folder
+
+
+def test_every_command_of_the_readme(copy, tmp_path_factory):
+    write_config(copy)
+    ports = dict(
+        re.findall(r"^(\w+)_address=http://127\.0\.0\.1:(\d+)$", (copy / "config.properties").read_text(), re.M)
+    )
+    # The one command that cannot run inside itself; that CI runs it is tested below.
+    shown = [entry for entry in blocks("sh", "json") if entry[1] != THIS_TEST_SUITE]
+    script = ["set -euo pipefail", "trap 'make stop' EXIT"]
+    outputs = []
+    for number, (language, text) in enumerate(shown):
+        if language == "json":
+            continue
+        commands = text.replace(":8080", f":{ports['inference']}").replace(":8081", f":{ports['management']}")
+        output = copy / f"output-{number}"
+        outputs.append(output)
+        script.append(f"{{\n{commands}\n}} > {output}")
+        if BY_HAND in text:
+            script.append("until .venv/bin/python scripts/predict.py digits > predicted 2>&1; do sleep 0.5; done")
+    # A TMPDIR of its own keeps a server started by hand apart from any other; a socket's path must be short.
+    temporary = Path("/tmp") / f"readme-{os.getpid()}"
+    temporary.mkdir(mode=0o700)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    try:
+        done = subprocess.run(
+            ["bash", "-c", "\n".join(script)],
+            cwd=copy,
+            env=environment | {"TMPDIR": str(temporary), "TEMP": str(temporary)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        said = "\n".join(f"--- {path.name}\n{path.read_text()}" for path in outputs if path.exists())
+        assert done.returncode == 0, f"{said}\n{done.stdout}\n{done.stderr}"
+        assert not list(temporary.glob(".ts.sock*")) and not (temporary / ".model_server.pid").exists()
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    assert "same" in (copy / "output-0").read_text()
+    assert (copy / "model_store" / "mine.mar").is_file()
+    check_answers(copy, shown)
+
+
+def check_answers(copy: Path, shown: list[tuple[str, str]]) -> None:
+    """What the README prints below a curl call is what the call printed."""
+    promised = [(number, json.loads(text)) for number, (language, text) in enumerate(shown) if language == "json"]
+    assert len(promised) == 2
+    for number, want in promised:
+        got = json.loads((copy / f"output-{number - 1}").read_text())
+        if "error" in want:
+            assert got == want
+        else:
+            # The digits of a probability are those of the machine that trained the model.
+            assert got.keys() == want.keys() and got["label"] == want["label"]
+
+
+def test_ci_runs_the_readmes_test_command():
+    assert ("sh", THIS_TEST_SUITE) in blocks("sh")
+    assert THIS_TEST_SUITE in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_readme_names_only_what_exists():
+    text = README.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert (ROOT / target).exists(), target
+    known = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in set(re.findall(r"`?make ([a-z-]+)", text)):
+        assert re.search(rf"^  {target}\s", known, re.MULTILINE), target
+
+
+def test_ports_are_free_to_choose():
+    """The copy's ports are not the shipped ones, so a user's server is left alone."""
+    assert not {8080, 8081, 8082} & set(free_ports(8))
