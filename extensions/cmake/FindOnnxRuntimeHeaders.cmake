@@ -1,7 +1,7 @@
 # Defines opserve::onnxruntime_headers, or leaves it undefined and says why.
 #
 # Takes the headers from ONNXRUNTIME_INCLUDE_DIR (variable or environment), or else from wherever
-# scripts/onnxruntime_headers.py finds them. OPSERVE_BUILD_ONNXRUNTIME=ON makes a failure fatal; a folder that was named
+# onnxruntime_headers.py finds them. OPSERVE_BUILD_ONNXRUNTIME=ON makes a failure fatal; a folder that was named
 # and does not serve is an error in any case.
 
 if(NOT ONNXRUNTIME_INCLUDE_DIR)
@@ -21,7 +21,7 @@ set(OPSERVE_ORT_INCLUDE "")
 if(OPSERVE_SCRIPT_PYTHON)
   execute_process(
     COMMAND "${CMAKE_COMMAND}" -E env "ONNXRUNTIME_INCLUDE_DIR=${ONNXRUNTIME_INCLUDE_DIR}"
-      "${OPSERVE_SCRIPT_PYTHON}" "${CMAKE_CURRENT_SOURCE_DIR}/../scripts/onnxruntime_headers.py"
+      "${OPSERVE_SCRIPT_PYTHON}" "${CMAKE_CURRENT_LIST_DIR}/onnxruntime_headers.py"
     OUTPUT_VARIABLE OPSERVE_ORT_INCLUDE
     ERROR_VARIABLE OPSERVE_ORT_REASON
     RESULT_VARIABLE OPSERVE_ORT_RESULT
@@ -41,7 +41,9 @@ if(OPSERVE_ORT_INCLUDE)
   add_library(opserve_onnxruntime_headers INTERFACE)
   add_library(opserve::onnxruntime_headers ALIAS opserve_onnxruntime_headers)
   target_include_directories(opserve_onnxruntime_headers SYSTEM INTERFACE "${OPSERVE_ORT_INCLUDE}")
-  target_compile_options(opserve_onnxruntime_headers INTERFACE "-ffile-prefix-map=${OPSERVE_ORT_INCLUDE}=onnxruntime")
+  get_filename_component(OPSERVE_ORT_REAL_INCLUDE "${OPSERVE_ORT_INCLUDE}" REALPATH)
+  target_compile_options(opserve_onnxruntime_headers INTERFACE
+    "-ffile-prefix-map=${OPSERVE_ORT_REAL_INCLUDE}=onnxruntime" "-ffile-prefix-map=${OPSERVE_ORT_INCLUDE}=onnxruntime")
 elseif(OPSERVE_BUILD_ONNXRUNTIME STREQUAL "ON" OR ONNXRUNTIME_INCLUDE_DIR)
   message(FATAL_ERROR "${OPSERVE_ORT_REASON}")
 else()

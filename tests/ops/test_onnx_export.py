@@ -13,6 +13,9 @@ from torch.export import Dim
 
 import opserve_ops.onnx
 
+# The exporter's own: about trees it pickles, and names that two sizes cannot both keep.
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning:torch.onnx")
+
 F32, F64, I32, I64 = torch.float32, torch.float64, torch.int32, torch.int64
 
 

@@ -1,15 +1,20 @@
 """Where the C headers of ONNX Runtime come from, and what is said and built where there are none."""
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from test_build import configure, one_line
+from test_build import configure, one_line, tool
 
-from scripts import onnxruntime_headers as headers
+SCRIPT = REPOSITORY / "extensions/cmake/onnxruntime_headers.py"
+specification = importlib.util.spec_from_file_location("onnxruntime_headers", SCRIPT)
+headers = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(headers)
 
 DEBIAN = """\
 Types: deb deb-src
@@ -80,8 +85,7 @@ def run_script(into: Path, path: Path | None = None, named: Path | None = None) 
     environment = {"PATH": str(path or os.environ["PATH"]), "LC_ALL": "C"}
     if named is not None:
         environment["ONNXRUNTIME_INCLUDE_DIR"] = str(named)
-    script = REPOSITORY / "scripts/onnxruntime_headers.py"
-    command = [sys.executable, str(script), "--into", str(into)]
+    command = [sys.executable, str(SCRIPT), "--into", str(into)]
     return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=60)
 
 
@@ -213,3 +217,28 @@ def test_a_named_folder_that_does_not_serve_stops_the_build(tmp_path: Path) -> N
     result = configure(tmp_path / "build", *options, f"-DPython_EXECUTABLE={sys.executable}")
     assert result.returncode != 0
     assert "ONNXRUNTIME_INCLUDE_DIR is set, but" in one_line(result.stderr)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_same_sources_give_the_same_bytes_in_another_folder(linked: bool, tmp_path: Path) -> None:
+    """The folder with the headers differs from machine to machine, and may be a link."""
+    found = Path(run_script(REPOSITORY / "build/onnxruntime-headers").stdout.strip())
+    elsewhere = tmp_path / "another folder"
+    shutil.copytree(REPOSITORY / "extensions", elsewhere / "extensions", ignore=shutil.ignore_patterns("__pycache__"))
+    include = elsewhere / "include"
+    if linked:
+        include.symlink_to(found)
+    else:
+        shutil.copytree(found, include)
+    objects = []
+    for repository, folder in ((REPOSITORY, found), (elsewhere, include)):
+        build = tmp_path / f"build {len(objects)}"
+        options = ("-DOPSERVE_BUILD_TORCH=OFF", f"-DPython_EXECUTABLE={sys.executable}", "-DCMAKE_BUILD_TYPE=Release")
+        configured = configure(build, *options, f"-DONNXRUNTIME_INCLUDE_DIR={folder}", source=repository / "extensions")
+        assert configured.returncode == 0, configured.stderr
+        target = "CMakeFiles/opserve_onnxruntime.dir/bindings/onnxruntime/library_onnxruntime.cpp.o"
+        command = [tool("ninja"), "-C", str(build), target]
+        built = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert built.returncode == 0, built.stdout
+        objects.append((build / target).read_bytes())
+    assert objects[0] == objects[1]

@@ -226,7 +226,7 @@ def find(into: Path) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).resolve().parents[1] / "build/onnxruntime-headers"
+    default = Path(__file__).resolve().parents[2] / "build/onnxruntime-headers"
     parser.add_argument("--into", type=Path, default=default, help="where to unpack a fetched package")
     arguments = parser.parse_args()
     try:
