@@ -35,7 +35,7 @@ def configure(build: Path, *options: str, source: Path = REPOSITORY / "extension
 def test_kernels_without_any_runtime() -> None:
     # Kept between runs, so that only what changed is compiled again.
     build = REPOSITORY / "build" / "cmake-tests"
-    options = ("-DOPSERVE_BUILD_TORCH=OFF", "-DOPSERVE_BUILD_TESTS=ON")
+    options = ("-DOPSERVE_BUILD_TORCH=OFF", "-DOPSERVE_BUILD_ONNXRUNTIME=OFF", "-DOPSERVE_BUILD_TESTS=ON")
     output = REPOSITORY / "build" / "tests"
     configured = configure(build, *options, f"-DOPSERVE_OUTPUT_DIR={output}")
     assert configured.returncode == 0, configured.stderr
@@ -71,6 +71,7 @@ def test_the_same_sources_give_the_same_bytes_in_another_folder(linked: bool, tm
         configured = configure(
             build,
             f"-DTorch_DIR={root}/share/cmake/Torch",
+            "-DOPSERVE_BUILD_ONNXRUNTIME=OFF",
             f"-DOPSERVE_OUTPUT_DIR={build}",
             source=repository / "extensions",
         )

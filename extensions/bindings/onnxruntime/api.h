@@ -1,0 +1,54 @@
+// The ONNX Runtime API as this binding uses it: nothing throws, every failure is a status.
+#pragma once
+
+#define ORT_API_MANUAL_INIT
+#include <onnxruntime_cxx_api.h>
+#undef ORT_API_MANUAL_INIT
+
+#include "opserve/status.h"
+#include "opserve/tensor.h"
+
+#define OPSERVE_ORT_RETURN_IF_ERROR(expression)            \
+    do {                                                   \
+        OrtStatus* opserve_ort_status = (expression);      \
+        if (opserve_ort_status) return opserve_ort_status; \
+    } while (false)
+
+namespace opserve::ort_binding {
+
+// The oldest API that has all we call. Newer headers build the same library: what is asked of the runtime is
+// this version, not theirs.
+inline constexpr uint32_t kApiVersion = 18;
+static_assert(ORT_API_VERSION >= kApiVersion, "ONNX Runtime headers of 1.18 or newer are needed");
+
+inline OrtStatus* to_ort(const OrtApi& api, const Status& status) {
+    return status.ok() ? nullptr : api.CreateStatus(ORT_INVALID_ARGUMENT, status.message());
+}
+
+// For a call whose failure means that something is not there.
+inline bool succeeded(const OrtApi& api, OrtStatus* status) {
+    if (status == nullptr) return true;
+    api.ReleaseStatus(status);
+    return false;
+}
+
+constexpr DType to_dtype(ONNXTensorElementDataType type) {
+    switch (type) {
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:
+            return DType::kFloat16;
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16:
+            return DType::kBFloat16;
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT:
+            return DType::kFloat32;
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE:
+            return DType::kFloat64;
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32:
+            return DType::kInt32;
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:
+            return DType::kInt64;
+        default:
+            return DType::kOther;
+    }
+}
+
+}  // namespace opserve::ort_binding

@@ -1,0 +1,33 @@
+// The attributes of a node. One that is not there leaves the value as it is; one of another type is an error.
+#pragma once
+
+#include <cstdint>
+
+#include "api.h"
+
+namespace opserve::ort_binding {
+
+class Attributes {
+  public:
+    Attributes(const OrtApi& api, const OrtKernelInfo* info, OrtAllocator* allocator)
+        : api_(api), info_(info), allocator_(allocator) {}
+
+    // A FLOAT, which is float32 in ONNX. For the numbers that float32 cannot hold there is a second
+    // attribute, a TENSOR of one float64; where it is present, it is the one that counts.
+    OrtStatus* number(const char* op, const char* name, const char* exact_name, double* value) const;
+    // INTS; `count` is how many there are, the first `capacity` of which are read.
+    OrtStatus* integers(const char* op, const char* name, int64_t* values, int64_t capacity,
+                        int64_t* count) const;
+
+  private:
+    static constexpr int64_t kMaxIntegers = 64;
+
+    bool exists(const char* name) const;
+    OrtStatus* wrong(const char* op, const char* name, const char* expected) const;
+
+    const OrtApi& api_;
+    const OrtKernelInfo* info_;
+    OrtAllocator* allocator_;
+};
+
+}  // namespace opserve::ort_binding

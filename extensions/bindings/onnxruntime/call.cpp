@@ -1,0 +1,76 @@
+#include "call.h"
+
+namespace opserve::ort_binding {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+OrtStatus* read_type_and_shape(const OrtApi& api, const OrtTensorTypeAndShapeInfo* info, Input* input) {
+    ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+    OPSERVE_ORT_RETURN_IF_ERROR(api.GetTensorElementType(info, &type));
+    size_t dim = 0;
+    OPSERVE_ORT_RETURN_IF_ERROR(api.GetDimensionsCount(info, &dim));
+    if (dim > Input::kMaxDim) {
+        return api.CreateStatus(ORT_INVALID_ARGUMENT, "opserve: a tensor must have at most 64 dimensions");
+    }
+    OPSERVE_ORT_RETURN_IF_ERROR(api.GetDimensions(info, input->sizes, dim));
+    input->arg.dtype = to_dtype(type);
+    input->arg.dim = static_cast<int64_t>(dim);
+    return nullptr;
+}
+
+}  // namespace
+
+OrtStatus* Call::input(size_t index, Input* input) const {
+    const OrtValue* value = nullptr;
+    // The optional inputs at the end may be left out altogether; the others are there, but null.
+    if (index < input_count_)
+        OPSERVE_ORT_RETURN_IF_ERROR(api_.KernelContext_GetInput(context_, index, &value));
+    input->present = value != nullptr;
+    if (value == nullptr) return nullptr;
+
+    // The runtime has brought every input to the device of the kernel.
+    input->arg.device_type = device_type_;
+    input->arg.device_index = 0;
+    input->arg.sizes = input->sizes;
+    OrtTensorTypeAndShapeInfo* info = nullptr;
+    OPSERVE_ORT_RETURN_IF_ERROR(api_.GetTensorTypeAndShape(value, &info));
+    OrtStatus* status = read_type_and_shape(api_, info, input);
+    api_.ReleaseTensorTypeAndShapeInfo(info);
+    if (status != nullptr) return status;
+    // Text has no data to point to; the checks refuse it by its type.
+    if (input->arg.dtype == DType::kOther) return nullptr;
+    // There is no call for the data of a tensor that is only read.
+    void* data = nullptr;
+    OPSERVE_ORT_RETURN_IF_ERROR(api_.GetTensorMutableData(const_cast<OrtValue*>(value), &data));
+    input->data = data;
+    return nullptr;
+}
+
+OrtStatus* Call::output(const int64_t* sizes, int64_t dim, void** data) const {
+    OrtValue* value = nullptr;
+    OPSERVE_ORT_RETURN_IF_ERROR(
+        api_.KernelContext_GetOutput(context_, 0, sizes, static_cast<size_t>(dim), &value));
+    return api_.GetTensorMutableData(value, data);
+}
+
+DeviceScratch::~DeviceScratch() {
+    if (block_ != nullptr) call_.allocator()->Free(call_.allocator(), block_);
+}
+
+OrtStatus* DeviceScratch::allocate(int64_t bytes, void** data) {
+    *data = nullptr;
+    if (bytes == 0) return nullptr;
+    int64_t room = 0;
+    if (checked_add(bytes, kAlignment - 1, &room)) {
+        block_ = call_.allocator()->Alloc(call_.allocator(), static_cast<size_t>(room));
+    }
+    if (block_ == nullptr) {
+        return call_.api().CreateStatus(ORT_FAIL, "opserve: no memory for intermediate results");
+    }
+    const uintptr_t address = reinterpret_cast<uintptr_t>(block_);
+    *data = static_cast<char*>(block_) + (kAlignment - address % kAlignment) % kAlignment;
+    return nullptr;
+}
+
+}  // namespace opserve::ort_binding

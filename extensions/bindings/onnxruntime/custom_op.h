@@ -1,0 +1,167 @@
+// An operator and a device, as ONNX Runtime's custom operator. Nothing here throws: this binding is compiled
+// without exceptions.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <mutex>
+#include <new>
+#include <utility>
+
+#include "../../kernels/check.h"
+#include "attributes.h"
+#include "call.h"
+#include "operators.h"
+#include "registration.h"
+#include "shapes.h"
+
+namespace opserve::ort_binding {
+
+// What the runtime keeps for a node. Runs of it may overlap, so nothing of a run is kept here.
+template <class Op, class Device>
+class Kernel {
+  public:
+    static OrtStatus* create(const OrtApi& api, const OrtKernelInfo* info, DType dtype, void** out) noexcept {
+        *out = nullptr;
+        TensorArg typed{};
+        typed.dtype = dtype;
+        const char* name = Op::kInputs[Op::kTypedInput].name;
+        OPSERVE_ORT_RETURN_IF_ERROR(to_ort(api, check::floating(Op::kOp, name, typed)));
+        OPSERVE_ORT_RETURN_IF_ERROR(to_ort(api, Device::check_dtype(Op::kOp, name, dtype)));
+        Kernel* kernel = new (std::nothrow) Kernel(api);
+        if (kernel == nullptr) return api.CreateStatus(ORT_FAIL, "opserve: no memory for a node");
+        OrtStatus* status = kernel->read(info, dtype);
+        if (status != nullptr) {
+            delete kernel;
+            return status;
+        }
+        *out = kernel;
+        return nullptr;
+    }
+
+    Kernel(const Kernel&) = delete;
+    Kernel& operator=(const Kernel&) = delete;
+    ~Kernel() {
+        if (allocator_ != nullptr) api_.ReleaseAllocator(allocator_);
+    }
+
+    OrtStatus* ComputeV2(OrtKernelContext* context) noexcept {
+        Call call(api_, allocator_, input_count_, Device::kDeviceType, context);
+        return op_.template compute<Device>(call);
+    }
+
+  private:
+    explicit Kernel(const OrtApi& api) : api_(api) {}
+
+    OrtStatus* read(const OrtKernelInfo* info, DType dtype) {
+        OPSERVE_ORT_RETURN_IF_ERROR(api_.KernelInfo_GetInputCount(info, &input_count_));
+        // That of the provider the node runs on.
+        OPSERVE_ORT_RETURN_IF_ERROR(api_.KernelInfoGetAllocator(info, OrtMemTypeDefault, &allocator_));
+        return op_.read(api_, Attributes(api_, info, allocator_), dtype);
+    }
+
+    const OrtApi& api_;
+    Op op_;
+    OrtAllocator* allocator_ = nullptr;
+    size_t input_count_ = 0;
+};
+
+// The runtime wants one object for each type the result can have; the types of the other inputs are left open
+// to it, so that it is our check that refuses them.
+template <class Op, class Device>
+class CustomOp : public Ort::CustomOpBase<CustomOp<Op, Device>, Kernel<Op, Device>, true> {
+  public:
+    explicit CustomOp(ONNXTensorElementDataType type) : type_(type) {
+        this->version = kApiVersion;
+        // The base class would read the shapes with calls that throw.
+        this->InferOutputShapeFn = [](const OrtCustomOp*, OrtShapeInferContext* context) -> OrtStatusPtr {
+            Op::infer(ShapeInference(Ort::GetApi(), context));
+            return nullptr;
+        };
+    }
+
+    const char* GetName() const { return Op::kName; }
+    const char* GetExecutionProviderType() const { return Device::kProvider; }
+    size_t GetInputTypeCount() const { return std::size(Op::kInputs); }
+    ONNXTensorElementDataType GetInputType(size_t index) const {
+        return index == Op::kTypedInput ? type_ : ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+    }
+    OrtCustomOpInputOutputCharacteristic GetInputCharacteristic(size_t index) const {
+        return Op::kInputs[index].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+    }
+    size_t GetOutputTypeCount() const { return 1; }
+    ONNXTensorElementDataType GetOutputType(size_t) const { return type_; }
+    OrtStatus* CreateKernelV2(const OrtApi& api, const OrtKernelInfo* info, void** kernel) const {
+        return Kernel<Op, Device>::create(api, info, to_dtype(type_), kernel);
+    }
+
+  private:
+    ONNXTensorElementDataType type_;
+};
+
+template <class Op, class Device>
+OrtStatus* add_operator(const OrtApi& api, bool infer_absent, OrtCustomOpDomain* domain) {
+    constexpr size_t count = std::size(Device::kTypes);
+    static auto operators = []<size_t... i>(std::index_sequence<i...>) {
+        return std::array<CustomOp<Op, Device>, count>{CustomOp<Op, Device>(Device::kTypes[i])...};
+    }(std::make_index_sequence<count>());
+    constexpr bool any_optional =
+        std::any_of(std::begin(Op::kInputs), std::end(Op::kInputs), [](auto& spec) { return spec.optional; });
+    for (CustomOp<Op, Device>& op : operators) {
+        if (any_optional && !infer_absent) op.InferOutputShapeFn = nullptr;
+        OPSERVE_ORT_RETURN_IF_ERROR(api.CustomOpDomain_Add(domain, &op));
+    }
+    return nullptr;
+}
+
+// Without `infer_absent` no shapes are inferred for operators with optional inputs.
+template <class Device>
+OrtStatus* add_operators(const OrtApi& api, bool infer_absent, OrtCustomOpDomain* domain) {
+    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<ScaledAdd, Device>(api, infer_absent, domain)));
+    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<GraphConv, Device>(api, infer_absent, domain)));
+    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<GraphConvCsr, Device>(api, infer_absent, domain)));
+    return add_operator<WarpPerspective, Device>(api, infer_absent, domain);
+}
+
+// What a library's RegisterCustomOps does. A session takes a domain once, so a library for another device
+// brings the operators of the CPU along and is registered instead of the one for the CPU. `library` is its
+// name.
+template <class... Devices>
+OrtStatus* register_operators(const char* library, OrtSessionOptions* options,
+                              const OrtApiBase* base) noexcept {
+    const OrtApi* api = base->GetApi(kApiVersion);
+    if (api == nullptr) {
+        const OrtApi* oldest = base->GetApi(1);
+        if (oldest == nullptr) return nullptr;
+        return to_ort(*oldest, Status::invalid_argument(
+                                   "opserve: the operators need ONNX Runtime 1.%u or newer, this is %s",
+                                   static_cast<unsigned>(kApiVersion), base->GetVersionString()));
+    }
+    bool registered = false;
+    OPSERVE_ORT_RETURN_IF_ERROR(note_library(*api, library, options, &registered));
+    if (registered) return nullptr;
+
+    // The runtime keeps pointers to the domain in every session, so it is never given back.
+    static std::mutex mutex;
+    static OrtCustomOpDomain* domain = nullptr;
+    {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (domain == nullptr) {
+            Ort::InitApi(api);
+            OrtCustomOpDomain* fresh = nullptr;
+            OPSERVE_ORT_RETURN_IF_ERROR(api->CreateCustomOpDomain("opserve", &fresh));
+            const bool infer_absent = infers_with_absent_inputs(base->GetVersionString());
+            OrtStatus* status = nullptr;
+            ((status = status != nullptr ? status : add_operators<Devices>(*api, infer_absent, fresh)), ...);
+            if (status != nullptr) {
+                api->ReleaseCustomOpDomain(fresh);
+                return status;
+            }
+            domain = fresh;
+        }
+    }
+    return api->AddCustomOpDomain(options, domain);
+}
+
+}  // namespace opserve::ort_binding

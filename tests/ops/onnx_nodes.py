@@ -1,0 +1,95 @@
+"""Models of one node, written by hand: what ONNX Runtime makes of an operator, without an exporter in between."""
+
+from collections.abc import Sequence
+
+import numpy
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor
+
+import opserve_ops.onnx
+
+ELEMENT_TYPES = {
+    torch.float16: TensorProto.FLOAT16,
+    torch.bfloat16: TensorProto.BFLOAT16,
+    torch.float32: TensorProto.FLOAT,
+    torch.float64: TensorProto.DOUBLE,
+    torch.int32: TensorProto.INT32,
+    torch.int64: TensorProto.INT64,
+    torch.uint8: TensorProto.UINT8,
+}
+# The ONNX name, and the inputs in order; the attribute follows them in the PyTorch signature.
+SIGNATURES = {
+    "scaled_add": ("ScaledAdd", ("x", "y"), "alpha"),
+    "graph_conv": ("GraphConv", ("a", "x", "weight", "bias"), None),
+    "graph_conv_csr": ("GraphConvCSR", ("rowptr", "col", "value", "x", "weight", "bias"), None),
+    "warp_perspective": ("WarpPerspective", ("image", "matrix"), "size"),
+}
+RESULT_TYPE_OF = {"scaled_add": "x", "graph_conv": "x", "graph_conv_csr": "x", "warp_perspective": "image"}
+
+# A size, the name of one, or neither.
+Shape = Sequence[int | str | None]
+
+
+def split(op: str, args: tuple) -> tuple[dict[str, Tensor], object]:
+    """The inputs that are present, by name, and the attribute."""
+    names = SIGNATURES[op][1]
+    tensors = {name: arg for name, arg in zip(names, args, strict=False) if arg is not None}
+    return tensors, args[len(names)] if len(args) > len(names) else None
+
+
+def model(
+    op: str,
+    args: tuple,
+    shapes: dict[str, Shape] | None = None,
+    constant: bool = False,
+    attributes: dict[str, object] | None = None,
+) -> bytes:
+    """A model with the inputs' ranks and types of `args`; sizes are left open unless `shapes` says them."""
+    name, names, attribute_name = SIGNATURES[op]
+    tensors, attribute = split(op, args)
+    values, initializers = [], []
+    for input_name, tensor in tensors.items():
+        element_type = ELEMENT_TYPES[tensor.dtype]
+        if constant:
+            initializers.append(onnx.numpy_helper.from_array(tensor.numpy(), input_name))
+            continue
+        shape = [None] * tensor.dim() if shapes is None else shapes[input_name]
+        values.append(helper.make_tensor_value_info(input_name, element_type, shape))
+    used = [input_name if input_name in tensors else "" for input_name in names]
+    while not used[-1]:
+        used.pop()
+    if attributes is None:
+        attributes = {} if attribute is None else {attribute_name: attribute}
+        if isinstance(attribute, float) and tensors["x"].dtype == torch.float64:
+            attributes["alpha_f64"] = helper.make_tensor("", TensorProto.DOUBLE, [], [attribute])
+    node = helper.make_node(name, used, ["out"], domain="opserve", **attributes)
+    out = helper.make_tensor_value_info("out", ELEMENT_TYPES[tensors[RESULT_TYPE_OF[op]].dtype], None)
+    graph = helper.make_graph([node], op, values, [out], initializer=initializers)
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("opserve", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+
+
+def session(serialized: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    options = opserve_ops.onnx.session_options(threads)
+    # Refused inputs are what many tests are about: they need not be logged as well.
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+
+
+def feed(op: str, args: tuple) -> dict[str, numpy.ndarray]:
+    return {name: tensor.contiguous().numpy() for name, tensor in split(op, args)[0].items()}
+
+
+def run(op: str, args: tuple, threads: int = 1) -> Tensor:
+    (out,) = session(model(op, args), threads).run(None, feed(op, args))
+    return torch.from_numpy(out)
+
+
+def assert_same(got: Tensor, want: Tensor, what: str) -> None:
+    """To the last bit: it is the same kernel. A NaN is as good as another."""
+    assert got.dtype == want.dtype, what
+    assert got.shape == want.shape, what
+    torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{what}: {m}")
