@@ -28,8 +28,8 @@ def torch_target() -> str:
 
 def compile_options(torch_folder: str) -> list[str]:
     """For the kernels and what binds them; `torch_folder` is where PyTorch lies."""
-    # The same bytes from the same sources, wherever they lie.
-    places = {str(FOLDER): "extensions", torch_folder: "torch"}
+    # The same bytes from the same sources, wherever they lie; GCC resolves links in the names of system headers.
+    places = {str(FOLDER): "extensions", str(Path(torch_folder).resolve()): "torch", torch_folder: "torch"}
     return [
         *read("compile"),
         "-DNDEBUG",
