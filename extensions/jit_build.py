@@ -35,7 +35,12 @@ def load(build_directory: str | Path | None = None, verbose: bool = False) -> Pa
         # PyTorch hands these to a shell as they are.
         extra_cflags=[shlex.quote(flag) for flag in [*sources.compile_options(torch_folder), sources.torch_target()]],
         # Before the libraries that PyTorch adds: --as-needed leaves them out, Python's above all.
-        extra_ldflags=[*sources.read("link"), shlex.quote(f"-L{cpp_extension.TORCH_LIB_PATH}"), "-ltorch_cpu", "-lstdc++"],
+        extra_ldflags=[
+            *sources.read("link"),
+            shlex.quote(f"-L{cpp_extension.TORCH_LIB_PATH}"),
+            "-ltorch_cpu",
+            "-lstdc++",
+        ],
         build_directory=None if build_directory is None else str(build_directory),
         is_python_module=False,
         verbose=verbose,

@@ -14,7 +14,7 @@ from setuptools import Extension, setup
 from torch.utils import cpp_extension
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import sources  # noqa: E402
+import sources
 
 TORCH = str(Path(torch.__file__).parent)
 # Opened with torch.ops.load_library, never imported; named as every other build route names it.

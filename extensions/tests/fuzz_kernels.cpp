@@ -771,7 +771,7 @@ int main(int argc, char** argv) {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_set_death_callback(print_case);
 #endif
-    int64_t first = 0, cases = 100000;
+    int64_t first = 0, cases = 120000;
     bool here = false;
     for (int i = 1; i < argc; ++i) {
         const std::string option = argv[i];
