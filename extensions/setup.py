@@ -9,9 +9,16 @@ works with the PyTorch and the Python it was built with.
 import sys
 from pathlib import Path
 
-import torch
 from setuptools import Extension, setup
-from torch.utils import cpp_extension
+
+try:
+    import torch
+    from torch.utils import cpp_extension
+except ImportError as error:
+    sys.exit(
+        f"opserve_ops is built with the PyTorch that is installed, and there is none here ({error}). "
+        "Build it with: pip wheel --no-build-isolation --no-deps ./extensions"
+    )
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import sources
