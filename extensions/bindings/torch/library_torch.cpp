@@ -1,5 +1,6 @@
 #include <torch/csrc/stable/library.h>
 
+#include <stdexcept>
 #include <string>
 
 #include "operators.h"
@@ -14,8 +15,15 @@ std::string cpu_capability() { return opserve::cpu_capability(); }
 }  // namespace
 }  // namespace opserve::torch_binding
 
-STABLE_TORCH_LIBRARY(opserve, library) {
-    for (const char* schema : opserve::torch_binding::kSchemas) library.def(schema);
+// A fragment: PyTorch follows a null pointer where a namespace is defined twice, and only fails where an
+// operator is.
+STABLE_TORCH_LIBRARY_FRAGMENT(opserve, library) {
+    try {
+        for (const char* schema : opserve::torch_binding::kSchemas) library.def(schema);
+    } catch (const std::exception&) {
+        throw std::runtime_error(
+            "opserve: its operators exist already: another copy of the library is loaded");
+    }
 }
 
 STABLE_TORCH_LIBRARY_IMPL(opserve, CPU, library) {

@@ -1,0 +1,181 @@
+// The classic extension module: forward and backward by name, for a torch.autograd.Function to call. It works
+// with the PyTorch and the Python it was built with only; the operators of the stable ABI have neither limit,
+// and also work in TorchScript, torch.compile and torch.export.
+#include <torch/csrc/stable/c/shim.h>
+#include <torch/extension.h>
+
+#include <array>
+#include <optional>
+#include <tuple>
+
+#include "opserve/graph_conv.h"
+#include "opserve/scaled_add.h"
+
+namespace {
+
+using at::Tensor;
+using opserve::DeviceType;
+using opserve::DType;
+using opserve::ParallelFor;
+using opserve::TensorArg;
+
+void throw_if_error(const opserve::Status& status) {
+    // Plainly, so that the text is the kernel's and not preceded by a place in our sources.
+    if (!status.ok()) throw std::runtime_error(status.message());
+}
+
+DType to_dtype(c10::ScalarType type) {
+    switch (type) {
+        case at::kHalf:
+            return DType::kFloat16;
+        case at::kBFloat16:
+            return DType::kBFloat16;
+        case at::kFloat:
+            return DType::kFloat32;
+        case at::kDouble:
+            return DType::kFloat64;
+        case at::kInt:
+            return DType::kInt32;
+        case at::kLong:
+            return DType::kInt64;
+        default:
+            return DType::kOther;
+    }
+}
+
+TensorArg arg_of(const Tensor& tensor) {
+    const DeviceType device = tensor.is_cpu()    ? DeviceType::kCpu
+                              : tensor.is_cuda() ? DeviceType::kCuda
+                                                 : DeviceType::kOther;
+    return {to_dtype(tensor.scalar_type()), device, tensor.device().index(), tensor.dim(),
+            tensor.sizes().data()};
+}
+
+void expect_cpu(const char* op, const Tensor& tensor) {
+    if (!tensor.is_cpu()) {
+        throw std::runtime_error("opserve_pybind." + std::string(op) +
+                                 " runs on the CPU only, got a tensor on " + tensor.device().str() +
+                                 "; torch.ops.opserve runs on both");
+    }
+}
+
+// PyTorch's own threads; this way needs no OpenMP here.
+ParallelFor parallel_for() {
+    const ParallelFor::Run run = [](void*, int64_t count, int64_t grain, ParallelFor::Body body,
+                                    const void* context) {
+        struct Call {
+            ParallelFor::Body body;
+            const void* context;
+        } call{body, context};
+        const auto error = torch_parallel_for(
+            0, count, grain,
+            [](int64_t begin, int64_t end, void* opaque) {
+                const Call& call = *static_cast<const Call*>(opaque);
+                call.body(call.context, begin, end);
+            },
+            &call);
+        if (error != AOTI_TORCH_SUCCESS) throw std::runtime_error("opserve: torch_parallel_for failed");
+    };
+    return ParallelFor(run, nullptr, at::get_num_threads());
+}
+
+// Rows may lie apart; their elements may not.
+Tensor with_dense_rows(const Tensor& tensor) {
+    return tensor.size(1) <= 1 || tensor.stride(1) == 1 ? tensor : tensor.contiguous();
+}
+
+Tensor scaled_add_forward(const Tensor& x, const Tensor& y, double alpha) {
+    opserve::ScaledAddParams params{};
+    throw_if_error(opserve::check_scaled_add(arg_of(x), arg_of(y), &params.numel));
+    expect_cpu("scaled_add_forward", x);
+    const Tensor dense_x = x.contiguous(), dense_y = y.contiguous();
+    Tensor z = at::empty(x.sizes(), x.options());
+    params.dtype = to_dtype(x.scalar_type());
+    params.alpha = alpha;
+    params.x = dense_x.const_data_ptr();
+    params.y = dense_y.const_data_ptr();
+    params.z = z.mutable_data_ptr();
+    throw_if_error(opserve::cpu::scaled_add(params, parallel_for()));
+    return z;
+}
+
+std::tuple<Tensor, Tensor> scaled_add_backward(const Tensor& grad, double alpha) {
+    return {grad * alpha, grad};
+}
+
+Tensor graph_conv_forward(const Tensor& a, const Tensor& x, const Tensor& weight,
+                          const std::optional<Tensor>& bias) {
+    opserve::GraphConvParams params{};
+    TensorArg bias_arg{};
+    if (bias) bias_arg = arg_of(*bias);
+    throw_if_error(opserve::check_graph_conv(arg_of(a), arg_of(x), arg_of(weight), bias ? &bias_arg : nullptr,
+                                             &params.sizes));
+    expect_cpu("graph_conv_forward", x);
+    params.dtype = to_dtype(x.scalar_type());
+    int64_t bytes = 0;
+    throw_if_error(opserve::cpu::graph_conv_workspace_size(params, &bytes));
+    const Tensor dense_a = with_dense_rows(a), dense_x = with_dense_rows(x),
+                 dense_weight = with_dense_rows(weight);
+    const Tensor dense_bias = bias ? bias->contiguous() : Tensor();
+    Tensor out = at::empty({params.sizes.n, params.sizes.k}, x.options());
+    Tensor workspace = at::empty({bytes}, x.options().dtype(at::kByte));
+    params.a = dense_a.const_data_ptr();
+    params.a_stride = dense_a.stride(0);
+    params.x = dense_x.const_data_ptr();
+    params.x_stride = dense_x.stride(0);
+    params.weight = dense_weight.const_data_ptr();
+    params.weight_stride = dense_weight.stride(0);
+    params.bias = bias ? dense_bias.const_data_ptr() : nullptr;
+    params.out = out.mutable_data_ptr();
+    params.workspace = workspace.mutable_data_ptr();
+    throw_if_error(opserve::cpu::graph_conv(params, parallel_for()));
+    return out;
+}
+
+using Gradients = std::array<std::optional<Tensor>, 4>;
+
+Gradients graph_conv_backward(const Tensor& grad, const Tensor& a, const Tensor& x, const Tensor& weight,
+                              std::array<bool, 4> needs) {
+    opserve::GraphConvSizes sizes{};
+    throw_if_error(opserve::check_graph_conv(arg_of(a), arg_of(x), arg_of(weight), nullptr, &sizes));
+    TORCH_CHECK(grad.dim() == 2 && grad.size(0) == sizes.n && grad.size(1) == sizes.k,
+                "opserve::graph_conv_backward: grad must be [n, k] = [", sizes.n, ", ", sizes.k, "], got ",
+                grad.sizes());
+    const auto [needs_a, needs_x, needs_weight, needs_bias] = needs;
+    // Through the narrower of f and k, so that each product with `a` is as small as it can be.
+    const bool narrow_out = sizes.k <= sizes.f;
+    Tensor back;  // aᵀ·grad, or grad·weightᵀ
+    if (narrow_out ? needs_x || needs_weight : needs_x || needs_a) {
+        back = narrow_out ? a.t().mm(grad) : grad.mm(weight.t());
+    }
+    Gradients out;
+    if (needs_a) out[0] = narrow_out ? grad.mm(x.mm(weight).t()) : back.mm(x.t());
+    if (needs_x) out[1] = narrow_out ? back.mm(weight.t()) : a.t().mm(back);
+    if (needs_weight) out[2] = narrow_out ? x.t().mm(back) : a.mm(x).t().mm(grad);
+    if (needs_bias) out[3] = grad.sum(0);
+    return out;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
+    using pybind11::arg;
+    const pybind11::call_guard<pybind11::gil_scoped_release> without_gil;
+    module.doc() =
+        "The kernels of opserve as plain functions: forward and backward by name, without autograd.";
+    module.def("scaled_add_forward", &scaled_add_forward, arg("x"), arg("y"), arg("alpha") = 2.0, without_gil,
+               "alpha * x + y of two tensors of one shape and dtype, float32 or float64, on the CPU.\n\n"
+               "Raises RuntimeError where they disagree. Source: extensions/include/opserve/scaled_add.h");
+    module.def("scaled_add_backward", &scaled_add_backward, arg("grad"), arg("alpha") = 2.0, without_gil,
+               "The gradients of x and y, in the shape of `grad`.");
+    module.def(
+        "graph_conv_forward", &graph_conv_forward, arg("a"), arg("x"), arg("weight"),
+        arg("bias") = pybind11::none(), without_gil,
+        "a·x·weight + bias for a [n, n], x [n, f], weight [f, k] and bias [k] or None, all float32 or\n"
+        "float64, on the CPU; returns [n, k].\n\n"
+        "Raises RuntimeError where they disagree. Source: extensions/include/opserve/graph_conv.h");
+    module.def("graph_conv_backward", &graph_conv_backward, arg("grad"), arg("a"), arg("x"), arg("weight"),
+               arg("needs") = std::array<bool, 4>{true, true, true, true}, without_gil,
+               "The gradients of a, x, weight and bias for `grad` [n, k]: a list with None for each that\n"
+               "`needs` (4 bools) does not ask for.");
+}

@@ -1,0 +1,48 @@
+"""Builds the operator library with PyTorch's own just-in-time build: for trying a change of a kernel out.
+
+    import jit_build                     # from extensions/
+    path = jit_build.load()              # torch.ops.opserve works from here on
+
+`opserve_ops` uses this library instead of that of CMake where OPSERVE_LIBRARY_DIR names its folder.
+"""
+
+import shlex
+from pathlib import Path
+
+import sources
+import torch
+from torch.utils import cpp_extension
+
+
+def load(build_directory: str | Path | None = None, verbose: bool = False) -> Path:
+    """Compiles what is out of date, loads the library and returns its path.
+
+    Args:
+        build_directory: where to build; by default where PyTorch builds its extensions.
+        verbose: print what the compiler says.
+
+    Raises:
+        RuntimeError: it does not compile; the message holds the compiler's.
+        OSError: it does not load.
+    """
+    if build_directory is not None:
+        Path(build_directory).mkdir(parents=True, exist_ok=True)
+    torch_folder = str(Path(torch.__file__).parent)
+    path = cpp_extension.load(
+        name="libopserve_torch",
+        sources=[str(sources.FOLDER / path) for path in sources.read("kernel") + sources.read("torch")],
+        extra_include_paths=[str(sources.FOLDER / "include")],
+        # PyTorch hands these to a shell as they are.
+        extra_cflags=[shlex.quote(flag) for flag in [*sources.compile_options(torch_folder), sources.torch_target()]],
+        # Before the libraries that PyTorch adds: --as-needed leaves them out, Python's above all.
+        extra_ldflags=[
+            *sources.read("link"),
+            shlex.quote(f"-L{cpp_extension.TORCH_LIB_PATH}"),
+            "-ltorch_cpu",
+            "-lstdc++",
+        ],
+        build_directory=None if build_directory is None else str(build_directory),
+        is_python_module=False,
+        verbose=verbose,
+    )
+    return Path(path)

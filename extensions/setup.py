@@ -1,0 +1,63 @@
+"""Builds the package opserve_ops with its library inside, and the pybind11 module.
+
+    pip wheel --no-build-isolation --no-deps ./extensions
+
+The operator library uses PyTorch's stable ABI: one file for every later PyTorch and every Python. The pybind11 module
+works with the PyTorch and the Python it was built with.
+"""
+
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+try:
+    import torch
+    from torch.utils import cpp_extension
+except ImportError as error:
+    sys.exit(
+        f"opserve_ops is built with the PyTorch that is installed, and there is none here ({error}). "
+        "Build it with: pip wheel --no-build-isolation --no-deps ./extensions"
+    )
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import sources
+
+TORCH = str(Path(torch.__file__).parent)
+# Opened with torch.ops.load_library, never imported; named as every other build route names it.
+LIBRARY = "opserve_ops.lib.libopserve_torch"
+
+
+class Build(cpp_extension.BuildExtension):
+    def get_ext_filename(self, fullname: str) -> str:
+        if fullname in (LIBRARY, LIBRARY.rpartition(".")[2]):
+            return fullname.replace(".", "/") + ".so"
+        return super().get_ext_filename(fullname)
+
+
+# A plain Extension, since CppExtension links more of PyTorch than the stable ABI.
+library = Extension(
+    LIBRARY,
+    sources.read("kernel") + sources.read("torch"),
+    language="c++",
+    include_dirs=[str(sources.FOLDER / "include"), *cpp_extension.include_paths()],
+    library_dirs=cpp_extension.library_paths(),
+    libraries=["torch_cpu"],
+    extra_compile_args=[*sources.compile_options(TORCH), sources.torch_target()],
+    extra_link_args=sources.read("link"),
+)
+module = cpp_extension.CppExtension(
+    "opserve_pybind",
+    [*sources.read("kernel"), "bindings/pybind/module.cpp"],
+    include_dirs=[str(sources.FOLDER / "include")],
+    extra_compile_args=sources.compile_options(TORCH),
+)
+
+# Beside what CMake builds, so that the sources stay clean.
+outputs = sources.FOLDER.parent / "build" / "setuptools"
+outputs.mkdir(parents=True, exist_ok=True)
+setup(
+    ext_modules=[library, module],
+    cmdclass={"build_ext": Build},
+    options={"build": {"build_base": str(outputs)}, "egg_info": {"egg_base": str(outputs)}},
+)

@@ -1,0 +1,38 @@
+"""Reads sources.txt: the sources and the options that every build route shares."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def read(kind: str) -> list[str]:
+    """The values of one kind, in the order of the file.
+
+    Raises:
+        KeyError: there is none.
+    """
+    lines = (FOLDER / "sources.txt").read_text().splitlines()
+    pairs = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    values = [value.strip() for name, value in pairs if name == kind]
+    if not values:
+        raise KeyError(f"{FOLDER / 'sources.txt'} has no line '{kind} …'")
+    return values
+
+
+def torch_target() -> str:
+    """The macro that limits PyTorch's headers to the stable ABI of the oldest version to serve."""
+    (version,) = read("torch_target")
+    major, minor = map(int, version.split("."))
+    return f"-DTORCH_TARGET_VERSION={(major << 56) | (minor << 48):#018x}ULL"
+
+
+def compile_options(torch_folder: str) -> list[str]:
+    """For the kernels and what binds them; `torch_folder` is where PyTorch lies."""
+    # The same bytes from the same sources, wherever they lie; GCC resolves links in the names of system headers.
+    places = {str(FOLDER): "extensions", str(Path(torch_folder).resolve()): "torch", torch_folder: "torch"}
+    return [
+        *read("compile"),
+        "-DNDEBUG",
+        "-g0",
+        *(f"-ffile-prefix-map={place}={name}" for place, name in places.items()),
+    ]

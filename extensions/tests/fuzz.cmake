@@ -1,0 +1,57 @@
+# The fuzzer, and mutants of the kernels that it must catch: each is the fuzzer with one source changed, a check the
+# less. The change is made to a copy, so that the sources hold nothing for it.
+
+set(OPSERVE_KERNELS_DIR "${CMAKE_CURRENT_SOURCE_DIR}/../kernels")
+
+add_library(fuzz_kernels_main OBJECT fuzz_kernels.cpp)
+target_link_libraries(fuzz_kernels_main PRIVATE opserve_options)
+target_include_directories(fuzz_kernels_main PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/../native")
+add_library(fuzz_npy STATIC ../native/npy.cpp)
+target_link_libraries(fuzz_npy PRIVATE opserve_options)
+add_executable(fuzz_kernels $<TARGET_OBJECTS:fuzz_kernels_main>)
+target_link_libraries(fuzz_kernels PRIVATE opserve_kernels fuzz_npy)
+add_test(NAME fuzz COMMAND fuzz_kernels)
+
+# `source` is compiled with `from` replaced by `to` in `file`, which is the source or a header on the way to it; the
+# headers in between are named after `to`. The program takes everything else from the library.
+function(opserve_mutant name source file from to)
+  set(folder "${CMAKE_CURRENT_BINARY_DIR}/mutants/${name}")
+  get_filename_component(place "${OPSERVE_KERNELS_DIR}/${source}" DIRECTORY)
+  foreach(copied ${source} ${file} ${ARGN})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${OPSERVE_KERNELS_DIR}/${copied}")
+    get_filename_component(basename "${copied}" NAME)
+    file(READ "${OPSERVE_KERNELS_DIR}/${copied}" content)
+    if(copied STREQUAL file)
+      string(FIND "${content}" "${from}" found)
+      if(found EQUAL -1)
+        message(FATAL_ERROR "Mutant ${name}: kernels/${file} has no '${from}'. Name the text of that check as it is now.")
+      endif()
+      string(REPLACE "${from}" "${to}" content "${content}")
+    endif()
+    # Untouched where nothing has changed, so that it is not compiled again.
+    file(CONFIGURE OUTPUT "${folder}/${basename}" CONTENT "${content}" @ONLY)
+  endforeach()
+  get_filename_component(basename "${source}" NAME)
+  add_executable(fuzz_mutant_${name} $<TARGET_OBJECTS:fuzz_kernels_main> "${folder}/${basename}")
+  target_include_directories(fuzz_mutant_${name} PRIVATE "${place}")
+  target_link_libraries(fuzz_mutant_${name} PRIVATE opserve_kernels fuzz_npy)
+  # Caught is what says in which case.
+  add_test(NAME fuzz_mutant_${name} COMMAND fuzz_mutant_${name} --cases 10000 --here)
+  set_tests_properties(fuzz_mutant_${name} PROPERTIES
+    PASS_REGULAR_EXPRESSION "in case [0-9]+ of seed"
+    ENVIRONMENT OPSERVE_CPU_CAPABILITY=default)
+endfunction()
+
+opserve_mutant(skip_col_check cpu/graph_conv_csr_cpu.cpp cpu/graph_conv_csr_cpu.cpp
+  "OPSERVE_RETURN_IF_ERROR(check_col(col, n, nnz));" "")
+opserve_mutant(skip_rowptr_check cpu/graph_conv_csr_cpu.cpp cpu/graph_conv_csr_cpu.cpp
+  "OPSERVE_RETURN_IF_ERROR(check_rowptr(rowptr, n, nnz));" "")
+opserve_mutant(col_off_by_one cpu/graph_conv_csr_cpu.cpp cpu/graph_conv_csr_cpu.cpp
+  ">= limit" "> limit")
+opserve_mutant(skip_weight_rows graph_conv_check.cpp graph_conv_check.cpp
+  "OPSERVE_RETURN_IF_ERROR(check::size(op, \"weight\", weight, 0, \"f\", f));" "")
+opserve_mutant(skip_y_sizes scaled_add_check.cpp scaled_add_check.cpp
+  "if (y.sizes[axis] != x.sizes[axis])" "if (false)")
+# Of the baseline kernels only.
+opserve_mutant(right_border cpu/isa_default.cpp cpu/warp_perspective_kernel.h
+  "has_right = column >= -1 && column < w - 1" "has_right = column >= -1 && column < w" cpu/isa.h)

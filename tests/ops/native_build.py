@@ -1,0 +1,71 @@
+"""Builds of the C++ programs and of the fuzzer, kept between test runs: only what changed is compiled again."""
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from conftest import REPOSITORY
+from test_build import configure, tool
+
+
+def build(folder: Path, output: Path, *options: str) -> None:
+    """Configures and builds extensions/ into `output`; a warning is a failure."""
+    configured = configure(folder, f"-DOPSERVE_OUTPUT_DIR={output}", *options)
+    assert configured.returncode == 0, configured.stderr
+    built = subprocess.run([tool("ninja"), "-C", str(folder)], check=False, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout
+    assert "warning:" not in built.stdout, built.stdout
+
+
+@cache
+def programs() -> Path:
+    """The folder with bin/opserve_run, bin/opserve_run_linked and lib/libopserve_torch.so, built by CMake."""
+    output = REPOSITORY / "build" / "native"
+    build(
+        REPOSITORY / "build" / "cmake-native",
+        output,
+        "-DOPSERVE_BUILD_NATIVE=ON",
+        f"-DPython_EXECUTABLE={sys.executable}",
+    )
+    return output
+
+
+@cache
+def wheel() -> Path:
+    """The wheel of the setuptools route."""
+    folder = REPOSITORY / "build" / "wheel"
+    built = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index"),
+            *("--disable-pip-version-check", "-w", str(folder), str(REPOSITORY / "extensions")),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return max(folder.glob("*.whl"), key=lambda path: path.stat().st_mtime)
+
+
+@cache
+def setuptools_build() -> Path:
+    """The wheel's content, unpacked."""
+    folder = REPOSITORY / "build" / "setuptools" / "unpacked"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.unpack_archive(wheel(), folder, "zip")
+    return folder
+
+
+def run_program(name: str, *arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("LD_", "OPSERVE_", "PYTHON"))}
+    return subprocess.run(
+        [str(programs() / "bin" / name), *map(str, arguments)],
+        env=environment | (env or {}),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )

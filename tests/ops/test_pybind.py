@@ -1,0 +1,94 @@
+"""The classic pybind11 module, as one uses it: from a torch.autograd.Function."""
+
+import importlib.util
+from types import ModuleType
+
+import pytest
+import torch
+from native_build import setuptools_build
+from samples import random
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+import opserve_ops
+
+
+@pytest.fixture(scope="module")
+def kernels() -> ModuleType:
+    (path,) = setuptools_build().glob("opserve_pybind.*.so")
+    spec = importlib.util.spec_from_file_location("opserve_pybind", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def autograd_functions(kernels: ModuleType) -> tuple[type[torch.autograd.Function], type[torch.autograd.Function]]:
+    """What a person writes around such a module."""
+
+    class ScaledAdd(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, alpha: float) -> Tensor:
+            ctx.alpha = alpha
+            return kernels.scaled_add_forward(x, y, alpha)
+
+        @staticmethod
+        def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+            return (*kernels.scaled_add_backward(grad, ctx.alpha), None)
+
+    class GraphConv(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: FunctionCtx, a: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+            ctx.save_for_backward(a, x, weight)
+            return kernels.graph_conv_forward(a, x, weight, bias)
+
+        @staticmethod
+        def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+            return tuple(kernels.graph_conv_backward(grad, *ctx.saved_tensors, ctx.needs_input_grad))
+
+    return ScaledAdd, GraphConv
+
+
+def test_scaled_add_with_its_gradient(kernels: ModuleType) -> None:
+    function, _ = autograd_functions(kernels)
+    for shape in ((), (0,), (3, 5)):
+        x, y = random(*shape).requires_grad_(), random(*shape, seed=1).requires_grad_()
+        assert torch.equal(function.apply(x, y, -0.3), opserve_ops.scaled_add(x.detach(), y.detach(), -0.3))
+        assert torch.autograd.gradcheck(lambda x, y: function.apply(x, y, -0.3), (x, y))
+
+
+@pytest.mark.parametrize(("n", "f", "k"), [(5, 4, 3), (5, 3, 4), (1, 1, 1), (0, 3, 2), (3, 0, 2), (3, 2, 0)])
+def test_graph_conv_with_its_gradient(n: int, f: int, k: int, kernels: ModuleType) -> None:
+    _, function = autograd_functions(kernels)
+    shapes = ((n, n), (n, f), (f, k), (k,))
+    for needed in ((0, 1, 2, 3), (0,), (1,), (2,), (3,)):
+        tensors = [random(*shape, seed=i).requires_grad_(i in needed) for i, shape in enumerate(shapes)]
+        expected = opserve_ops.graph_conv(*(tensor.detach() for tensor in tensors))
+        assert torch.equal(function.apply(*tensors), expected)
+        assert torch.autograd.gradcheck(function.apply, tensors)
+
+
+def test_layouts(kernels: ModuleType) -> None:
+    a, x, weight = random(6, 6), random(6, 8), random(8, 3)
+    expected = a @ x @ weight
+    for arrange in (lambda t: t.mT.contiguous().mT, lambda t: torch.cat((t, t), 1)[:, : t.size(1)]):
+        got = kernels.graph_conv_forward(arrange(a), arrange(x), arrange(weight))
+        torch.testing.assert_close(got, expected)
+        torch.testing.assert_close(kernels.scaled_add_forward(arrange(x), x, 1.0), 2 * x)
+
+
+def test_gradients_that_are_not_needed_are_none(kernels: ModuleType) -> None:
+    gradients = kernels.graph_conv_backward(
+        random(3, 2), random(3, 3), random(3, 4), random(4, 2), needs=[False, True, False, False]
+    )
+    assert [gradient is not None for gradient in gradients] == [False, True, False, False]
+
+
+def test_what_does_not_fit_is_refused(kernels: ModuleType) -> None:
+    with pytest.raises(RuntimeError, match=r"^opserve::scaled_add: y must have size 3 in dimension 0"):
+        kernels.scaled_add_forward(random(3), random(4))
+    with pytest.raises(RuntimeError, match=r"^opserve::graph_conv: weight must have f = 4 rows, got 5$"):
+        kernels.graph_conv_forward(random(3, 3), random(3, 4), random(5, 2))
+    with pytest.raises(RuntimeError, match=r"grad must be \[n, k\] = \[3, 2\], got \[2, 3\]"):
+        kernels.graph_conv_backward(random(2, 3), random(3, 3), random(3, 4), random(4, 2))
+    with pytest.raises(RuntimeError, match="runs on the CPU only"):
+        kernels.scaled_add_forward(random(3).to("meta"), random(3).to("meta"))
