@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # -- what may be set on the command line ------------------------------------------------------------------------------
 
-SETTINGS := MODEL WORKERS ARTIFACT OPS NAME CONFIG SAMPLE REQUEST FOLLOW TESTS PYTHON CUDA
+SETTINGS := MODEL WORKERS ARTIFACT OPS NAME CONFIG SAMPLE REQUEST FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
 unknown := $(filter-out $(SETTINGS) -%,$(given))
@@ -53,13 +53,15 @@ endif
 python := .venv/bin/python
 environment := .venv/opserve.json
 library := build/lib/libopserve_torch.so
+extensions := build/.extensions
 link := build/.opserve_ops
-native := $(shell find extensions -type f -not -path '*/__pycache__/*' -not -path '*/opserve_ops/*' 2>/dev/null)
+sources := $(shell find extensions -type f -not -path '*/__pycache__/*' -not -path '*/opserve_ops/*' 2>/dev/null)
+cmake := PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/cmake
 handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/null)
 packer := $(wildcard archive/*.py)
 .PRECIOUS: build/models/%/.built
 
-.PHONY: help env env-dev ext train model archive serve start stop status predict scale logs doctor test lint format clean distclean FORCE
+.PHONY: help env env-dev ext train model archive serve start stop status predict scale logs doctor test lint fuzz bench-ops format clean distclean FORCE
 
 help: ## list the targets
 	@echo 'usage: make TARGET [SETTING=value ...]'
@@ -74,13 +76,19 @@ $(environment): FORCE
 env-dev: FORCE ## the environment with what tests and lint need
 	@"$${PYTHON:-python3}" scripts/environment.py --dev
 
-ext: $(library) $(link) ## build the operator libraries into build/lib (CUDA=0 or 1 overrides what is detected)
+ext: $(extensions) $(link) ## build all libraries and C++ programs (CUDA=auto, on or off; CUDA_ARCHS='80 90')
 
-$(library): $(native) $(environment)
+# What an archive needs; compiling for CUDA as well takes minutes, and nothing served here may want it.
+$(library): $(sources) $(environment)
 	@.venv/bin/python scripts/doctor.py --only compiler
-	@PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/cmake -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release \
-	  -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_OUTPUT_DIR="$$PWD/build" $${CUDA:+"-DOPSERVE_CUDA=$$CUDA"}
-	@.venv/bin/cmake --build build/cmake
+	@$(configure)
+	@$(cmake) --build build/cmake --target archive_libraries
+	@touch $@
+
+# A setting on the command line may differ from the last one.
+$(extensions): $(library) $(if $(CUDA)$(CUDA_ARCHS),FORCE)
+	@$(if $(CUDA)$(CUDA_ARCHS),$(configure))
+	@$(cmake) --build build/cmake
 	@touch $@
 
 # Makes `import opserve_ops` work in .venv, without installing a copy of it.
@@ -155,6 +163,17 @@ format: env-dev ## bring Python and C++ into style
 	@$(python) -m ruff format .
 	@$(cpp-files) .venv/bin/clang-format -i
 
+fuzz: $(environment) ## random and malformed cases over the kernels under ASan and UBSan, and mutants they must catch (CASES=300000)
+	@$(cmake) -S extensions -B build/cmake-fuzz -G Ninja -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_BUILD_TORCH=OFF \
+	  -DOPSERVE_BUILD_ONNXRUNTIME=OFF -DOPSERVE_CUDA=OFF -DOPSERVE_BUILD_TESTS=ON -DOPSERVE_SANITIZE=ON \
+	  -DOPSERVE_OUTPUT_DIR="$$PWD/build/fuzz"
+	@$(cmake) --build build/cmake-fuzz
+	@build/fuzz/bin/fuzz_kernels --cases "$${CASES:-300000}"
+	@.venv/bin/ctest --test-dir build/cmake-fuzz -R 'mutant|kernels' --output-on-failure
+
+bench-ops: env-dev ext ## measure the operators against what people would use instead (QUICK=1: fewer shapes)
+	@$(python) -m benchmarks.ops $(if $(QUICK),--quick)
+
 clean: ## remove what was built; the environment stays
 	@rm -rf build model_store .pytest_cache .ruff_cache
 
@@ -162,5 +181,8 @@ distclean: clean ## remove the environment and the logs too
 	@if [[ -x $(python) ]]; then $(python) scripts/stop.py; fi
 	@rm -rf .venv logs
 
+configure = $(cmake) -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release \
+  -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_OUTPUT_DIR="$$PWD/build" -DOPSERVE_BUILD_NATIVE=ON \
+  -DOPSERVE_CUDA="$${CUDA:-auto}" -DOPSERVE_CUDA_ARCHS="$$CUDA_ARCHS"
 need-venv = if [[ ! -x $(python) ]]; then echo 'error: there is no .venv; `make env` makes it' >&2; exit 1; fi
 cpp-files = find extensions -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 2>/dev/null | xargs -0 -r
