@@ -31,6 +31,8 @@ MIN_TURNS = 20
 CONTEST_SECONDS = 0.25
 MAX_TURNS = 200
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+
 Call = Callable[[], object]
 
 
@@ -105,8 +107,8 @@ def _expect_same(contest: Contest) -> None:
                 raise ValueError(f"{contest.op} {contest.case}: {name}: result {i} has another size")
             if a.numel() == 0:
                 continue
-            a, b = a.detach().double().flatten(), b.detach().double().flatten()
-            apart = (a - b).abs().max().item() / max(a.abs().max().item(), 1e-30)
+            got, expected = (tensor.detach().double().flatten() for tensor in (a, b))
+            apart = (got - expected).abs().max().item() / max(got.abs().max().item(), 1e-30)
             if not apart <= contest.tolerance:
                 raise ValueError(f"{contest.op} {contest.case}: {name}: result {i} is {apart:.1e} apart from ours")
 
@@ -257,11 +259,11 @@ def summary(lines: Sequence[Line]) -> str:
     ]
     for (op, against, threads), members in groups(lines).items():
         ratios = [line.ratio for line in members]
-        goal = f"≥ {members[0].goal:g}×"
+        goal = f"≥ {members[0].goal:g}{TIMES}"
         if members[0].floor is not None:
-            goal += f", nowhere < {members[0].floor:g}×"
+            goal += f", nowhere < {members[0].floor:g}{TIMES}"
         rows.append(
-            f"| `{op}` | {against} | {threads} | {geometric_mean(ratios):.2f}× ({min(ratios):.2f} to "
+            f"| `{op}` | {against} | {threads} | {geometric_mean(ratios):.2f}{TIMES} ({min(ratios):.2f} to "
             f"{max(ratios):.2f}) | {goal} | {_verdict(members)} |"
         )
     return "\n".join(rows)
@@ -275,7 +277,7 @@ def details(lines: Sequence[Line]) -> str:
     ]
     rows += [
         f"| `{line.op}` | {line.against} | {line.case} | {line.threads} | {_duration(line.ours_us)} | "
-        f"{_duration(line.peer_us)} | {line.peer} | {line.ratio:.2f}× | {_rate(line)} |"
+        f"{_duration(line.peer_us)} | {line.peer} | {line.ratio:.2f}{TIMES} | {_rate(line)} |"
         for line in lines
     ]
     return "\n".join(rows)
@@ -293,10 +295,10 @@ def markdown(lines: Sequence[Line], description: Mapping[str, object]) -> str:
 
 def plot(lines: Sequence[Line], path: Path) -> None:
     """Each measurement's ratio as a dot, a row for each operator and peer."""
-    import matplotlib  # noqa: PLC0415
+    import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot as plt  # noqa: PLC0415
+    import matplotlib.pyplot as plt
 
     names = list(dict.fromkeys((line.op, line.against) for line in lines))
     threads = sorted({line.threads for line in lines})
@@ -319,7 +321,7 @@ def plot(lines: Sequence[Line], path: Path) -> None:
         )
     axes.axvline(1.0, color="grey", lw=0.8)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g×"))
+    axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter(f"%g{TIMES}"))
     axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     low, high = axes.get_xlim()
     ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= t <= high]
