@@ -54,5 +54,8 @@ add_library(opserve_torch_stable INTERFACE)
 add_library(opserve::torch_stable ALIAS opserve_torch_stable)
 target_include_directories(opserve_torch_stable SYSTEM INTERFACE "${OPSERVE_TORCH_ROOT}/include")
 target_compile_definitions(opserve_torch_stable INTERFACE "TORCH_TARGET_VERSION=0x0${OPSERVE_TARGET}000000000000ULL")
-target_compile_options(opserve_torch_stable INTERFACE "-ffile-prefix-map=${OPSERVE_TORCH_ROOT}=torch")
+# GCC names a system header by its path without symbolic links where that is shorter: neither form may get into the file.
+get_filename_component(OPSERVE_TORCH_REAL_ROOT "${OPSERVE_TORCH_ROOT}" REALPATH)
+target_compile_options(opserve_torch_stable INTERFACE
+  "-ffile-prefix-map=${OPSERVE_TORCH_REAL_ROOT}=torch" "-ffile-prefix-map=${OPSERVE_TORCH_ROOT}=torch")
 target_link_libraries(opserve_torch_stable INTERFACE "${OPSERVE_TORCH_ROOT}/lib/libtorch_cpu.so")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import REPOSITORY
 
 TOOLS = Path(sys.prefix) / "bin"
@@ -18,11 +19,13 @@ def tool(name: str) -> str:
     return path
 
 
-def configure(build: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def configure(
+    build: Path, *options: str, source: Path = REPOSITORY / "extensions"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
             tool("cmake"),
-            *("-S", str(REPOSITORY / "extensions"), "-B", str(build), "-G", "Ninja"),
+            *("-S", str(source), "-B", str(build), "-G", "Ninja"),
             *(f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", *options),
         ],
         check=False,
@@ -53,6 +56,42 @@ def test_kernels_without_any_runtime() -> None:
     ).stdout
     assert "torch" not in linked
     assert "onnxruntime" not in linked
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["direct", "through a link"])
+def test_the_same_sources_give_the_same_bytes_in_another_folder(linked: bool, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "another folder"
+    shutil.copytree(
+        REPOSITORY / "extensions", elsewhere / "extensions", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    torch_root = Path(torch.__file__).parent
+    if linked:
+        (elsewhere / "torch").symlink_to(torch_root)
+        torch_root = elsewhere / "torch"
+    files = []
+    for repository, root in ((REPOSITORY, Path(torch.__file__).parent), (elsewhere, torch_root)):
+        # One source of each target: that of the binding holds paths, if any does.
+        build = tmp_path / f"build {len(files)}"
+        configured = configure(
+            build,
+            f"-DTorch_DIR={root}/share/cmake/Torch",
+            f"-DOPSERVE_OUTPUT_DIR={build}",
+            source=repository / "extensions",
+        )
+        assert configured.returncode == 0, configured.stderr
+        targets = [
+            f"CMakeFiles/opserve_{name}.cpp.o"
+            for name in (
+                "torch.dir/bindings/torch/library_torch",
+                "kernels.dir/kernels/cpu/graph_conv_csr_cpu",
+            )
+        ]
+        built = subprocess.run(
+            [tool("ninja"), "-C", str(build), *targets], check=False, capture_output=True, text=True
+        )
+        assert built.returncode == 0, built.stdout
+        files.append([(build / target).read_bytes() for target in targets])
+    assert files[0] == files[1]
 
 
 def one_line(text: str) -> str:
