@@ -4,6 +4,7 @@
 #include "kernels.h"
 
 #if defined(__x86_64__)
+#include <immintrin.h>
 
 #define OPSERVE_ISA_KERNELS kAvx2Kernels
 #define OPSERVE_ISA_NAME "avx2"
