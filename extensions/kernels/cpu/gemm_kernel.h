@@ -1,59 +1,43 @@
-// A dense product, and the piece of it that the sparse convolution shares: a block of rows of A, laid out in
-// a buffer whose rows are a constant distance apart, times B. The constant lets one register address every
-// row of a tile, as displacements; with the stride of the caller's A each row would need a register of its
-// own, and strides of a power of two would put all rows in the same few lines of the cache. The order of the
-// sums depends on the shape alone, never on the threads.
+// A dense product, and the piece of it that the sparse convolution shares. A tile of C is held in registers
+// while it is summed. The order of the sums depends on the shape alone, never on the threads.
 
-// The tile of C that is held in registers: 28 accumulators of the 32 registers of AVX-512, 12 of 16
-// elsewhere. One vector wide for a narrow B, else two, so that each element of A that is broadcast is used
-// twice.
+// 28 accumulators of the 32 registers of AVX-512, 12 of 16 elsewhere. A tile is one vector wide for a narrow
+// B, else two, so that each element of A that is broadcast is used twice.
 constexpr int64_t kAccumulators = OPSERVE_VECTOR_BYTES == 64 ? 28 : 12;
 template <class T>
 constexpr int64_t kPanel = 2 * kLanes<T>;
-// Of A and B that are multiplied at a time. Sums are formed over this many terms, and then summed: that keeps
-// their rounding errors smaller than one long sum would.
-template <class T>
-constexpr int64_t kDepth = 1024 / static_cast<int64_t>(sizeof(T));
-// Rows of the buffer: a line more than the depth, lest rows fall on each other in the cache.
-template <class T>
-constexpr int64_t kBlockStride = kDepth<T> + 64 / static_cast<int64_t>(sizeof(T));
 constexpr int64_t kGroupRows = kAccumulators;
-constexpr int64_t kBlockRows = 2 * kGroupRows;
 
-// Lines that the next block will read, asked for while this one is computed.
-struct Prefetch {
-    static constexpr int64_t kRows = 1024;
-
-    const char* row[kRows];
-    int64_t rows = 0, lines = 0;  // of each row
-    int64_t next = 0, line = 0;
-    int64_t per_step = 0;
-
-    OPSERVE_INLINE void step() {
-        if (next == rows) return;
-        for (int64_t i = 0; i < per_step; ++i) {
-            __builtin_prefetch(row[next] + line * 64, 0, 2);
-            if (++line == lines) {
-                line = 0;
-                if (++next == rows) return;
-            }
-        }
-    }
-    // `steps` are what the current block will take.
-    void spread(int64_t steps) { per_step = rows * lines / max_of(1, steps) + 1; }
-    void clear() { rows = next = line = 0; }
+// Where the elements of A are that a tile multiplies.
+enum class Layout {
+    // In a buffer of ours, whose rows are a constant distance apart: one register addresses all rows of a
+    // tile, and
+    // they never fall on each other in the cache.
+    kBuffer,
+    // As the caller has it, row by row. Far: more than the caches hold, so that it has to be asked for early.
+    kRows,
+    kFarRows,
+    // As the caller has it, transposed.
+    kColumns,
 };
-constexpr int64_t kStepDepth = 8;
+
+// How much of A a buffer holds. Sums over more terms than its depth are formed in parts, each from zero: that
+// keeps their rounding errors smaller than one long sum would.
+template <class T>
+constexpr int64_t kDepth = 512 / static_cast<int64_t>(sizeof(T));
+template <class T>
+constexpr int64_t kBufferStride = kDepth<T> + 64 / static_cast<int64_t>(sizeof(T));
+constexpr int64_t kBufferRows = 2 * kGroupRows;
 
 template <class T>
 struct Tile {
     const T* a;
-    int64_t a_stride;  // from one column of A to the next; used only where A is transposed
+    int64_t a_stride;  // not used with a buffer
     const T* b;
     int64_t b_stride;
     int64_t depth;
     int64_t rows;     // that exist
-    int64_t columns;  // that exist in B and are written to C
+    int64_t columns;  // that are written to C; of B whole vectors are read
     const T* bias;    // or null
     int64_t biases;   // columns of it that exist
     bool accumulate;  // onto what C holds
@@ -61,13 +45,81 @@ struct Tile {
     int64_t c_stride;
 };
 
-// One tile of C. With a transposed A all `Rows` rows must exist; else those that do not are computed from
-// whatever the buffer holds, and dropped.
-template <class T, int64_t Rows, int64_t Vectors, bool Transposed>
-__attribute__((noinline)) void gemm_tile(const Tile<T>& t, Prefetch& prefetch) {
+// The element at the head of each row, for rows `s1` bytes apart. x86 addresses a base plus 1, 2, 4 or 8
+// times an index, so few registers reach all rows; left to itself, the compiler makes a pointer for each row,
+// more than there are registers.
+template <class T>
+struct RowHeads {
+    const char *p0, *p9, *p18, *p27;
+    int64_t s1, s3, s5, s7;
+
+    OPSERVE_INLINE RowHeads(const T* a, int64_t stride) {
+        s1 = stride * static_cast<int64_t>(sizeof(T));
+        s3 = 3 * s1;
+        s5 = 5 * s1;
+        s7 = 7 * s1;
+        p0 = reinterpret_cast<const char*>(a);
+        p9 = p0 + 9 * s1;
+        p18 = p0 + 18 * s1;
+        p27 = p0 + 27 * s1;
+        asm("" : "+r"(s3), "+r"(s5), "+r"(s7));
+    }
+
+    template <int64_t Rows>
+    OPSERVE_INLINE void hide() {
+        if constexpr (Rows > 9) asm("" : "+r"(p9));
+        if constexpr (Rows > 18) asm("" : "+r"(p18));
+        if constexpr (Rows > 27) asm("" : "+r"(p27));
+    }
+
+    OPSERVE_INLINE void advance() {
+        p0 += sizeof(T);
+        p9 += sizeof(T);
+        p18 += sizeof(T);
+        p27 += sizeof(T);
+    }
+
+    // `row` is known when compiling.
+    OPSERVE_INLINE T at(int64_t row) const {
+        const char* from = row < 9 ? p0 : row < 18 ? p9 : row < 27 ? p18 : p27;
+        switch (row % 9) {
+            case 1:
+                from += s1;
+                break;
+            case 2:
+                from += s1 * 2;
+                break;
+            case 3:
+                from += s3;
+                break;
+            case 4:
+                from += s1 * 4;
+                break;
+            case 5:
+                from += s5;
+                break;
+            case 6:
+                from += s3 * 2;
+                break;
+            case 7:
+                from += s7;
+                break;
+            case 8:
+                from += s1 * 8;
+                break;
+            default:
+                break;
+        }
+        return *reinterpret_cast<const T*>(from);
+    }
+};
+
+// One tile of C. Of a buffer all `Rows` rows are computed, those that do not exist from whatever it holds,
+// and dropped; elsewhere all must exist.
+template <class T, int64_t Rows, int64_t Vectors, Layout layout>
+__attribute__((noinline)) void gemm_tile(const Tile<T>& t) {
     constexpr int64_t lanes = kLanes<T>;
     constexpr int64_t last = Vectors - 1;
-    const Mask<T> mask(t.columns - last * lanes);
     Vector<T> sum[Rows][Vectors];
 #pragma GCC unroll 2
     for (int64_t v = 0; v < Vectors; ++v) {
@@ -77,70 +129,89 @@ __attribute__((noinline)) void gemm_tile(const Tile<T>& t, Prefetch& prefetch) {
 #pragma GCC unroll 28
         for (int64_t r = 0; r < Rows; ++r) sum[r][v] = start;
     }
-    const T* a = t.a;
     const T* b = t.b;
-    const int64_t a_stride = Transposed ? t.a_stride : 1;
     const int64_t b_stride = t.b_stride;
-    for (int64_t d = 0; d < t.depth;) {
-        const int64_t stop = min_of(d + kStepDepth, t.depth);
-        if constexpr (!Transposed) prefetch.step();
-        for (; d < stop; ++d, a += a_stride, b += b_stride) {
-            Vector<T> vb[Vectors];
+    const auto add = [&](const auto& element) OPSERVE_LAMBDA_INLINE {
+        Vector<T> vb[Vectors];
 #pragma GCC unroll 2
-            for (int64_t v = 0; v < last; ++v) load(b + v * lanes, vb[v]);
-            // Elsewhere B is laid out in whole vectors.
-            if constexpr (kMasks) {
-                load_masked(b + last * lanes, mask, vb[last]);
-            } else {
-                load(b + last * lanes, vb[last]);
-            }
-            // The next tile reads what lies beside this one in A.
-            if constexpr (Transposed) __builtin_prefetch(a + 2 * kAccumulators, 0, 2);
+        for (int64_t v = 0; v < Vectors; ++v) load(b + v * lanes, vb[v]);
 #pragma GCC unroll 28
-            for (int64_t r = 0; r < Rows; ++r) {
-                const T scale = Transposed ? a[r] : a[r * kBlockStride<T>];
+        for (int64_t r = 0; r < Rows; ++r) {
+            const T scale = element(r);
 #pragma GCC unroll 2
-                for (int64_t v = 0; v < Vectors; ++v) sum[r][v] += scale * vb[v];
+            for (int64_t v = 0; v < Vectors; ++v) sum[r][v] += scale * vb[v];
+        }
+        b += b_stride;
+    };
+    if constexpr (layout == Layout::kBuffer) {
+        const T* a = t.a;
+        for (int64_t d = 0; d < t.depth; ++d, ++a) {
+            add([&](int64_t r) OPSERVE_LAMBDA_INLINE { return a[r * kBufferStride<T>]; });
+        }
+    } else if constexpr (layout == Layout::kColumns) {
+        const T* a = t.a;
+        const int64_t a_stride = t.a_stride;
+        for (int64_t d = 0; d < t.depth; ++d, a += a_stride) {
+            // What the next tile reads lies beside this.
+            __builtin_prefetch(a + Rows + kAccumulators, 0, 2);
+            add([&](int64_t r) OPSERVE_LAMBDA_INLINE { return a[r]; });
+        }
+    } else if constexpr (layout == Layout::kRows) {
+        RowHeads<T> a(t.a, t.a_stride);
+        for (int64_t d = 0; d < t.depth; ++d, a.advance()) {
+            a.template hide<Rows>();
+            add([&](int64_t r) OPSERVE_LAMBDA_INLINE { return a.at(r); });
+        }
+    } else {
+        // While a line of each row is multiplied, another is asked for: a row or two at each step.
+        constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+        constexpr int64_t ahead = 512;
+        constexpr int64_t each = (Rows + line - 1) / line;
+        RowHeads<T> a(t.a, t.a_stride);
+        for (int64_t d = 0; d < t.depth;) {
+            const int64_t stop = min_of(d + line, t.depth);
+            const char* wanted = a.p0 + ahead;
+            for (; d < stop; ++d, a.advance()) {
+#pragma GCC unroll 4
+                for (int64_t i = 0; i < each; ++i) __builtin_prefetch(wanted + i * a.s1, 0, 2);
+                wanted += each * a.s1;
+                a.template hide<Rows>();
+                add([&](int64_t r) OPSERVE_LAMBDA_INLINE { return a.at(r); });
             }
         }
     }
+    const Mask<T> mask(t.columns - last * lanes);
 #pragma GCC unroll 28
     for (int64_t r = 0; r < Rows; ++r) {
-        if (!Transposed && r >= t.rows) break;
+        if (layout == Layout::kBuffer && r >= t.rows) break;
         T* to = t.c + r * t.c_stride;
 #pragma GCC unroll 2
         for (int64_t v = 0; v < Vectors; ++v) {
+            Vector<T> before{};
             if (v < last) {
-                if (t.accumulate) {
-                    Vector<T> before;
-                    load(to + v * lanes, before);
-                    sum[r][v] += before;
-                }
-                store<T>(sum[r][v], to + v * lanes);
+                if (t.accumulate) load(to + v * lanes, before);
+                store<T>(sum[r][v] + before, to + v * lanes);
             } else {
-                if (t.accumulate) {
-                    Vector<T> before;
-                    load_masked(to + v * lanes, mask, before);
-                    sum[r][v] += before;
-                }
-                store_masked(sum[r][v], mask, to + v * lanes);
+                if (t.accumulate) load_masked(to + v * lanes, mask, before);
+                store_masked(sum[r][v] + before, mask, to + v * lanes);
             }
         }
     }
 }
 
-// The heights a tile comes in. Rows of the buffer that do not exist may be computed in vain, so there the
-// height that suffices is taken; of a transposed A no such row may be read, so the height that fits.
-template <class T, int64_t Vectors, bool Transposed>
-int64_t gemm_some_rows(const Tile<T>& t, Prefetch& prefetch) {
+// Computes as many rows as a tile holds; how many. Rows of a buffer that do not exist may be computed in
+// vain, so there the height that suffices is taken; elsewhere no such row may be read, so the height that
+// fits.
+template <class T, int64_t Vectors, Layout layout>
+int64_t gemm_some_rows(const Tile<T>& t) {
     constexpr int64_t most = kAccumulators / Vectors;
-    constexpr int64_t slack = Transposed ? 0 : 1;
-#define OPSERVE_HEIGHT(rows_of_tile, above)                                 \
-    if constexpr ((rows_of_tile) <= most) {                                 \
-        if (t.rows >= (Transposed ? (rows_of_tile) : (above) + slack)) {    \
-            gemm_tile<T, (rows_of_tile), Vectors, Transposed>(t, prefetch); \
-            return min_of(t.rows, (rows_of_tile));                          \
-        }                                                                   \
+    constexpr bool beyond = layout == Layout::kBuffer;
+#define OPSERVE_HEIGHT(height, next)                     \
+    if constexpr ((height) <= most) {                    \
+        if (t.rows > (beyond ? (next) : (height) - 1)) { \
+            gemm_tile<T, (height), Vectors, layout>(t);  \
+            return min_of(t.rows, (height));             \
+        }                                                \
     }
     if constexpr (most == 28) {
         OPSERVE_HEIGHT(28, 24)
@@ -167,78 +238,58 @@ int64_t gemm_packed_elements(int64_t k, int64_t n) {
     return elements;
 }
 
-// Where B is read as it lies, and where it is packed first: in panels of two vectors of columns, the last of
-// one where that suffices, each in the order of the tile's loop.
+// Whether B is packed first: in panels of two vectors of columns, the last of one where that suffices, each
+// in the order in which a tile reads it, filled up with zeros. Else it is read as it lies.
 template <class T>
 OPSERVE_INLINE bool gemm_packs(const GemmParams<T>& p) {
-    if (p.b_transposed) return true;
-    if (!kMasks && p.n % kLanes<T> != 0) return true;
-    return p.n > kPanel<T> && p.m > 3 * kGroupRows;
+    return p.b_transposed || p.n % kLanes<T> != 0 || (p.n > kPanel<T> && p.m > 3 * kGroupRows);
 }
 
 template <class T>
 void pack_panels(const GemmParams<T>& p, const ParallelFor& parallel_for) {
     constexpr int64_t panel = kPanel<T>, lanes = kLanes<T>;
-    const int64_t panels = (p.n + panel - 1) / panel;
-    const int64_t grain = max_of(1, 32768 / max_of(1, p.k * panel));
-    parallel_for(panels, grain, [&p](int64_t begin, int64_t end) {
-        for (int64_t j = begin; j < end; ++j) {
-            const int64_t columns = min_of(panel, p.n - j * panel);
+    // By parts of the depth too: a narrow B has one panel.
+    constexpr int64_t part = 1024;
+    const int64_t panels = (p.n + panel - 1) / panel, parts = (p.k + part - 1) / part;
+    parallel_for(panels * parts, 2, [&p, parts](int64_t begin, int64_t end) {
+        for (int64_t piece = begin; piece < end; ++piece) {
+            const int64_t column = piece / parts * panel, first = piece % parts * part;
+            const int64_t depth = min_of(part, p.k - first);
+            const int64_t columns = min_of(panel, p.n - column);
             const int64_t width = columns <= lanes ? lanes : panel;
-            T* to = p.packed_b + j * panel * p.k;
+            T* to = p.packed_b + column * p.k + first * width;
             if (p.b_transposed) {
-                const T* from = p.b + j * panel * p.b_stride;
-                // By a few lines at a time, so that they are still in the cache for their next element.
-                for (int64_t first = 0; first < p.k; first += lanes) {
-                    const int64_t stop = min_of(first + lanes, p.k);
-                    for (int64_t column = 0; column < width; ++column) {
-                        const T* line = from + column * p.b_stride;
-                        for (int64_t d = first; d < stop; ++d)
-                            to[d * width + column] = column < columns ? line[d] : T(0);
+                const T* from = p.b + column * p.b_stride + first;
+                // A few elements of each line at a time, so that it is still in the cache for the next few.
+                for (int64_t d = 0; d < depth; d += lanes) {
+                    const int64_t stop = min_of(d + lanes, depth);
+                    for (int64_t i = 0; i < width; ++i) {
+                        const T* line = from + i * p.b_stride;
+                        for (int64_t j = d; j < stop; ++j) to[j * width + i] = i < columns ? line[j] : T(0);
                     }
                 }
                 continue;
             }
-            const T* from = p.b + j * panel;
-            if (columns == panel) {
-                for (int64_t row = 0; row < p.k; ++row, from += p.b_stride, to += panel) {
-                    Vector<T> b0, b1;
-                    load(from, b0);
-                    load(from + lanes, b1);
-                    store<T>(b0, to);
-                    store<T>(b1, to + lanes);
-                }
-                continue;
-            }
-            const int64_t whole = columns / lanes * lanes;
-            for (int64_t row = 0; row < p.k; ++row, from += p.b_stride, to += width) {
+            const T* from = p.b + first * p.b_stride + column;
+            const Mask<T> mask(columns - (width - lanes));
+            for (int64_t d = 0; d < depth; ++d, from += p.b_stride, to += width) {
                 Vector<T> b;
-                if (whole > 0) {
+                if (width == panel) {
                     load(from, b);
                     store<T>(b, to);
                 }
-                if (whole < width) {
-                    load_some(from + whole, columns - whole, b);
-                    store<T>(b, to + whole);
-                }
+                load_masked(from + width - lanes, mask, b);
+                store<T>(b, to + width - lanes);
             }
         }
     });
 }
 
-// How many steps of the tile's loop, and so chances to prefetch, a block takes.
-template <class T>
-int64_t gemm_block_steps(const GemmParams<T>& p, int64_t rows, int64_t depth) {
-    constexpr int64_t lanes = kLanes<T>;
-    const int64_t accumulators = rows * ((p.n + lanes - 1) / lanes);
-    return (accumulators / kAccumulators + 1) * ((depth + kStepDepth - 1) / kStepDepth);
-}
-
-// C[row …] (+)= A[row …, depth_begin …]·B, A in the buffer, or with `Transposed` where `a` points. Bias is
-// added once, with the first part of the depth.
-template <class T, bool Transposed>
+// C[row …] (+)= A·B for some rows and some of the depth; `a` is where that part of A begins. Bias is added
+// once, with the first part of the depth.
+template <class T, Layout layout>
 void gemm_block(const GemmParams<T>& p, bool packed, const T* a, int64_t row, int64_t rows,
-                int64_t depth_begin, int64_t depth, Prefetch& prefetch) {
+                int64_t depth_begin, int64_t depth) {
     constexpr int64_t panel = kPanel<T>, lanes = kLanes<T>;
     for (int64_t column = 0; column < p.n; column += panel) {
         const int64_t columns = min_of(panel, p.n - column);
@@ -254,82 +305,79 @@ void gemm_block(const GemmParams<T>& p, bool packed, const T* a, int64_t row, in
             t.b = p.b + depth_begin * p.b_stride + column;
         }
         t.columns = min_of(p.c_columns - column, vectors * lanes);
-        if (kMasks && !packed) t.columns = columns;
         t.accumulate = depth_begin > 0;
         t.bias = p.bias == nullptr || t.accumulate ? nullptr : p.bias + column;
         t.biases = columns;
         t.c_stride = p.c_stride;
+        const int64_t a_stride = layout == Layout::kBuffer    ? kBufferStride<T>
+                                 : layout == Layout::kColumns ? 1
+                                                              : p.a_stride;
         for (int64_t done = 0; done < rows;) {
-            t.a = Transposed ? a + done : a + done * kBlockStride<T>;
+            t.a = a + done * a_stride;
             t.c = p.c + (row + done) * p.c_stride + column;
             t.rows = rows - done;
-            done += vectors == 1 ? gemm_some_rows<T, 1, Transposed>(t, prefetch)
-                                 : gemm_some_rows<T, 2, Transposed>(t, prefetch);
+            done += vectors == 1 ? gemm_some_rows<T, 1, layout>(t) : gemm_some_rows<T, 2, layout>(t);
         }
-    }
-}
-
-template <class T>
-OPSERVE_INLINE void copy_row(const T* from, int64_t count, T* to) {
-    constexpr int64_t lanes = kLanes<T>;
-    int64_t i = 0;
-    for (; i + lanes <= count; i += lanes) {
-        Vector<T> v;
-        load(from + i, v);
-        store<T>(v, to + i);
-    }
-    if (i < count) {
-        Vector<T> v;
-        load_some(from + i, count - i, v);
-        // The buffer has room for whole vectors.
-        store<T>(v, to + i);
     }
 }
 
 // Rows of the buffer beyond those that exist are computed with: not with what may be subnormal, which is
 // slow.
 template <class T>
-OPSERVE_INLINE void clear_rows(T* block, int64_t rows, int64_t depth) {
-    constexpr int64_t lanes = kLanes<T>;
-    const int64_t until = min_of(kBlockRows, rows + 4);
+OPSERVE_INLINE void clear_rows(T* buffer, int64_t rows, int64_t depth) {
+    const int64_t until = min_of(kBufferRows, rows + 4);
     for (int64_t r = rows; r < until; ++r) {
-        for (int64_t i = 0; i < depth; i += lanes) store<T>(Vector<T>{}, block + r * kBlockStride<T> + i);
+        for (int64_t i = 0; i < depth; i += kLanes<T>)
+            store<T>(Vector<T>{}, buffer + r * kBufferStride<T> + i);
     }
 }
 
 template <class T>
-void gemm_copying(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t row_end) {
-    alignas(64) T block[kBlockRows * kBlockStride<T>];
-    Prefetch prefetch;
-    const int64_t line = 64 / static_cast<int64_t>(sizeof(T));
-    for (int64_t row = row_begin; row < row_end; row += kBlockRows) {
-        const int64_t rows = min_of(kBlockRows, row_end - row);
+void gemm_buffered(const GemmParams<T>& p, bool packed, int64_t row, int64_t rows, int64_t depth_begin,
+                   int64_t depth) {
+    constexpr int64_t lanes = kLanes<T>;
+    alignas(64) T buffer[kBufferRows * kBufferStride<T>];
+    const Mask<T> mask(depth % lanes);
+    for (int64_t r = 0; r < rows; ++r) {
+        const T* from = p.a + (row + r) * p.a_stride + depth_begin;
+        T* to = buffer + r * kBufferStride<T>;
+        Vector<T> v;
+        int64_t i = 0;
+        for (; i + lanes <= depth; i += lanes) {
+            load(from + i, v);
+            store<T>(v, to + i);
+        }
+        if (i < depth) {
+            load_masked(from + i, mask, v);
+            store<T>(v, to + i);
+        }
+    }
+    clear_rows(buffer, rows, depth);
+    gemm_block<T, Layout::kBuffer>(p, packed, buffer, row, rows, depth_begin, depth);
+}
+
+template <class T>
+void gemm_rows(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t row_end) {
+    constexpr int64_t size = static_cast<int64_t>(sizeof(T));
+    // Rows that far apart share the few places of the first-level cache that one address has.
+    const bool colliding = p.k > kLanes<T> && p.a_stride * size % 2048 == 0;
+    // More than what is left of a shared cache.
+    const bool far = p.m * p.k > (int64_t{24} << 20) / size;
+    for (int64_t row = row_begin; row < row_end; row += kBufferRows) {
+        const int64_t rows = min_of(kBufferRows, row_end - row);
         // At least once, so that an empty sum still writes the bias.
         int64_t depth_begin = 0;
         do {
             const int64_t depth = min_of(kDepth<T>, p.k - depth_begin);
-            for (int64_t r = 0; r < rows; ++r) {
-                copy_row(p.a + (row + r) * p.a_stride + depth_begin, depth, block + r * kBlockStride<T>);
+            const T* a = p.a + row * p.a_stride + depth_begin;
+            if (colliding) {
+                gemm_buffered(p, packed, row, rows, depth_begin, depth);
+            } else if (far && p.n <= kPanel<T>) {
+                gemm_block<T, Layout::kFarRows>(p, packed, a, row, rows, depth_begin, depth);
+            } else {
+                gemm_block<T, Layout::kRows>(p, packed, a, row, rows, depth_begin, depth);
             }
-            if (rows < kBlockRows) clear_rows(block, rows, depth);
-            const int64_t next = depth_begin + depth;
-            prefetch.clear();
-            if (next < p.k) {
-                prefetch.rows = rows;
-                prefetch.lines = (min_of(kDepth<T>, p.k - next) + line - 1) / line;
-                for (int64_t r = 0; r < rows; ++r) {
-                    prefetch.row[r] = reinterpret_cast<const char*>(p.a + (row + r) * p.a_stride + next);
-                }
-            } else if (row + rows < row_end) {
-                prefetch.rows = min_of(kBlockRows, row_end - row - rows);
-                prefetch.lines = (min_of(kDepth<T>, p.k) + line - 1) / line;
-                for (int64_t r = 0; r < prefetch.rows; ++r) {
-                    prefetch.row[r] = reinterpret_cast<const char*>(p.a + (row + rows + r) * p.a_stride);
-                }
-            }
-            prefetch.spread(gemm_block_steps(p, rows, depth));
-            gemm_block<T, false>(p, packed, block, row, rows, depth_begin, depth, prefetch);
-            depth_begin = next;
+            depth_begin += depth;
         } while (depth_begin < p.k);
     }
 }
@@ -337,13 +385,12 @@ void gemm_copying(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_
 // As much of a transposed A as the second-level cache holds is multiplied by all of B that belongs to it, so
 // that it comes from memory once and in order.
 template <class T>
-void gemm_transposed(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t row_end) {
-    Prefetch none;
+void gemm_columns(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t row_end) {
     int64_t depth_begin = 0;
     do {
         const int64_t depth = min_of(kDepth<T> / 2, p.k - depth_begin);
-        gemm_block<T, true>(p, packed, p.a + depth_begin * p.a_stride + row_begin, row_begin,
-                            row_end - row_begin, depth_begin, depth, none);
+        gemm_block<T, Layout::kColumns>(p, packed, p.a + depth_begin * p.a_stride + row_begin, row_begin,
+                                        row_end - row_begin, depth_begin, depth);
         depth_begin += depth;
     } while (depth_begin < p.k);
 }
@@ -360,9 +407,9 @@ void gemm(const GemmParams<T>& p, const ParallelFor& parallel_for) {
     parallel_for(groups, grain, [&p, packed](int64_t begin, int64_t end) {
         const int64_t row_begin = begin * kGroupRows, row_end = min_of(end * kGroupRows, p.m);
         if (p.a_transposed) {
-            gemm_transposed(p, packed, row_begin, row_end);
+            gemm_columns(p, packed, row_begin, row_end);
         } else {
-            gemm_copying(p, packed, row_begin, row_end);
+            gemm_rows(p, packed, row_begin, row_end);
         }
     });
 }

@@ -199,45 +199,22 @@ bool spmm_gemm(const SpmmParams<T, Index>& s, const GemmParams<T>& p, const Para
     const double f = static_cast<double>(p.k), k = static_cast<double>(p.n);
     // An element that is gathered costs as much as a few that are multiplied.
     const double per_entry = 4.0 + f, per_row = 16.0 + f * k / 8.0;
-    // What the second-level cache holds anyway need not be asked for.
-    const bool far = s.x_rows * s.x_stride * static_cast<int64_t>(sizeof(T)) > (1 << 20);
     for_rows_evenly(
         s.rowptr, s.rows, kGroupRows, per_row, per_entry, parallel_for, [&](int64_t begin, int64_t end) {
-            alignas(64) T block[kBlockRows * kBlockStride<T>];
-            Prefetch prefetch;
-            if (!entries_valid(s, begin, min_of(begin + kBlockRows, end))) {
-                __atomic_store_n(&valid, false, __ATOMIC_RELAXED);
-                return;
-            }
-            for (int64_t row = begin; row < end; row += kBlockRows) {
-                const int64_t rows = min_of(kBlockRows, end - row), next = row + rows;
-                const int64_t next_end = min_of(next + kBlockRows, end);
-                if (next < end && !entries_valid(s, next, next_end)) {
+            alignas(64) T buffer[kBufferRows * kBufferStride<T>];
+            for (int64_t row = begin; row < end; row += kBufferRows) {
+                const int64_t rows = min_of(kBufferRows, end - row);
+                if (!entries_valid(s, row, row + rows)) {
                     __atomic_store_n(&valid, false, __ATOMIC_RELAXED);
                     return;
                 }
                 int64_t depth_begin = 0;
                 do {
                     const int64_t depth = min_of(kDepth<T>, p.k - depth_begin);
-                    const bool last = depth_begin + depth == p.k;
-                    aggregate<T, Index>(s, row, next, depth_begin, depth, nullptr, block, kBlockStride<T>,
-                                        kBlockStride<T>);
-                    if (rows < kBlockRows) clear_rows(block, rows, depth);
-                    prefetch.clear();
-                    if (far && (next < end || !last)) {
-                        const int64_t column = last ? 0 : depth_begin + depth;
-                        const int64_t first = static_cast<int64_t>(s.rowptr[last ? next : row]);
-                        const int64_t stop = static_cast<int64_t>(s.rowptr[last ? next_end : next]);
-                        const int64_t width = min_of(kDepth<T>, p.k - column);
-                        prefetch.rows = min_of(stop - first, Prefetch::kRows);
-                        prefetch.lines = (width * static_cast<int64_t>(sizeof(T)) + 63) / 64;
-                        for (int64_t i = 0; i < prefetch.rows; ++i) {
-                            prefetch.row[i] = reinterpret_cast<const char*>(
-                                s.x + static_cast<int64_t>(s.col[first + i]) * s.x_stride + column);
-                        }
-                    }
-                    prefetch.spread(gemm_block_steps(p, rows, depth));
-                    gemm_block<T, false>(p, packed, block, row, rows, depth_begin, depth, prefetch);
+                    aggregate<T, Index>(s, row, row + rows, depth_begin, depth, nullptr, buffer,
+                                        kBufferStride<T>, kBufferStride<T>);
+                    clear_rows(buffer, rows, depth);
+                    gemm_block<T, Layout::kBuffer>(p, packed, buffer, row, rows, depth_begin, depth);
                     depth_begin += depth;
                 } while (depth_begin < p.k);
             }
