@@ -11,8 +11,7 @@ constexpr int64_t kGroupRows = kAccumulators;
 // Where the elements of A are that a tile multiplies.
 enum class Layout {
     // In a buffer of ours, whose rows are a constant distance apart: one register addresses all rows of a
-    // tile, and
-    // they never fall on each other in the cache.
+    // tile, and they never fall on each other in the cache.
     kBuffer,
     // As the caller has it, row by row. Far: more than the caches hold, so that it has to be asked for early.
     kRows,
@@ -128,6 +127,13 @@ __attribute__((noinline)) void gemm_tile(const Tile<T>& t) {
         if (t.bias != nullptr && biases > 0) load_some(t.bias + v * lanes, min_of(biases, lanes), start);
 #pragma GCC unroll 28
         for (int64_t r = 0; r < Rows; ++r) sum[r][v] = start;
+    }
+    // Asked for now, C has come by the time it is written.
+    if (t.depth >= 64) {
+        for (int64_t r = 0; r < min_of(Rows, t.rows); ++r) {
+            __builtin_prefetch(t.c + r * t.c_stride, 1);
+            if constexpr (Vectors == 2) __builtin_prefetch(t.c + r * t.c_stride + lanes, 1);
+        }
     }
     const T* b = t.b;
     const int64_t b_stride = t.b_stride;
@@ -388,7 +394,7 @@ template <class T>
 void gemm_columns(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t row_end) {
     int64_t depth_begin = 0;
     do {
-        const int64_t depth = min_of(kDepth<T> / 2, p.k - depth_begin);
+        const int64_t depth = min_of(kDepth<T>, p.k - depth_begin);
         gemm_block<T, Layout::kColumns>(p, packed, p.a + depth_begin * p.a_stride + row_begin, row_begin,
                                         row_end - row_begin, depth_begin, depth);
         depth_begin += depth;

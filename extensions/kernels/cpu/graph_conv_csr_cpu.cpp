@@ -51,10 +51,13 @@ struct Plan {
         const auto [n, nnz, f, k] = sizes;
         // With equal sizes too: only then nothing but x and out passes through memory.
         aggregate_first = f <= k;
-        // Rows of whole vectors, so that aggregating never has to read a part of one.
+        // Rows of whole vectors, so that aggregating never has to read a part of one; of a part of a vector
+        // that divides it, lest a row reach into a second line.
         const int64_t lanes = kernels().vector_bytes / static_cast<int64_t>(sizeof(T));
-        const bool padded = checked_add(k, lanes - 1, &stride);
-        stride -= stride % lanes;
+        int64_t unit = lanes;
+        while (k <= unit / 2 && unit > 1) unit /= 2;
+        const bool padded = checked_add(k, unit - 1, &stride);
+        stride -= stride % unit;
         int64_t elements = 0;
         const bool fits = padded && checked_multiply(n, stride, &elements);
         between = aggregate_first ? nullptr : workspace.take<T>(fits ? elements : -1);

@@ -1,11 +1,17 @@
 // What the rows of a sparse matrix select of x, summed in registers: by itself, or a block of rows at a time
 // in front of a dense product, so that the sums never leave the cache.
 
+// Both checks gather sign bits, which vectorizes; a comparison does not. Without a sign of its own among the
+// values, a difference cannot overflow.
 template <class Index>
 bool rowptr_decreases(const Index* rowptr, int64_t rows) {
-    bool decreases = false;
-    for (int64_t i = 0; i < rows; ++i) decreases |= rowptr[i + 1] < rowptr[i];
-    return decreases;
+    using Unsigned = typename UnsignedOf<Index>::type;
+    Unsigned signs = 0;
+    for (int64_t i = 0; i < rows; ++i) {
+        const Unsigned from = static_cast<Unsigned>(rowptr[i]), to = static_cast<Unsigned>(rowptr[i + 1]);
+        signs |= (to - from) | to;
+    }
+    return static_cast<Index>(signs) < 0;
 }
 
 // Whether one of these columns is outside [0, limit).
@@ -14,11 +20,13 @@ bool col_outside(const Index* col, int64_t count, int64_t limit) {
     using Unsigned = typename UnsignedOf<Index>::type;
     // No int32 index can reach more rows than int32 counts.
     constexpr int64_t largest = static_cast<int64_t>(static_cast<Unsigned>(-1) >> 1);
-    const Unsigned bound =
-        limit <= largest ? static_cast<Unsigned>(limit) : static_cast<Unsigned>(largest) + 1;
-    bool outside = false;
-    for (int64_t e = 0; e < count; ++e) outside |= static_cast<Unsigned>(col[e]) >= bound;
-    return outside;
+    const Unsigned last = static_cast<Unsigned>(min_of(limit - 1, largest));
+    Unsigned signs = 0;
+    for (int64_t e = 0; e < count; ++e) {
+        const Unsigned column = static_cast<Unsigned>(col[e]);
+        signs |= (last - column) | column;
+    }
+    return static_cast<Index>(signs) < 0;
 }
 
 // One row times a band of `Vectors` vectors of columns. Only the last vector may be partial.
@@ -26,23 +34,26 @@ template <class T, class Index, int64_t Vectors, bool Whole, bool Valued>
 OPSERVE_INLINE void aggregate_band(const SpmmParams<T, Index>& p, int64_t e, int64_t end, int64_t column,
                                    Mask<T> read, const T* bias, Mask<T> write, T* to) {
     constexpr int64_t lanes = kLanes<T>;
-    // Where registers suffice, even and odd entries are summed apart: one sum would wait for itself.
-    constexpr int64_t sums = 2 * Vectors <= (OPSERVE_VECTOR_BYTES == 64 ? 16 : 8) ? 2 : 1;
     constexpr int64_t last = Vectors - 1;
-    Vector<T> sum[sums][Vectors] = {};
+    Vector<T> sum[Vectors] = {};
     if (bias != nullptr) {
 #pragma GCC unroll 16
         for (int64_t v = 0; v < Vectors; ++v) {
             if (Whole || v < last) {
-                load(bias + v * lanes, sum[0][v]);
+                load(bias + v * lanes, sum[v]);
             } else {
-                load_masked(bias + v * lanes, write, sum[0][v]);
+                load_masked(bias + v * lanes, write, sum[v]);
             }
         }
     }
     const T* x = p.x + column;
-    const auto add = [&](int64_t entry, Vector<T>* into) OPSERVE_LAMBDA_INLINE {
-        const T* from = x + static_cast<int64_t>(p.col[entry]) * p.x_stride;
+    const T* value = p.value;
+    const Index* col = p.col;
+    const int64_t x_stride = p.x_stride;
+    // A row is done when its entries are counted, which waits for no sum: rows overlap, and sums in turns
+    // would gain nothing.
+    for (; e < end; ++e) {
+        const T* from = x + static_cast<int64_t>(col[e]) * x_stride;
 #pragma GCC unroll 16
         for (int64_t v = 0; v < Vectors; ++v) {
             Vector<T> term;
@@ -52,29 +63,18 @@ OPSERVE_INLINE void aggregate_band(const SpmmParams<T, Index>& p, int64_t e, int
                 load_masked(from + v * lanes, read, term);
             }
             if constexpr (Valued) {
-                into[v] += p.value[entry] * term;
+                sum[v] += value[e] * term;
             } else {
-                into[v] += term;
+                sum[v] += term;
             }
         }
-    };
-    if constexpr (sums == 2) {
-        for (; e + 2 <= end; e += 2) {
-            add(e, sum[0]);
-            add(e + 1, sum[1]);
-        }
-        if (e < end) add(e, sum[0]);
-#pragma GCC unroll 16
-        for (int64_t v = 0; v < Vectors; ++v) sum[0][v] += sum[1][v];
-    } else {
-        for (; e < end; ++e) add(e, sum[0]);
     }
 #pragma GCC unroll 16
     for (int64_t v = 0; v < Vectors; ++v) {
         if (Whole || v < last) {
-            store<T>(sum[0][v], to + v * lanes);
+            store<T>(sum[v], to + v * lanes);
         } else {
-            store_masked(sum[0][v], write, to + v * lanes);
+            store_masked(sum[v], write, to + v * lanes);
         }
     }
 }
