@@ -9,6 +9,7 @@ namespace {
 
 #include "vector.h"
 // vector.h comes first: the kernels are written in its terms.
+#include "gather.h"
 #include "gemm_kernel.h"
 #include "graph_conv_csr_kernel.h"
 #include "scaled_add_kernel.h"
