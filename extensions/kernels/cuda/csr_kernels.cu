@@ -18,6 +18,8 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
+// Blocks of the gathering kernel that a multiprocessor shall hold: what they wait for is memory.
+constexpr int kResident = 3;
 // Entries a thread has under way at once.
 constexpr int kUnroll = 4;
 // A row of more entries than this is shared.
@@ -112,7 +114,7 @@ __device__ __forceinline__ void put(const Accumulator<T> (&sum)[Width], bool goo
 
 // Columns are cut into bands of group·Width, so that a thread has one pack of them at a time.
 template <class T, class Index, int Width>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kResident)
     aggregate_kernel(Graph<Index> graph, const T* value, int64_t width, int group, const T* x,
                      int64_t x_stride, const T* bias, T* out) {
     using A = Accumulator<T>;

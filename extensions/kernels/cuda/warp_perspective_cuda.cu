@@ -17,7 +17,7 @@ constexpr int kThreads = 256;
 constexpr int kLines = kThreads / kTileWidth;
 constexpr int kMostRows = 4;
 // Blocks that a multiprocessor holds at once; more would only check the same matrix again.
-constexpr int64_t kResident = 2048 / kThreads;
+constexpr int kResident = 4;
 
 struct Matrices {
     const void* data;
@@ -69,7 +69,8 @@ __device__ inline bool usable(const Matrices& matrices, int64_t matrix) {
     return fabs(determinant) > 4.0 * epsilon * magnitude;
 }
 
-__device__ inline void turn_back(const Matrices& matrices, int64_t matrix, Back& back) {
+// One thread does this for a block: a call costs nothing here, and one copy serves all kernels.
+__device__ __noinline__ void turn_back(const Matrices& matrices, int64_t matrix, Back& back) {
     back.usable = usable(matrices, matrix);
     double largest = 0.0;
     for (int i = 0; i < 9; ++i) largest = fmax(largest, fabs(matrices.at(matrix, i)));
@@ -109,7 +110,7 @@ struct Tile {
 };
 
 template <int Rows>
-__device__ void place(const Back& back, int32_t column, int32_t row, Tile& tile) {
+__device__ __noinline__ void place(const Back& back, int32_t column, int32_t row, Tile& tile) {
     constexpr int half_width = kTileWidth / 2, half_height = kLines * Rows / 2;
     tile.column = column;
     tile.row = row;
@@ -195,13 +196,19 @@ __device__ __forceinline__ Position<A> locate_far(const Back& back, const Shape&
     return position;
 }
 
+// Kept out of the way of the pixels that do not need it.
+__device__ __noinline__ Position<float> locate_near_horizon(const Back& back, const Shape& shape,
+                                                            int32_t column, int32_t row) {
+    return locate_far<float>(back, shape, column, row);
+}
+
 template <class T>
 __device__ __forceinline__ Position<Accumulator<T>> locate(const Tile& tile, const Back& back,
                                                            const Shape& shape, int32_t column, int32_t row) {
     if constexpr (std::is_same_v<T, double>) {
         return locate_far<double>(back, shape, column, row);
     } else {
-        return tile.near ? locate_near(tile, column, row) : locate_far<float>(back, shape, column, row);
+        return tile.near ? locate_near(tile, column, row) : locate_near_horizon(back, shape, column, row);
     }
 }
 
@@ -257,7 +264,7 @@ __device__ __forceinline__ void enter_tile(const Matrices& matrices, const Shape
 }
 
 template <class T, int Rows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kResident)
     warp_kernel(Matrices matrices, Shape shape, const T* __restrict__ image, T* __restrict__ out) {
     using A = Accumulator<T>;
     __shared__ Back back;
