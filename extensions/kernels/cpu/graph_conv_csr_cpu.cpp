@@ -1,10 +1,7 @@
 #include "opserve/graph_conv_csr.h"
 
-#include <cinttypes>
-#include <limits>
-#include <type_traits>
-
 #include "../check.h"
+#include "../csr_fault.h"
 #include "kernels.h"
 #include "workspace.h"
 
@@ -12,47 +9,6 @@ namespace opserve::cpu {
 namespace {
 
 constexpr const char* kOp = "graph_conv_csr";
-
-// The loops only gather whether anything is wrong, which vectorizes; what is wrong is looked for afterwards.
-template <class Index>
-Status check_rowptr(const Index* rowptr, int64_t n, int64_t nnz) {
-    if (rowptr[0] != 0) {
-        return Status::invalid_argument("opserve::%s: rowptr must start at 0, got %" PRId64, kOp,
-                                        static_cast<int64_t>(rowptr[0]));
-    }
-    bool decreasing = false;
-    for (int64_t i = 0; i < n; ++i) decreasing |= rowptr[i + 1] < rowptr[i];
-    for (int64_t i = 0; decreasing && i < n; ++i) {
-        if (rowptr[i + 1] < rowptr[i]) {
-            return Status::invalid_argument(
-                "opserve::%s: rowptr must not decrease, got rowptr[%" PRId64 "] = %" PRId64 " after %" PRId64,
-                kOp, i + 1, static_cast<int64_t>(rowptr[i + 1]), static_cast<int64_t>(rowptr[i]));
-        }
-    }
-    if (static_cast<int64_t>(rowptr[n]) != nnz) {
-        return Status::invalid_argument("opserve::%s: rowptr must end at nnz = %" PRId64 ", got %" PRId64,
-                                        kOp, nnz, static_cast<int64_t>(rowptr[n]));
-    }
-    return {};
-}
-
-template <class Index>
-Status check_col(const Index* col, int64_t n, int64_t nnz) {
-    using Unsigned = std::make_unsigned_t<Index>;
-    // No int32 index can reach more rows than int32 counts.
-    constexpr int64_t largest = std::numeric_limits<Index>::max();
-    const Unsigned limit = static_cast<Unsigned>(n <= largest ? n : largest + Unsigned{1});
-    bool outside = false;
-    for (int64_t e = 0; e < nnz; ++e) outside |= static_cast<Unsigned>(col[e]) >= limit;
-    for (int64_t e = 0; outside && e < nnz; ++e) {
-        if (static_cast<Unsigned>(col[e]) >= limit) {
-            return Status::invalid_argument("opserve::%s: col must be in [0, n = %" PRId64
-                                            "), got col[%" PRId64 "] = %" PRId64,
-                                            kOp, n, e, static_cast<int64_t>(col[e]));
-        }
-    }
-    return {};
-}
 
 template <class T>
 struct Plan {
@@ -91,8 +47,7 @@ Status run(const GraphConvCsrParams& p, const ParallelFor& parallel_for) {
     const auto [n, nnz, f, k] = p.sizes;
     const Index* rowptr = static_cast<const Index*>(p.rowptr);
     const Index* col = static_cast<const Index*>(p.col);
-    OPSERVE_RETURN_IF_ERROR(check_rowptr(rowptr, n, nnz));
-    OPSERVE_RETURN_IF_ERROR(check_col(col, n, nnz));
+    OPSERVE_RETURN_IF_ERROR(check::csr_fault(kOp, check::find_csr_fault(rowptr, col, n, nnz), n, nnz));
     Workspace workspace(p.workspace);
     const Plan<T> plan(p.sizes, workspace);
     const auto& table = kernels().table<T>();
