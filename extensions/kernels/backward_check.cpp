@@ -4,6 +4,7 @@
 #include "check.h"
 #include "opserve/graph_conv.h"
 #include "opserve/graph_conv_csr.h"
+#include "opserve/scaled_add.h"
 #include "opserve/warp_perspective.h"
 
 namespace opserve {
@@ -31,6 +32,15 @@ Status check_graph_conv_csr_backward(const TensorArg& grad, const TensorArg& row
                                      GraphConvCsrSizes* sizes) {
     OPSERVE_RETURN_IF_ERROR(check_graph_conv_csr(rowptr, col, value, x, weight, nullptr, sizes));
     return check_grad("_graph_conv_csr_backward", grad, x, sizes->n, sizes->k);
+}
+
+Status check_scaled_add_backward(const TensorArg& grad, int64_t* numel) {
+    constexpr const char* op = "_scaled_add_backward";
+    OPSERVE_RETURN_IF_ERROR(check::floating(op, "grad", grad));
+    OPSERVE_RETURN_IF_ERROR(check::addressable(op, "grad", grad.sizes, grad.dim, grad.dtype));
+    *numel = 1;
+    for (int64_t axis = 0; axis < grad.dim; ++axis) *numel *= grad.sizes[axis];
+    return {};
 }
 
 Status check_warp_perspective_backward(const TensorArg& grad, const TensorArg& image, const TensorArg& matrix,

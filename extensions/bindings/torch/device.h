@@ -1,10 +1,9 @@
 // The device and the stream a call runs on, and what PyTorch offers there.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <vector>
 
+#include "gradient.h"
 #include "opserve/cuda.h"
 #include "tensor.h"
 
@@ -53,15 +52,5 @@ class DeviceWorkspace {
     int64_t bytes_;
     Tensor tensor_;
 };
-
-// Which gradients are needed. PyTorch does not count the elements of a list of a fixed size.
-std::vector<bool> take_needs(StableIValue value, size_t count);
-
-// The gradient of `like`, uninitialized; where it is not needed, an empty tensor.
-Tensor gradient_of(const Tensor& like, bool needed);
-
-// Null marks a gradient that is not needed, so the pointer to one that is must be another, even if it is
-// empty.
-void* data_of_gradient(const Tensor& gradient, bool needed);
 
 }  // namespace opserve::torch_binding

@@ -31,7 +31,7 @@ void scaled_add_backward_cuda(StableIValue* stack, uint64_t, uint64_t) {
 
     const TensorArg grad_arg = grad.arg();
     ScaledAddBackwardParams params{};
-    throw_if_error(check_scaled_add(grad_arg, grad_arg, &params.numel));
+    throw_if_error(check_scaled_add_backward(grad_arg, &params.numel));
     params.dtype = grad_arg.dtype;
     params.alpha = alpha;
     const Device device(grad_arg);

@@ -33,6 +33,9 @@ struct ScaledAddParams {
     void* z;        // contiguous; may be x or y themselves
 };
 
+// Sets `numel`.
+Status check_scaled_add_backward(const TensorArg& grad, int64_t* numel);
+
 struct ScaledAddBackwardParams {
     DType dtype;
     int64_t numel;
@@ -44,7 +47,8 @@ struct ScaledAddBackwardParams {
 
 namespace cpu {
 Status scaled_add(const ScaledAddParams& params, const ParallelFor& parallel_for);
-}
+Status scaled_add_backward(const ScaledAddBackwardParams& params, const ParallelFor& parallel_for);
+}  // namespace cpu
 
 namespace cuda {
 Status scaled_add(const ScaledAddParams& params, Stream stream);

@@ -25,14 +25,20 @@
 // neighbouring preimages plus 2^-22 pixels, wherever it lies in the image. Tiles near the horizon, where that
 // would not hold, take float64 throughout. Half types are weighted in float32 and rounded once.
 //
+// On the CPU the geometry of a float64 image is in float64. That of a float32 image is so once for every 64
+// pixels of a row, and in float32 over the distances between: a position is wrong by less than 5e-5 pixels,
+// and by less than 1e-5 where the scale is near 1, wherever it lies in the image. Pixels that are more than
+// 128 pixels of the source away from the middle of their 64, or near the horizon, take float64 throughout.
+//
 // Backward, of grad with the shape of out:
 //
-//   grad_image   each pixel of grad spread to its four neighbours by their weights. On CUDA added in the
-//   order
-//                in which threads come by: it can differ by roundings from call to call.
-//   grad_matrix  through the preimages, with the slope of the bilinear patch that the position belongs to;
-//   for
+//   grad_image   each pixel of grad spread to its four neighbours by their weights. On CUDA they are added in
+//                the order in which threads come by: it can differ by roundings from call to call.
+//   grad_matrix  through the preimages, with the slope of the bilinear patch that the position belongs to: at
+//                a whole column or row, where two patches meet, that of the one to the right or below. For
 //                one matrix shared by all images the sum over them. Always the same, bit for bit.
+//
+// On the CPU both are the same with any number of threads, and their geometry is in float64.
 //
 // Where an image came out NaN, both its gradients are.
 #pragma once
@@ -95,6 +101,12 @@ struct WarpPerspectiveBackwardParams {
 namespace cpu {
 // Checks the values of the matrices, then computes.
 Status warp_perspective(const WarpPerspectiveParams& params, const ParallelFor& parallel_for);
+
+// Depends on which gradients are needed: any value but null will do for those.
+Status warp_perspective_backward_workspace_size(const WarpPerspectiveBackwardParams& params, int64_t* bytes);
+// Checks the values of the matrices, then computes.
+Status warp_perspective_backward(const WarpPerspectiveBackwardParams& params,
+                                 const ParallelFor& parallel_for);
 }  // namespace cpu
 
 namespace cuda {

@@ -14,6 +14,8 @@ namespace {
 #include "graph_conv_csr_kernel.h"
 #include "scaled_add_kernel.h"
 #include "warp_perspective_kernel.h"
+// After the kernel whose geometry it shares.
+#include "warp_perspective_backward_kernel.h"
 
 }  // namespace
 
@@ -21,9 +23,10 @@ const Kernels OPSERVE_ISA_KERNELS = {
     OPSERVE_ISA_NAME,
     OPSERVE_VECTOR_BYTES,
     {scaled_add<float>, gemm_packed_elements<float>, gemm<float>, spmm<float, int32_t>, spmm<float, int64_t>,
-     warp_perspective<float>},
+     warp_perspective<float>, scaled_add_backward<float>, warp_perspective_backward<float>},
     {scaled_add<double>, gemm_packed_elements<double>, gemm<double>, spmm<double, int32_t>,
-     spmm<double, int64_t>, warp_perspective<double>},
+     spmm<double, int64_t>, warp_perspective<double>, scaled_add_backward<double>,
+     warp_perspective_backward<double>},
 };
 
 }  // namespace opserve::cpu

@@ -31,6 +31,16 @@ OPSERVE_INLINE void adjugate(const M* m, Adjugate& out) {
     out.m[8] = a[0] * a[4] - a[1] * a[3];
 }
 
+template <class T>
+OPSERVE_INLINE void turn_back(const WarpParams<T>& p, int64_t image, Adjugate& back) {
+    const int64_t at = p.matrix_per_image ? image * 9 : 0;
+    if (p.matrix_is_double) {
+        adjugate(static_cast<const double*>(p.matrix) + at, back);
+    } else {
+        adjugate(static_cast<const float*>(p.matrix) + at, back);
+    }
+}
+
 // Where a run of destination pixels of one row comes from.
 constexpr int64_t kRun = 64;
 template <class T>
@@ -493,19 +503,12 @@ void warp_perspective(const WarpParams<T>& p, const ParallelFor& parallel_for) {
     const int64_t grain = max_of(1, 8192 / max_of(1, p.out_w * p.c));
     parallel_for(p.n * p.out_h, grain, [&p](int64_t begin, int64_t end) {
         Adjugate back{};
-        int64_t inverted = -1;
+        int64_t turned = -1;
         for (int64_t line = begin; line < end;) {
             const int64_t image = line / p.out_h, row = line % p.out_h;
             const int64_t rows = min_of(kBand, min_of(end - line, p.out_h - row));
-            const int64_t matrix = p.matrix_per_image ? image : 0;
-            if (matrix != inverted) {
-                if (p.matrix_is_double) {
-                    adjugate(static_cast<const double*>(p.matrix) + matrix * 9, back);
-                } else {
-                    adjugate(static_cast<const float*>(p.matrix) + matrix * 9, back);
-                }
-                inverted = matrix;
-            }
+            if (image != turned) turn_back(p, image, back);
+            turned = image;
             warp_band(p, back, image, row, row + rows);
             line += rows;
         }
