@@ -1,8 +1,7 @@
 #include "opserve/graph_conv_csr.h"
 
-#include <cinttypes>
-
 #include "../check.h"
+#include "../csr_fault.h"
 #include "kernels.h"
 #include "workspace.h"
 
@@ -11,37 +10,16 @@ namespace {
 
 constexpr const char* kOp = "graph_conv_csr";
 
-// The loops over all only find out whether anything is wrong, which vectorizes; what is wrong is looked for
-// afterwards.
+// Says what is wrong, where something is.
 template <class Index>
-Status check_rowptr(const char* op, const Index* rowptr, int64_t n, int64_t nnz) {
-    if (rowptr[0] != 0) {
-        return Status::invalid_argument("opserve::%s: rowptr must start at 0, got %" PRId64, op,
-                                        static_cast<int64_t>(rowptr[0]));
-    }
-    const bool decreases = kernels().indices<Index>().rowptr_decreases(rowptr, n);
-    for (int64_t i = 0; decreases && i < n; ++i) {
-        if (rowptr[i + 1] < rowptr[i]) {
-            return Status::invalid_argument(
-                "opserve::%s: rowptr must not decrease, got rowptr[%" PRId64 "] = %" PRId64 " after %" PRId64,
-                op, i + 1, static_cast<int64_t>(rowptr[i + 1]), static_cast<int64_t>(rowptr[i]));
-        }
-    }
-    if (static_cast<int64_t>(rowptr[n]) != nnz) {
-        return Status::invalid_argument("opserve::%s: rowptr must end at nnz = %" PRId64 ", got %" PRId64, op,
-                                        nnz, static_cast<int64_t>(rowptr[n]));
-    }
-    return {};
+Status fault(const char* op, const Index* rowptr, const Index* col, int64_t n, int64_t nnz) {
+    return check::csr_fault(op, check::find_csr_fault(rowptr, col, n, nnz), n, nnz);
 }
 
 template <class Index>
-Status check_col(const char* op, const Index* col, int64_t n, int64_t nnz) {
-    if (!kernels().indices<Index>().col_outside(col, nnz, n)) return {};
-    int64_t e = 0;
-    while (static_cast<int64_t>(col[e]) >= 0 && static_cast<int64_t>(col[e]) < n) ++e;
-    return Status::invalid_argument("opserve::%s: col must be in [0, n = %" PRId64 "), got col[%" PRId64
-                                    "] = %" PRId64,
-                                    op, n, e, static_cast<int64_t>(col[e]));
+bool rowptr_valid(const Index* rowptr, int64_t n, int64_t nnz) {
+    return rowptr[0] == 0 && static_cast<int64_t>(rowptr[n]) == nnz &&
+           !kernels().indices<Index>().rowptr_decreases(rowptr, n);
 }
 
 template <class T>
@@ -75,7 +53,7 @@ Status run(const GraphConvCsrParams& p, const ParallelFor& parallel_for) {
     const auto [n, nnz, f, k] = p.sizes;
     const Index* rowptr = static_cast<const Index*>(p.rowptr);
     const Index* col = static_cast<const Index*>(p.col);
-    OPSERVE_RETURN_IF_ERROR(check_rowptr(kOp, rowptr, n, nnz));
+    if (!rowptr_valid(rowptr, n, nnz)) return fault(kOp, rowptr, col, n, nnz);
     Workspace workspace(p.workspace);
     const Plan<T> plan(p.sizes, workspace);
     const auto& table = kernels().table<T>();
@@ -98,7 +76,7 @@ Status run(const GraphConvCsrParams& p, const ParallelFor& parallel_for) {
         valid = sparse.spmm(
             {n, k, rowptr, col, true, value, plan.between, n, stride, stride, bias, out, k, k}, parallel_for);
     }
-    return valid ? Status() : check_col(kOp, col, n, nnz);
+    return valid ? Status() : fault(kOp, rowptr, col, n, nnz);
 }
 
 }  // namespace

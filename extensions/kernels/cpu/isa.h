@@ -9,10 +9,13 @@ namespace {
 
 #include "vector.h"
 // vector.h comes first: the kernels are written in its terms.
+#include "gather.h"
 #include "gemm_kernel.h"
 #include "graph_conv_csr_kernel.h"
 #include "scaled_add_kernel.h"
 #include "warp_perspective_kernel.h"
+// After the kernel whose geometry it shares.
+#include "warp_perspective_backward_kernel.h"
 
 template <class T, class Index>
 constexpr SparseTable<T, Index> sparse_table = {spmm<T, Index>, spmm_gemm<T, Index>};
@@ -23,9 +26,11 @@ const Kernels OPSERVE_ISA_KERNELS = {
     OPSERVE_ISA_NAME,
     OPSERVE_VECTOR_BYTES,
     {scaled_add<float>, gemm_packed_elements<float>, gemm<float>, warp_perspective<float>,
-     sparse_table<float, int32_t>, sparse_table<float, int64_t>},
+     scaled_add_backward<float>, warp_perspective_backward<float>, sparse_table<float, int32_t>,
+     sparse_table<float, int64_t>},
     {scaled_add<double>, gemm_packed_elements<double>, gemm<double>, warp_perspective<double>,
-     sparse_table<double, int32_t>, sparse_table<double, int64_t>},
+     scaled_add_backward<double>, warp_perspective_backward<double>, sparse_table<double, int32_t>,
+     sparse_table<double, int64_t>},
     {rowptr_decreases<int32_t>, col_outside<int32_t>},
     {rowptr_decreases<int64_t>, col_outside<int64_t>},
 };

@@ -74,12 +74,23 @@ struct WarpParams {
 };
 
 template <class T>
+struct WarpBackwardParams {
+    WarpParams<T> forward;  // `out` is not used
+    const T* grad;          // contiguous
+    T* grad_image;          // contiguous, or null
+    double* partial;        // or null: for each row of each result nine sums, the gradient of the way back
+};
+
+template <class T>
 struct KernelTable {
     void (*scaled_add)(int64_t numel, T alpha, const T* x, const T* y, T* z, const ParallelFor& parallel_for);
     // Elements that packing a k by n matrix takes; a negative number if that overflows.
     int64_t (*gemm_packed_elements)(int64_t k, int64_t n);
     void (*gemm)(const GemmParams<T>& params, const ParallelFor& parallel_for);
     void (*warp_perspective)(const WarpParams<T>& params, const ParallelFor& parallel_for);
+    void (*scaled_add_backward)(int64_t numel, T alpha, const T* grad, T* grad_x, T* grad_y,
+                                const ParallelFor& parallel_for);
+    void (*warp_perspective_backward)(const WarpBackwardParams<T>& params, const ParallelFor& parallel_for);
     SparseTable<T, int32_t> int32;
     SparseTable<T, int64_t> int64;
 
