@@ -5,6 +5,7 @@ from . import _library
 _library.load()
 
 # Registration needs the operators to exist, so it comes after loading.
+from . import _autograd as _autograd  # noqa: E402
 from . import _fake as _fake  # noqa: E402
 from ._library import library_path  # noqa: E402
 from .ops import (  # noqa: E402

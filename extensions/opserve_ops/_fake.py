@@ -131,3 +131,30 @@ def _(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)) -> Tensor:
             lambda i=i, side=side: f"opserve::{op}: size[{i}] must be at least 0 and below 2^31 - 8, got {side}",
         )
     return image.new_empty((*image.shape[:-2], *size))
+
+
+@torch.library.register_fake("opserve::_scaled_add_backward")
+def _(grad: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    return grad.new_empty(grad.shape), grad.new_empty(grad.shape)
+
+
+@torch.library.register_fake("opserve::_warp_perspective_backward")
+def _(
+    grad: Tensor, image: Tensor, matrix: Tensor, size: Sequence[int], needs: Sequence[bool]
+) -> tuple[Tensor, Tensor]:
+    op = "_warp_perspective_backward"
+    _expect_rank(op, "grad", grad, image.dim())
+    _expect_dtype(op, "grad", grad, "image", image)
+    expected = (*image.shape[:-2], *size)
+    for axis in range(grad.dim()):
+        torch._check(
+            grad.size(axis) == expected[axis],
+            lambda axis=axis: (
+                f"opserve::{op}: grad must have size {expected[axis]} in dimension {axis}, as the result has, "
+                f"got {grad.size(axis)}"
+            ),
+        )
+    return (
+        image.new_empty(image.shape if needs[0] else (0,)),
+        matrix.new_empty(matrix.shape if needs[1] else (0,)),
+    )

@@ -1,5 +1,6 @@
 #include "opserve/scaled_add.h"
 
+#include "gradient.h"
 #include "operators.h"
 #include "tensor.h"
 
@@ -23,6 +24,25 @@ void scaled_add_cpu(StableIValue* stack, uint64_t, uint64_t) {
     params.z = z.mutable_data();
     throw_if_error(cpu::scaled_add(params, parallel_for()));
     stack[0] = give_tensor(std::move(z));
+}
+
+void scaled_add_backward_cpu(StableIValue* stack, uint64_t, uint64_t) {
+    Tensor grad = take_tensor(stack[0]);
+    const double alpha = torch::stable::detail::to<double>(stack[1]);
+
+    const TensorArg grad_arg = grad.arg();
+    ScaledAddBackwardParams params{};
+    throw_if_error(check_scaled_add_backward(grad_arg, &params.numel));
+    params.dtype = grad_arg.dtype;
+    params.alpha = alpha;
+    Tensor grad_x = gradient_of(grad, true), grad_y = gradient_of(grad, true);
+    grad.make_contiguous();
+    params.grad = grad.data();
+    params.grad_x = grad_x.mutable_data();
+    params.grad_y = grad_y.mutable_data();
+    throw_if_error(cpu::scaled_add_backward(params, parallel_for()));
+    stack[0] = give_tensor(std::move(grad_x));
+    stack[1] = give_tensor(std::move(grad_y));
 }
 
 }  // namespace opserve::torch_binding

@@ -10,6 +10,11 @@ inline constexpr const char* kSchemas[] = {
     "graph_conv_csr(Tensor rowptr, Tensor col, Tensor? value, Tensor x, Tensor weight, Tensor? bias=None) -> "
     "Tensor",
     "warp_perspective(Tensor image, Tensor matrix, int[2] size=[8, 8]) -> Tensor",
+    "_scaled_add_backward(Tensor grad, float alpha) -> (Tensor, Tensor)",
+    "_warp_perspective_backward(Tensor grad, Tensor image, Tensor matrix, int[2] size, bool[2] needs) -> "
+    "(Tensor, "
+    "Tensor)",
+    "check_csr(Tensor rowptr, Tensor col, int n) -> ()",
     "cpu_capability() -> str",
 };
 

@@ -9,7 +9,7 @@ namespace opserve {
 
 class [[nodiscard]] Status {
   public:
-    enum class Code { kOk, kInvalidArgument };
+    enum class Code { kOk, kInvalidArgument, kDeviceFailure };
 
     // The text is left unset on success: the hot path does not clear 300 bytes per call.
     Status() : code_(Code::kOk) { message_[0] = '\0'; }
@@ -20,6 +20,20 @@ class [[nodiscard]] Status {
     static Status invalid_argument(const char* format, ...) {
         Status status;
         status.code_ = Code::kInvalidArgument;
+        va_list arguments;
+        va_start(arguments, format);
+        std::vsnprintf(status.message_, sizeof(status.message_), format, arguments);
+        va_end(arguments);
+        return status;
+    }
+
+    // What was asked for is right, but the device refused: a launch failed, a copy did not arrive.
+#if defined(__GNUC__)
+    __attribute__((format(printf, 1, 2)))
+#endif
+    static Status device_failure(const char* format, ...) {
+        Status status;
+        status.code_ = Code::kDeviceFailure;
         va_list arguments;
         va_start(arguments, format);
         std::vsnprintf(status.message_, sizeof(status.message_), format, arguments);

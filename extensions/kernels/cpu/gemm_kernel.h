@@ -1,160 +1,421 @@
-// A dense product with B packed in panels of kPanel columns, so that the inner loop reads it in order, and a
-// tile of C held in registers. The order of the sums depends on the shape alone, never on the threads.
+// A dense product, and the piece of it that the sparse convolution shares. A tile of C is held in registers
+// while it is summed. The order of the sums depends on the shape alone, never on the threads.
 
-// 24 accumulators of the 32 registers of AVX-512; 12 of 16 elsewhere. Two vectors wide, so that each element
-// of A that is broadcast is used twice.
-constexpr int64_t kTileRows = OPSERVE_VECTOR_BYTES == 64 ? 12 : 6;
-constexpr int64_t kTileVectors = 2;
+// 28 accumulators of the 32 registers of AVX-512, 12 of 16 elsewhere. A tile is one vector wide for a narrow
+// B, else two, so that each element of A that is broadcast is used twice.
+constexpr int64_t kAccumulators = OPSERVE_VECTOR_BYTES == 64 ? 28 : 12;
 template <class T>
-constexpr int64_t kPanel = kTileVectors * kLanes<T>;
-// A panel of this depth stays in the first-level cache.
+constexpr int64_t kPanel = 2 * kLanes<T>;
+constexpr int64_t kGroupRows = kAccumulators;
+
+// Where the elements of A are that a tile multiplies.
+enum class Layout {
+    // In a buffer of ours, whose rows are a constant distance apart: one register addresses all rows of a
+    // tile, and they never fall on each other in the cache.
+    kBuffer,
+    // As the caller has it, row by row. Far: more than the caches hold, so that it has to be asked for early.
+    kRows,
+    kFarRows,
+    // As the caller has it, transposed.
+    kColumns,
+};
+
+// How much of A a buffer holds. Sums over more terms than its depth are formed in parts, each from zero: that
+// keeps their rounding errors smaller than one long sum would.
 template <class T>
-constexpr int64_t kDepth = 1024 / static_cast<int64_t>(sizeof(T));
-constexpr int64_t kBlockRows = 4 * kTileRows;
+constexpr int64_t kDepth = 512 / static_cast<int64_t>(sizeof(T));
+template <class T>
+constexpr int64_t kBufferStride = kDepth<T> + 64 / static_cast<int64_t>(sizeof(T));
+constexpr int64_t kBufferRows = 2 * kGroupRows;
+
+template <class T>
+struct Tile {
+    const T* a;
+    int64_t a_stride;  // not used with a buffer
+    const T* b;
+    int64_t b_stride;
+    int64_t depth;
+    int64_t rows;     // that exist
+    int64_t columns;  // that are written to C; of B whole vectors are read
+    const T* bias;    // or null
+    int64_t biases;   // columns of it that exist
+    bool accumulate;  // onto what C holds
+    T* c;
+    int64_t c_stride;
+};
+
+// The element at the head of each row, for rows `s1` bytes apart. x86 addresses a base plus 1, 2, 4 or 8
+// times an index, so few registers reach all rows; left to itself, the compiler makes a pointer for each row,
+// more than there are registers.
+template <class T>
+struct RowHeads {
+    const char *p0, *p9, *p18, *p27;
+    int64_t s1, s3, s5, s7;
+
+    OPSERVE_INLINE RowHeads(const T* a, int64_t stride) {
+        s1 = stride * static_cast<int64_t>(sizeof(T));
+        s3 = 3 * s1;
+        s5 = 5 * s1;
+        s7 = 7 * s1;
+        p0 = reinterpret_cast<const char*>(a);
+        p9 = p0 + 9 * s1;
+        p18 = p0 + 18 * s1;
+        p27 = p0 + 27 * s1;
+        asm("" : "+r"(s3), "+r"(s5), "+r"(s7));
+    }
+
+    template <int64_t Rows>
+    OPSERVE_INLINE void hide() {
+        if constexpr (Rows > 9) asm("" : "+r"(p9));
+        if constexpr (Rows > 18) asm("" : "+r"(p18));
+        if constexpr (Rows > 27) asm("" : "+r"(p27));
+    }
+
+    OPSERVE_INLINE void advance() {
+        p0 += sizeof(T);
+        p9 += sizeof(T);
+        p18 += sizeof(T);
+        p27 += sizeof(T);
+    }
+
+    // `row` is known when compiling.
+    OPSERVE_INLINE T at(int64_t row) const {
+        const char* from = row < 9 ? p0 : row < 18 ? p9 : row < 27 ? p18 : p27;
+        switch (row % 9) {
+            case 1:
+                from += s1;
+                break;
+            case 2:
+                from += s1 * 2;
+                break;
+            case 3:
+                from += s3;
+                break;
+            case 4:
+                from += s1 * 4;
+                break;
+            case 5:
+                from += s5;
+                break;
+            case 6:
+                from += s3 * 2;
+                break;
+            case 7:
+                from += s7;
+                break;
+            case 8:
+                from += s1 * 8;
+                break;
+            default:
+                break;
+        }
+        return *reinterpret_cast<const T*>(from);
+    }
+};
+
+// One tile of C. Of a buffer all `Rows` rows are computed, those that do not exist from whatever it holds,
+// and dropped; elsewhere all must exist.
+template <class T, int64_t Rows, int64_t Vectors, Layout layout>
+__attribute__((noinline)) void gemm_tile(const Tile<T>& t) {
+    constexpr int64_t lanes = kLanes<T>;
+    constexpr int64_t last = Vectors - 1;
+    Vector<T> sum[Rows][Vectors];
+#pragma GCC unroll 2
+    for (int64_t v = 0; v < Vectors; ++v) {
+        Vector<T> start{};
+        const int64_t biases = t.biases - v * lanes;
+        if (t.bias != nullptr && biases > 0) load_some(t.bias + v * lanes, min_of(biases, lanes), start);
+#pragma GCC unroll 28
+        for (int64_t r = 0; r < Rows; ++r) sum[r][v] = start;
+    }
+    // Asked for now, C has come by the time it is written.
+    if (t.depth >= 64) {
+        for (int64_t r = 0; r < min_of(Rows, t.rows); ++r) {
+            __builtin_prefetch(t.c + r * t.c_stride, 1);
+            if constexpr (Vectors == 2) __builtin_prefetch(t.c + r * t.c_stride + lanes, 1);
+        }
+    }
+    const T* b = t.b;
+    const int64_t b_stride = t.b_stride;
+    const auto add = [&](const auto& element) OPSERVE_LAMBDA_INLINE {
+        Vector<T> vb[Vectors];
+#pragma GCC unroll 2
+        for (int64_t v = 0; v < Vectors; ++v) load(b + v * lanes, vb[v]);
+#pragma GCC unroll 28
+        for (int64_t r = 0; r < Rows; ++r) {
+            const T scale = element(r);
+#pragma GCC unroll 2
+            for (int64_t v = 0; v < Vectors; ++v) sum[r][v] += scale * vb[v];
+        }
+        b += b_stride;
+    };
+    if constexpr (layout == Layout::kBuffer) {
+        const T* a = t.a;
+        for (int64_t d = 0; d < t.depth; ++d, ++a) {
+            add([&](int64_t r) OPSERVE_LAMBDA_INLINE { return a[r * kBufferStride<T>]; });
+        }
+    } else if constexpr (layout == Layout::kColumns) {
+        const T* a = t.a;
+        const int64_t a_stride = t.a_stride;
+        for (int64_t d = 0; d < t.depth; ++d, a += a_stride) {
+            // What the next tile reads lies beside this.
+            __builtin_prefetch(a + Rows + kAccumulators, 0, 2);
+            add([&](int64_t r) OPSERVE_LAMBDA_INLINE { return a[r]; });
+        }
+    } else if constexpr (layout == Layout::kRows) {
+        RowHeads<T> a(t.a, t.a_stride);
+        for (int64_t d = 0; d < t.depth; ++d, a.advance()) {
+            a.template hide<Rows>();
+            add([&](int64_t r) OPSERVE_LAMBDA_INLINE { return a.at(r); });
+        }
+    } else {
+        // While a line of each row is multiplied, another is asked for: a row or two at each step.
+        constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+        constexpr int64_t ahead = 512;
+        constexpr int64_t each = (Rows + line - 1) / line;
+        RowHeads<T> a(t.a, t.a_stride);
+        for (int64_t d = 0; d < t.depth;) {
+            const int64_t stop = min_of(d + line, t.depth);
+            const char* wanted = a.p0 + ahead;
+            for (; d < stop; ++d, a.advance()) {
+#pragma GCC unroll 4
+                for (int64_t i = 0; i < each; ++i) __builtin_prefetch(wanted + i * a.s1, 0, 2);
+                wanted += each * a.s1;
+                a.template hide<Rows>();
+                add([&](int64_t r) OPSERVE_LAMBDA_INLINE { return a.at(r); });
+            }
+        }
+    }
+    const Mask<T> mask(t.columns - last * lanes);
+#pragma GCC unroll 28
+    for (int64_t r = 0; r < Rows; ++r) {
+        if (layout == Layout::kBuffer && r >= t.rows) break;
+        T* to = t.c + r * t.c_stride;
+#pragma GCC unroll 2
+        for (int64_t v = 0; v < Vectors; ++v) {
+            Vector<T> before{};
+            if (v < last) {
+                if (t.accumulate) load(to + v * lanes, before);
+                store<T>(sum[r][v] + before, to + v * lanes);
+            } else {
+                if (t.accumulate) load_masked(to + v * lanes, mask, before);
+                store_masked(sum[r][v] + before, mask, to + v * lanes);
+            }
+        }
+    }
+}
+
+// Computes as many rows as a tile holds; how many. Rows of a buffer that do not exist may be computed in
+// vain, so there the height that suffices is taken; elsewhere no such row may be read, so the height that
+// fits.
+template <class T, int64_t Vectors, Layout layout>
+int64_t gemm_some_rows(const Tile<T>& t) {
+    constexpr int64_t most = kAccumulators / Vectors;
+    constexpr bool beyond = layout == Layout::kBuffer;
+#define OPSERVE_HEIGHT(height, next)                     \
+    if constexpr ((height) <= most) {                    \
+        if (t.rows > (beyond ? (next) : (height) - 1)) { \
+            gemm_tile<T, (height), Vectors, layout>(t);  \
+            return min_of(t.rows, (height));             \
+        }                                                \
+    }
+    if constexpr (most == 28) {
+        OPSERVE_HEIGHT(28, 24)
+        OPSERVE_HEIGHT(24, 20)
+        OPSERVE_HEIGHT(20, 16)
+        OPSERVE_HEIGHT(16, 12)
+    }
+    if constexpr (most == 14) OPSERVE_HEIGHT(14, 12)
+    OPSERVE_HEIGHT(12, 10)
+    OPSERVE_HEIGHT(10, 8)
+    OPSERVE_HEIGHT(8, 6)
+    OPSERVE_HEIGHT(6, 4)
+    OPSERVE_HEIGHT(4, 2)
+    OPSERVE_HEIGHT(2, 1)
+    OPSERVE_HEIGHT(1, 0)
+#undef OPSERVE_HEIGHT
+    return 1;
+}
 
 template <class T>
 int64_t gemm_packed_elements(int64_t k, int64_t n) {
-    int64_t panels = n / kPanel<T> + (n % kPanel<T> != 0), elements = 0;
-    if (__builtin_mul_overflow(panels * kPanel<T>, k, &elements)) return -1;
+    int64_t vectors = n / kLanes<T> + (n % kLanes<T> != 0), elements = 0;
+    if (__builtin_mul_overflow(vectors * kLanes<T>, k, &elements)) return -1;
     return elements;
+}
+
+// Whether B is packed first: in panels of two vectors of columns, the last of one where that suffices, each
+// in the order in which a tile reads it, filled up with zeros. Else it is read as it lies.
+template <class T>
+OPSERVE_INLINE bool gemm_packs(const GemmParams<T>& p) {
+    return p.b_transposed || p.n % kLanes<T> != 0 || (p.n > kPanel<T> && p.m > 3 * kGroupRows);
 }
 
 template <class T>
 void pack_panels(const GemmParams<T>& p, const ParallelFor& parallel_for) {
-    constexpr int64_t panel = kPanel<T>;
-    const int64_t panels = (p.n + panel - 1) / panel;
-    const int64_t grain = max_of(1, 32768 / max_of(1, p.k * panel));
-    parallel_for(panels, grain, [&p](int64_t begin, int64_t end) {
-        for (int64_t j = begin; j < end; ++j) {
-            const int64_t columns = min_of(panel, p.n - j * panel);
-            const T* from = p.b + j * panel;
-            T* to = p.packed_b + j * panel * p.k;
-            for (int64_t row = 0; row < p.k; ++row, from += p.b_stride, to += panel) {
-                for (int64_t column = 0; column < columns; ++column) to[column] = from[column];
-                for (int64_t column = columns; column < panel; ++column) to[column] = T(0);
+    constexpr int64_t panel = kPanel<T>, lanes = kLanes<T>;
+    // By parts of the depth too: a narrow B has one panel.
+    constexpr int64_t part = 1024;
+    const int64_t panels = (p.n + panel - 1) / panel, parts = (p.k + part - 1) / part;
+    parallel_for(panels * parts, 2, [&p, parts](int64_t begin, int64_t end) {
+        for (int64_t piece = begin; piece < end; ++piece) {
+            const int64_t column = piece / parts * panel, first = piece % parts * part;
+            const int64_t depth = min_of(part, p.k - first);
+            const int64_t columns = min_of(panel, p.n - column);
+            const int64_t width = columns <= lanes ? lanes : panel;
+            T* to = p.packed_b + column * p.k + first * width;
+            if (p.b_transposed) {
+                const T* from = p.b + column * p.b_stride + first;
+                // A few elements of each line at a time, so that it is still in the cache for the next few.
+                for (int64_t d = 0; d < depth; d += lanes) {
+                    const int64_t stop = min_of(d + lanes, depth);
+                    for (int64_t i = 0; i < width; ++i) {
+                        const T* line = from + i * p.b_stride;
+                        for (int64_t j = d; j < stop; ++j) to[j * width + i] = i < columns ? line[j] : T(0);
+                    }
+                }
+                continue;
+            }
+            const T* from = p.b + first * p.b_stride + column;
+            const Mask<T> mask(columns - (width - lanes));
+            for (int64_t d = 0; d < depth; ++d, from += p.b_stride, to += width) {
+                Vector<T> b;
+                if (width == panel) {
+                    load(from, b);
+                    store<T>(b, to);
+                }
+                load_masked(from + width - lanes, mask, b);
+                store<T>(b, to + width - lanes);
             }
         }
     });
 }
 
-// C[rows, kPanel] (+)= A[rows, depth]·panel.
-template <class T, int64_t Rows>
-OPSERVE_INLINE void gemm_tile(const T* a, int64_t a_stride, const T* b, int64_t depth, const T* bias,
-                              bool accumulate, T* c, int64_t c_stride, int64_t columns, int64_t writable) {
-    constexpr int64_t lanes = kLanes<T>;
-    Vector<T> sum[Rows][kTileVectors];
-    for (int64_t v = 0; v < kTileVectors; ++v) {
-        const int64_t here = columns - v * lanes;
-        Vector<T> start{};
-        if (!accumulate && bias != nullptr && here > 0) {
-            if (here >= lanes) {
-                load(bias + v * lanes, start);
-            } else {
-                load_some(bias + v * lanes, here, start);
-            }
+// C[row …] (+)= A·B for some rows and some of the depth; `a` is where that part of A begins. Bias is added
+// once, with the first part of the depth.
+template <class T, Layout layout>
+void gemm_block(const GemmParams<T>& p, bool packed, const T* a, int64_t row, int64_t rows,
+                int64_t depth_begin, int64_t depth) {
+    constexpr int64_t panel = kPanel<T>, lanes = kLanes<T>;
+    for (int64_t column = 0; column < p.n; column += panel) {
+        const int64_t columns = min_of(panel, p.n - column);
+        const int64_t vectors = columns <= lanes ? 1 : 2;
+        Tile<T> t;
+        t.a_stride = p.a_stride;
+        t.depth = depth;
+        if (packed) {
+            t.b_stride = vectors * lanes;
+            t.b = p.packed_b + column * p.k + depth_begin * t.b_stride;
+        } else {
+            t.b_stride = p.b_stride;
+            t.b = p.b + depth_begin * p.b_stride + column;
         }
-#pragma GCC unroll 16
-        for (int64_t r = 0; r < Rows; ++r) {
-            sum[r][v] = start;
-            if (accumulate && here > 0) {
-                const T* from = c + r * c_stride + v * lanes;
-                if (here >= lanes) {
-                    load(from, sum[r][v]);
-                } else {
-                    load_some(from, here, sum[r][v]);
-                }
-            }
-        }
-    }
-    for (int64_t d = 0; d < depth; ++d, b += kPanel<T>) {
-        Vector<T> b0, b1;
-        load(b, b0);
-        load(b + lanes, b1);
-#pragma GCC unroll 16
-        for (int64_t r = 0; r < Rows; ++r) {
-            const T scale = a[r * a_stride + d];
-            sum[r][0] += scale * b0;
-            sum[r][1] += scale * b1;
-        }
-    }
-    for (int64_t v = 0; v < kTileVectors; ++v) {
-        const int64_t here = columns - v * lanes;
-        if (here <= 0) break;
-        const bool whole = writable - v * lanes >= lanes;
-#pragma GCC unroll 16
-        for (int64_t r = 0; r < Rows; ++r) {
-            T* to = c + r * c_stride + v * lanes;
-            if (whole) {
-                store<T>(sum[r][v], to);
-            } else {
-                store_some<T>(sum[r][v], here, to);
-            }
+        t.columns = min_of(p.c_columns - column, vectors * lanes);
+        t.accumulate = depth_begin > 0;
+        t.bias = p.bias == nullptr || t.accumulate ? nullptr : p.bias + column;
+        t.biases = columns;
+        t.c_stride = p.c_stride;
+        const int64_t a_stride = layout == Layout::kBuffer    ? kBufferStride<T>
+                                 : layout == Layout::kColumns ? 1
+                                                              : p.a_stride;
+        for (int64_t done = 0; done < rows;) {
+            t.a = a + done * a_stride;
+            t.c = p.c + (row + done) * p.c_stride + column;
+            t.rows = rows - done;
+            done += vectors == 1 ? gemm_some_rows<T, 1, layout>(t) : gemm_some_rows<T, 2, layout>(t);
         }
     }
 }
 
-template <class T, int64_t Rows>
-__attribute__((noinline)) void gemm_rows(const T* a, int64_t a_stride, const T* b, int64_t depth,
-                                         const T* bias, bool accumulate, T* c, int64_t c_stride,
-                                         int64_t columns, int64_t writable) {
-    gemm_tile<T, Rows>(a, a_stride, b, depth, bias, accumulate, c, c_stride, columns, writable);
+// Rows of the buffer beyond those that exist are computed with: not with what may be subnormal, which is
+// slow.
+template <class T>
+OPSERVE_INLINE void clear_rows(T* buffer, int64_t rows, int64_t depth) {
+    const int64_t until = min_of(kBufferRows, rows + 4);
+    for (int64_t r = rows; r < until; ++r) {
+        for (int64_t i = 0; i < depth; i += kLanes<T>)
+            store<T>(Vector<T>{}, buffer + r * kBufferStride<T> + i);
+    }
 }
 
 template <class T>
-void gemm_rows_some(int64_t rows, const T* a, int64_t a_stride, const T* b, int64_t depth, const T* bias,
-                    bool accumulate, T* c, int64_t c_stride, int64_t columns, int64_t writable) {
-    while (rows > 0) {
-        int64_t done = 1;
-        if (rows >= 6) {
-            done = 6;
-            gemm_rows<T, 6>(a, a_stride, b, depth, bias, accumulate, c, c_stride, columns, writable);
-        } else if (rows >= 3) {
-            done = 3;
-            gemm_rows<T, 3>(a, a_stride, b, depth, bias, accumulate, c, c_stride, columns, writable);
-        } else {
-            gemm_rows<T, 1>(a, a_stride, b, depth, bias, accumulate, c, c_stride, columns, writable);
+void gemm_buffered(const GemmParams<T>& p, bool packed, int64_t row, int64_t rows, int64_t depth_begin,
+                   int64_t depth) {
+    constexpr int64_t lanes = kLanes<T>;
+    alignas(64) T buffer[kBufferRows * kBufferStride<T>];
+    const Mask<T> mask(depth % lanes);
+    for (int64_t r = 0; r < rows; ++r) {
+        const T* from = p.a + (row + r) * p.a_stride + depth_begin;
+        T* to = buffer + r * kBufferStride<T>;
+        Vector<T> v;
+        int64_t i = 0;
+        for (; i + lanes <= depth; i += lanes) {
+            load(from + i, v);
+            store<T>(v, to + i);
         }
-        rows -= done;
-        a += done * a_stride;
-        c += done * c_stride;
+        if (i < depth) {
+            load_masked(from + i, mask, v);
+            store<T>(v, to + i);
+        }
     }
+    clear_rows(buffer, rows, depth);
+    gemm_block<T, Layout::kBuffer>(p, packed, buffer, row, rows, depth_begin, depth);
+}
+
+template <class T>
+void gemm_rows(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t row_end) {
+    constexpr int64_t size = static_cast<int64_t>(sizeof(T));
+    // Rows that far apart share the few places of the first-level cache that one address has.
+    const bool colliding = p.k > kLanes<T> && p.a_stride * size % 2048 == 0;
+    // More than what is left of a shared cache.
+    const bool far = p.m * p.k > (int64_t{24} << 20) / size;
+    for (int64_t row = row_begin; row < row_end; row += kBufferRows) {
+        const int64_t rows = min_of(kBufferRows, row_end - row);
+        // At least once, so that an empty sum still writes the bias.
+        int64_t depth_begin = 0;
+        do {
+            const int64_t depth = min_of(kDepth<T>, p.k - depth_begin);
+            const T* a = p.a + row * p.a_stride + depth_begin;
+            if (colliding) {
+                gemm_buffered(p, packed, row, rows, depth_begin, depth);
+            } else if (far && p.n <= kPanel<T>) {
+                gemm_block<T, Layout::kFarRows>(p, packed, a, row, rows, depth_begin, depth);
+            } else {
+                gemm_block<T, Layout::kRows>(p, packed, a, row, rows, depth_begin, depth);
+            }
+            depth_begin += depth;
+        } while (depth_begin < p.k);
+    }
+}
+
+// As much of a transposed A as the second-level cache holds is multiplied by all of B that belongs to it, so
+// that it comes from memory once and in order.
+template <class T>
+void gemm_columns(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t row_end) {
+    int64_t depth_begin = 0;
+    do {
+        const int64_t depth = min_of(kDepth<T>, p.k - depth_begin);
+        gemm_block<T, Layout::kColumns>(p, packed, p.a + depth_begin * p.a_stride + row_begin, row_begin,
+                                        row_end - row_begin, depth_begin, depth);
+        depth_begin += depth;
+    } while (depth_begin < p.k);
 }
 
 template <class T>
 void gemm(const GemmParams<T>& p, const ParallelFor& parallel_for) {
-    constexpr int64_t panel = kPanel<T>;
     if (p.m == 0 || p.n == 0) return;
-    pack_panels(p, parallel_for);
-    const int64_t blocks = (p.m + kBlockRows - 1) / kBlockRows;
-    const double flops_per_block =
-        2.0 * static_cast<double>(kBlockRows) * static_cast<double>(p.n) * static_cast<double>(p.k);
-    const int64_t grain = flops_per_block > 5e5 ? 1 : static_cast<int64_t>(5e5 / (flops_per_block + 1.0)) + 1;
-    parallel_for(blocks, grain, [&p](int64_t begin, int64_t end) {
-        for (int64_t block = begin; block < end; ++block) {
-            const int64_t first = block * kBlockRows;
-            const int64_t last = min_of(first + kBlockRows, p.m);
-            // At least once, so that an empty sum still writes the bias.
-            int64_t depth_begin = 0;
-            do {
-                const int64_t depth = min_of(kDepth<T>, p.k - depth_begin);
-                for (int64_t column = 0; column < p.n; column += panel) {
-                    const T* b = p.packed_b + column * p.k + depth_begin * panel;
-                    const T* bias = p.bias == nullptr ? nullptr : p.bias + column;
-                    for (int64_t row = first; row < last; row += kTileRows) {
-                        const T* a = p.a + row * p.a_stride + depth_begin;
-                        T* c = p.c + row * p.c_stride + column;
-                        const int64_t rows = last - row;
-                        if (rows >= kTileRows) {
-                            gemm_rows<T, kTileRows>(a, p.a_stride, b, depth, bias, depth_begin > 0, c,
-                                                    p.c_stride, p.n - column, p.c_columns - column);
-                        } else {
-                            gemm_rows_some<T>(rows, a, p.a_stride, b, depth, bias, depth_begin > 0, c,
-                                              p.c_stride, p.n - column, p.c_columns - column);
-                        }
-                    }
-                }
-                depth_begin += depth;
-            } while (depth_begin < p.k);
+    const bool packed = gemm_packs(p);
+    if (packed) pack_panels(p, parallel_for);
+    const int64_t groups = (p.m + kGroupRows - 1) / kGroupRows;
+    const double flops =
+        2.0 * static_cast<double>(kGroupRows) * static_cast<double>(p.n) * static_cast<double>(p.k);
+    const int64_t grain = flops > 1e6 ? 1 : static_cast<int64_t>(1e6 / (flops + 1.0)) + 1;
+    parallel_for(groups, grain, [&p, packed](int64_t begin, int64_t end) {
+        const int64_t row_begin = begin * kGroupRows, row_end = min_of(end * kGroupRows, p.m);
+        if (p.a_transposed) {
+            gemm_columns(p, packed, row_begin, row_end);
+        } else {
+            gemm_rows(p, packed, row_begin, row_end);
         }
     });
 }

@@ -1,10 +1,7 @@
 #include "opserve/graph_conv_csr.h"
 
-#include <cinttypes>
-#include <limits>
-#include <type_traits>
-
 #include "../check.h"
+#include "../csr_fault.h"
 #include "kernels.h"
 #include "workspace.h"
 
@@ -13,45 +10,16 @@ namespace {
 
 constexpr const char* kOp = "graph_conv_csr";
 
-// The loops only gather whether anything is wrong, which vectorizes; what is wrong is looked for afterwards.
+// Says what is wrong, where something is.
 template <class Index>
-Status check_rowptr(const Index* rowptr, int64_t n, int64_t nnz) {
-    if (rowptr[0] != 0) {
-        return Status::invalid_argument("opserve::%s: rowptr must start at 0, got %" PRId64, kOp,
-                                        static_cast<int64_t>(rowptr[0]));
-    }
-    bool decreasing = false;
-    for (int64_t i = 0; i < n; ++i) decreasing |= rowptr[i + 1] < rowptr[i];
-    for (int64_t i = 0; decreasing && i < n; ++i) {
-        if (rowptr[i + 1] < rowptr[i]) {
-            return Status::invalid_argument(
-                "opserve::%s: rowptr must not decrease, got rowptr[%" PRId64 "] = %" PRId64 " after %" PRId64,
-                kOp, i + 1, static_cast<int64_t>(rowptr[i + 1]), static_cast<int64_t>(rowptr[i]));
-        }
-    }
-    if (static_cast<int64_t>(rowptr[n]) != nnz) {
-        return Status::invalid_argument("opserve::%s: rowptr must end at nnz = %" PRId64 ", got %" PRId64,
-                                        kOp, nnz, static_cast<int64_t>(rowptr[n]));
-    }
-    return {};
+Status fault(const char* op, const Index* rowptr, const Index* col, int64_t n, int64_t nnz) {
+    return check::csr_fault(op, check::find_csr_fault(rowptr, col, n, nnz), n, nnz);
 }
 
 template <class Index>
-Status check_col(const Index* col, int64_t n, int64_t nnz) {
-    using Unsigned = std::make_unsigned_t<Index>;
-    // No int32 index can reach more rows than int32 counts.
-    constexpr int64_t largest = std::numeric_limits<Index>::max();
-    const Unsigned limit = static_cast<Unsigned>(n <= largest ? n : largest + Unsigned{1});
-    bool outside = false;
-    for (int64_t e = 0; e < nnz; ++e) outside |= static_cast<Unsigned>(col[e]) >= limit;
-    for (int64_t e = 0; outside && e < nnz; ++e) {
-        if (static_cast<Unsigned>(col[e]) >= limit) {
-            return Status::invalid_argument("opserve::%s: col must be in [0, n = %" PRId64
-                                            "), got col[%" PRId64 "] = %" PRId64,
-                                            kOp, n, e, static_cast<int64_t>(col[e]));
-        }
-    }
-    return {};
+bool rowptr_valid(const Index* rowptr, int64_t n, int64_t nnz) {
+    return rowptr[0] == 0 && static_cast<int64_t>(rowptr[n]) == nnz &&
+           !kernels().indices<Index>().rowptr_decreases(rowptr, n);
 }
 
 template <class T>
@@ -59,61 +27,56 @@ struct Plan {
     Plan(const GraphConvCsrSizes& sizes, Workspace& workspace) {
         const auto& table = kernels().table<T>();
         const auto [n, nnz, f, k] = sizes;
-        aggregate_first = f < k;
-        width = aggregate_first ? f : k;
-        // Rows of whole vectors, so that aggregating never has to read a part of one.
+        // With equal sizes too: only then nothing but x and out passes through memory.
+        aggregate_first = f <= k;
+        // Rows of whole vectors, so that aggregating never has to read a part of one; of a part of a vector
+        // that divides it, lest a row reach into a second line.
         const int64_t lanes = kernels().vector_bytes / static_cast<int64_t>(sizeof(T));
-        const bool padded = checked_add(width, lanes - 1, &stride);
-        stride -= stride % lanes;
+        int64_t unit = lanes;
+        while (k <= unit / 2 && unit > 1) unit /= 2;
+        const bool padded = checked_add(k, unit - 1, &stride);
+        stride -= stride % unit;
         int64_t elements = 0;
-        between = workspace.take<T>(padded && checked_multiply(n, stride, &elements) ? elements : -1);
+        const bool fits = padded && checked_multiply(n, stride, &elements);
+        between = aggregate_first ? nullptr : workspace.take<T>(fits ? elements : -1);
         packed = workspace.take<T>(table.gemm_packed_elements(f, k));
     }
 
     bool aggregate_first;
-    int64_t width;  // of what passes between the two products
-    int64_t stride;
+    int64_t stride;  // of what passes between the two products, unless aggregated first
     T* between;
     T* packed;
 };
-
-template <class T, class Index>
-void spmm(const SpmmParams<T, Index>& params, const ParallelFor& parallel_for) {
-    if constexpr (sizeof(Index) == sizeof(int32_t)) {
-        kernels().table<T>().spmm_int32(params, parallel_for);
-    } else {
-        kernels().table<T>().spmm_int64(params, parallel_for);
-    }
-}
 
 template <class T, class Index>
 Status run(const GraphConvCsrParams& p, const ParallelFor& parallel_for) {
     const auto [n, nnz, f, k] = p.sizes;
     const Index* rowptr = static_cast<const Index*>(p.rowptr);
     const Index* col = static_cast<const Index*>(p.col);
-    OPSERVE_RETURN_IF_ERROR(check_rowptr(rowptr, n, nnz));
-    OPSERVE_RETURN_IF_ERROR(check_col(col, n, nnz));
+    if (!rowptr_valid(rowptr, n, nnz)) return fault(kOp, rowptr, col, n, nnz);
     Workspace workspace(p.workspace);
     const Plan<T> plan(p.sizes, workspace);
     const auto& table = kernels().table<T>();
+    const auto& sparse = table.template sparse<Index>();
     const T* value = static_cast<const T*>(p.value);
     const T* x = static_cast<const T*>(p.x);
     const T* weight = static_cast<const T*>(p.weight);
     const T* bias = static_cast<const T*>(p.bias);
     T* out = static_cast<T*>(p.out);
-    const int64_t stride = plan.stride;
+    bool valid = false;
     if (plan.aggregate_first) {
-        spmm<T, Index>({n, f, rowptr, col, value, x, p.x_stride, f, nullptr, plan.between, stride},
-                       parallel_for);
-        table.gemm({n, k, f, plan.between, stride, weight, p.weight_stride, bias, out, k, k, plan.packed},
-                   parallel_for);
+        valid = sparse.spmm_gemm(
+            {n, f, rowptr, col, true, value, x, n, p.x_stride, f, nullptr, nullptr, 0, 0},
+            {n, k, f, nullptr, 0, weight, p.weight_stride, bias, out, k, k, plan.packed}, parallel_for);
     } else {
+        const int64_t stride = plan.stride;
         table.gemm({n, k, f, x, p.x_stride, weight, p.weight_stride, nullptr, plan.between, stride, stride,
                     plan.packed},
                    parallel_for);
-        spmm<T, Index>({n, k, rowptr, col, value, plan.between, stride, stride, bias, out, k}, parallel_for);
+        valid = sparse.spmm(
+            {n, k, rowptr, col, true, value, plan.between, n, stride, stride, bias, out, k, k}, parallel_for);
     }
-    return {};
+    return valid ? Status() : fault(kOp, rowptr, col, n, nnz);
 }
 
 }  // namespace

@@ -1,56 +1,223 @@
-// One row times a band of `Vectors` vectors of columns, summed in registers.
-template <class T, class Index, int Vectors, bool Whole>
-OPSERVE_INLINE void spmm_band(const SpmmParams<T, Index>& p, int64_t row, int64_t column) {
+// What the rows of a sparse matrix select of x, summed in registers: by itself, or a block of rows at a time
+// in front of a dense product, so that the sums never leave the cache.
+
+// Both checks gather sign bits, which vectorizes; a comparison does not. Without a sign of its own among the
+// values, a difference cannot overflow.
+template <class Index>
+bool rowptr_decreases(const Index* rowptr, int64_t rows) {
+    using Unsigned = typename UnsignedOf<Index>::type;
+    Unsigned signs = 0;
+    for (int64_t i = 0; i < rows; ++i) {
+        const Unsigned from = static_cast<Unsigned>(rowptr[i]), to = static_cast<Unsigned>(rowptr[i + 1]);
+        signs |= (to - from) | to;
+    }
+    return static_cast<Index>(signs) < 0;
+}
+
+// Whether one of these columns is outside [0, limit).
+template <class Index>
+bool col_outside(const Index* col, int64_t count, int64_t limit) {
+    using Unsigned = typename UnsignedOf<Index>::type;
+    // No int32 index can reach more rows than int32 counts.
+    constexpr int64_t largest = static_cast<int64_t>(static_cast<Unsigned>(-1) >> 1);
+    const Unsigned last = static_cast<Unsigned>(min_of(limit - 1, largest));
+    Unsigned signs = 0;
+    for (int64_t e = 0; e < count; ++e) {
+        const Unsigned column = static_cast<Unsigned>(col[e]);
+        signs |= (last - column) | column;
+    }
+    return static_cast<Index>(signs) < 0;
+}
+
+// One row times a band of `Vectors` vectors of columns. Only the last vector may be partial.
+template <class T, class Index, int64_t Vectors, bool Whole, bool Valued>
+OPSERVE_INLINE void aggregate_band(const SpmmParams<T, Index>& p, int64_t e, int64_t end, int64_t column,
+                                   Mask<T> read, const T* bias, Mask<T> write, T* to) {
     constexpr int64_t lanes = kLanes<T>;
-    const int64_t here = p.width - column;  // of interest only to a band that is not whole
+    constexpr int64_t last = Vectors - 1;
     Vector<T> sum[Vectors] = {};
-    if (p.bias != nullptr) {
-        for (int v = 0; v < Vectors; ++v) {
-            if constexpr (Whole) {
-                load(p.bias + column + v * lanes, sum[v]);
+    if (bias != nullptr) {
+#pragma GCC unroll 16
+        for (int64_t v = 0; v < Vectors; ++v) {
+            if (Whole || v < last) {
+                load(bias + v * lanes, sum[v]);
             } else {
-                load_some(p.bias + column, here, sum[v]);
+                load_masked(bias + v * lanes, write, sum[v]);
             }
         }
     }
-    const bool readable = Whole || p.x_columns - column >= lanes;
-    const int64_t last = static_cast<int64_t>(p.rowptr[row + 1]);
-    for (int64_t e = static_cast<int64_t>(p.rowptr[row]); e < last; ++e) {
-        const T* from = p.x + static_cast<int64_t>(p.col[e]) * p.x_stride + column;
-        const T scale = p.value == nullptr ? T(1) : p.value[e];
-        for (int v = 0; v < Vectors; ++v) {
-            Vector<T> x;
-            if (Whole || readable) {
-                load(from + v * lanes, x);
+    const T* x = p.x + column;
+    const T* value = p.value;
+    const Index* col = p.col;
+    const int64_t x_stride = p.x_stride;
+    // A row is done when its entries are counted, which waits for no sum: rows overlap, and sums in turns
+    // would gain nothing.
+    for (; e < end; ++e) {
+        const T* from = x + static_cast<int64_t>(col[e]) * x_stride;
+#pragma GCC unroll 16
+        for (int64_t v = 0; v < Vectors; ++v) {
+            Vector<T> term;
+            if (Whole || v < last) {
+                load(from + v * lanes, term);
             } else {
-                load_some(from, here, x);
+                load_masked(from + v * lanes, read, term);
             }
-            sum[v] += scale * x;
+            if constexpr (Valued) {
+                sum[v] += value[e] * term;
+            } else {
+                sum[v] += term;
+            }
         }
     }
-    T* to = p.out + row * p.out_stride + column;
-    for (int v = 0; v < Vectors; ++v) {
-        if constexpr (Whole) {
+#pragma GCC unroll 16
+    for (int64_t v = 0; v < Vectors; ++v) {
+        if (Whole || v < last) {
             store<T>(sum[v], to + v * lanes);
         } else {
-            store_some<T>(sum[v], here, to);
+            store_masked(sum[v], write, to + v * lanes);
+        }
+    }
+}
+
+// Rows [begin, end), columns [column, column + width), to `out`, whose rows may be written up to `writable`
+// columns.
+template <class T, class Index, bool Valued>
+void aggregate_rows(const SpmmParams<T, Index>& p, int64_t begin, int64_t end, int64_t column, int64_t width,
+                    const T* bias, T* out, int64_t out_stride, int64_t writable) {
+    constexpr int64_t lanes = kLanes<T>;
+    constexpr int64_t widest = OPSERVE_VECTOR_BYTES == 64 ? 16 : 8;
+    const int64_t partial = width % lanes;
+    // A whole vector is read and written where there is room for one.
+    const Mask<T> read(!kMasks && p.x_columns - column - (width - partial) >= lanes ? lanes : partial);
+    const Mask<T> write(bias == nullptr && writable - (width - partial) >= lanes ? lanes : partial);
+    for (int64_t row = begin; row < end; ++row, out += out_stride) {
+        const int64_t e = static_cast<int64_t>(p.rowptr[row]), stop = static_cast<int64_t>(p.rowptr[row + 1]);
+        int64_t done = 0;
+#define OPSERVE_BAND(vectors)                                                                             \
+    for (; done + (vectors) * lanes <= width; done += (vectors) * lanes) {                                \
+        aggregate_band<T, Index, (vectors), true, Valued>(                                                \
+            p, e, stop, column + done, read, bias == nullptr ? nullptr : bias + done, write, out + done); \
+    }
+        if constexpr (widest == 16) OPSERVE_BAND(16)
+        OPSERVE_BAND(8)
+        OPSERVE_BAND(4)
+        OPSERVE_BAND(2)
+        OPSERVE_BAND(1)
+#undef OPSERVE_BAND
+        if (partial != 0) {
+            aggregate_band<T, Index, 1, false, Valued>(
+                p, e, stop, column + done, read, bias == nullptr ? nullptr : bias + done, write, out + done);
         }
     }
 }
 
 template <class T, class Index>
-void spmm(const SpmmParams<T, Index>& p, const ParallelFor& parallel_for) {
-    constexpr int64_t lanes = kLanes<T>;
-    if (p.rows == 0 || p.width == 0) return;
-    const int64_t entries_per_row = static_cast<int64_t>(p.rowptr[p.rows]) / p.rows + 1;
-    const int64_t grain = max_of(1, 65536 / max_of(1, entries_per_row * p.width));
-    parallel_for(p.rows, grain, [&p](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; ++row) {
-            int64_t column = 0;
-            for (; column + 4 * lanes <= p.width; column += 4 * lanes)
-                spmm_band<T, Index, 4, true>(p, row, column);
-            for (; column + lanes <= p.width; column += lanes) spmm_band<T, Index, 1, true>(p, row, column);
-            if (column < p.width) spmm_band<T, Index, 1, false>(p, row, column);
+OPSERVE_INLINE void aggregate(const SpmmParams<T, Index>& p, int64_t begin, int64_t end, int64_t column,
+                              int64_t width, const T* bias, T* out, int64_t out_stride, int64_t writable) {
+    if (p.value != nullptr) {
+        aggregate_rows<T, Index, true>(p, begin, end, column, width, bias, out, out_stride, writable);
+    } else {
+        aggregate_rows<T, Index, false>(p, begin, end, column, width, bias, out, out_stride, writable);
+    }
+}
+
+// Whether the entries of these rows may be followed. They are looked at here, just before they are read
+// again, so that they come from memory once.
+template <class T, class Index>
+OPSERVE_INLINE bool entries_valid(const SpmmParams<T, Index>& p, int64_t begin, int64_t end) {
+    if (!p.check) return true;
+    const int64_t first = static_cast<int64_t>(p.rowptr[begin]);
+    return !col_outside(p.col + first, static_cast<int64_t>(p.rowptr[end]) - first, p.x_rows);
+}
+
+// Covers the rows in ranges of like work, cut between groups of rows. Each row costs `per_row`, each entry
+// `per_entry`.
+template <class Index, class Function>
+void for_rows_evenly(const Index* rowptr, int64_t rows, int64_t group, double per_row, double per_entry,
+                     const ParallelFor& parallel_for, const Function& function) {
+    const double total = per_row * static_cast<double>(rows) +
+                         per_entry * static_cast<double>(static_cast<int64_t>(rowptr[rows]));
+    constexpr double worthwhile = 2e5;
+    const int64_t most = static_cast<int64_t>(total / worthwhile);
+    const int64_t pieces = parallel_for.num_threads() == 1
+                               ? 1
+                               : min_of(most, 4 * static_cast<int64_t>(parallel_for.num_threads()));
+    if (pieces <= 1) {
+        function(int64_t{0}, rows);
+        return;
+    }
+    const auto boundary = [=](int64_t piece) {
+        if (piece == pieces) return rows;
+        const double wanted = total * static_cast<double>(piece) / static_cast<double>(pieces);
+        int64_t low = 0, high = (rows + group - 1) / group;
+        while (low < high) {
+            const int64_t middle = (low + high) / 2, row = min_of(middle * group, rows);
+            const double before = per_row * static_cast<double>(row) +
+                                  per_entry * static_cast<double>(static_cast<int64_t>(rowptr[row]));
+            if (before < wanted) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
         }
+        return min_of(low * group, rows);
+    };
+    parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
+        const int64_t first = boundary(begin), last = boundary(end);
+        if (first < last) function(first, last);
     });
+}
+
+template <class T, class Index>
+bool spmm(const SpmmParams<T, Index>& p, const ParallelFor& parallel_for) {
+    if (p.rows == 0) return true;
+    bool valid = true;
+    const double width = static_cast<double>(p.width);
+    for_rows_evenly(p.rowptr, p.rows, 1, 16.0 + width, 4.0 + width, parallel_for,
+                    [&](int64_t begin, int64_t end) {
+                        constexpr int64_t block = 64;
+                        for (int64_t row = begin; row < end; row += block) {
+                            const int64_t stop = min_of(row + block, end);
+                            if (!entries_valid(p, row, stop)) {
+                                __atomic_store_n(&valid, false, __ATOMIC_RELAXED);
+                                return;
+                            }
+                            aggregate(p, row, stop, 0, p.width, p.bias, p.out + row * p.out_stride,
+                                      p.out_stride, p.out_columns);
+                        }
+                    });
+    return valid;
+}
+
+// C = (A·x)·B + bias with A·x = the sums of `s`, in which `out` and `bias` are not used; `p.a` is not used.
+template <class T, class Index>
+bool spmm_gemm(const SpmmParams<T, Index>& s, const GemmParams<T>& p, const ParallelFor& parallel_for) {
+    if (p.m == 0) return true;
+    bool valid = true;
+    const bool packed = gemm_packs(p);
+    if (packed) pack_panels(p, parallel_for);
+    const double f = static_cast<double>(p.k), k = static_cast<double>(p.n);
+    // An element that is gathered costs as much as a few that are multiplied.
+    const double per_entry = 4.0 + f, per_row = 16.0 + f * k / 8.0;
+    for_rows_evenly(
+        s.rowptr, s.rows, kGroupRows, per_row, per_entry, parallel_for, [&](int64_t begin, int64_t end) {
+            alignas(64) T buffer[kBufferRows * kBufferStride<T>];
+            for (int64_t row = begin; row < end; row += kBufferRows) {
+                const int64_t rows = min_of(kBufferRows, end - row);
+                if (!entries_valid(s, row, row + rows)) {
+                    __atomic_store_n(&valid, false, __ATOMIC_RELAXED);
+                    return;
+                }
+                int64_t depth_begin = 0;
+                do {
+                    const int64_t depth = min_of(kDepth<T>, p.k - depth_begin);
+                    aggregate<T, Index>(s, row, row + rows, depth_begin, depth, nullptr, buffer,
+                                        kBufferStride<T>, kBufferStride<T>);
+                    clear_rows(buffer, rows, depth);
+                    gemm_block<T, Layout::kBuffer>(p, packed, buffer, row, rows, depth_begin, depth);
+                    depth_begin += depth;
+                } while (depth_begin < p.k);
+            }
+        });
+    return valid;
 }

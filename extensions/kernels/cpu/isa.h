@@ -9,20 +9,30 @@ namespace {
 
 #include "vector.h"
 // vector.h comes first: the kernels are written in its terms.
+#include "gather.h"
 #include "gemm_kernel.h"
 #include "graph_conv_csr_kernel.h"
 #include "scaled_add_kernel.h"
 #include "warp_perspective_kernel.h"
+// After the kernel whose geometry it shares.
+#include "warp_perspective_backward_kernel.h"
+
+template <class T, class Index>
+constexpr SparseTable<T, Index> sparse_table = {spmm<T, Index>, spmm_gemm<T, Index>};
 
 }  // namespace
 
 const Kernels OPSERVE_ISA_KERNELS = {
     OPSERVE_ISA_NAME,
     OPSERVE_VECTOR_BYTES,
-    {scaled_add<float>, gemm_packed_elements<float>, gemm<float>, spmm<float, int32_t>, spmm<float, int64_t>,
-     warp_perspective<float>},
-    {scaled_add<double>, gemm_packed_elements<double>, gemm<double>, spmm<double, int32_t>,
-     spmm<double, int64_t>, warp_perspective<double>},
+    {scaled_add<float>, gemm_packed_elements<float>, gemm<float>, warp_perspective<float>,
+     scaled_add_backward<float>, warp_perspective_backward<float>, sparse_table<float, int32_t>,
+     sparse_table<float, int64_t>},
+    {scaled_add<double>, gemm_packed_elements<double>, gemm<double>, warp_perspective<double>,
+     scaled_add_backward<double>, warp_perspective_backward<double>, sparse_table<double, int32_t>,
+     sparse_table<double, int64_t>},
+    {rowptr_decreases<int32_t>, col_outside<int32_t>},
+    {rowptr_decreases<int64_t>, col_outside<int64_t>},
 };
 
 }  // namespace opserve::cpu

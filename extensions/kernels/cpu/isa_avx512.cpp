@@ -4,6 +4,11 @@
 #include "kernels.h"
 
 #if defined(__x86_64__)
+#include <immintrin.h>
+
+// GCC 12 takes the intrinsics' own undefined vectors for a mistake of ours.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
 
 #define OPSERVE_ISA_KERNELS kAvx512Kernels
 #define OPSERVE_ISA_NAME "avx512"

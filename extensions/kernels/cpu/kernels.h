@@ -8,8 +8,8 @@
 
 namespace opserve::cpu {
 
-// C = A·B + bias, all row-major. Rows of C have room for `c_columns` >= n elements: what lies beyond n, up to
-// a whole vector, may be overwritten.
+// C = A·B + bias. Rows of C have room for `c_columns` >= n elements: what lies beyond n, up to a whole
+// vector, may be overwritten.
 template <class T>
 struct GemmParams {
     int64_t m, n, k;
@@ -22,22 +22,44 @@ struct GemmParams {
     int64_t c_stride;
     int64_t c_columns;
     T* packed_b;  // as many elements as gemm_packed_elements says, aligned to 64 bytes
+    // Whether element (i, j) of the matrix lies at [j * stride + i].
+    bool a_transposed = false;
+    bool b_transposed = false;
 };
 
 // out[i] = sum over the entries e of row i of value[e]·x[col[e]], + bias. Rows of x have `x_columns` >= width
-// readable elements, so that a vector may read past `width`.
+// readable elements, rows of out have `out_columns` >= width writable ones: a vector may reach past `width`.
 template <class T, class Index>
 struct SpmmParams {
     int64_t rows, width;
     const Index* rowptr;
     const Index* col;
+    bool check;      // whether the columns are to be checked against x_rows; rowptr has been checked
     const T* value;  // or null: ones
     const T* x;
+    int64_t x_rows;
     int64_t x_stride;
     int64_t x_columns;
     const T* bias;  // [width], or null
     T* out;
     int64_t out_stride;
+    int64_t out_columns;
+};
+
+// The routines for one type of index. Those that return bool return false where a column is outside the
+// matrix; what they have written by then is of no use.
+template <class T, class Index>
+struct SparseTable {
+    bool (*spmm)(const SpmmParams<T, Index>& params, const ParallelFor& parallel_for);
+    // C = (A·x)·B + bias; of the sparse product `out` and `bias` are not used, of the dense one `a`.
+    bool (*spmm_gemm)(const SpmmParams<T, Index>& sparse, const GemmParams<T>& dense,
+                      const ParallelFor& parallel_for);
+};
+
+template <class Index>
+struct IndexTable {
+    bool (*rowptr_decreases)(const Index* rowptr, int64_t rows);
+    bool (*col_outside)(const Index* col, int64_t count, int64_t limit);
 };
 
 template <class T>
@@ -52,14 +74,34 @@ struct WarpParams {
 };
 
 template <class T>
+struct WarpBackwardParams {
+    WarpParams<T> forward;  // `out` is not used
+    const T* grad;          // contiguous
+    T* grad_image;          // contiguous, or null
+    double* partial;        // or null: for each row of each result nine sums, the gradient of the way back
+};
+
+template <class T>
 struct KernelTable {
     void (*scaled_add)(int64_t numel, T alpha, const T* x, const T* y, T* z, const ParallelFor& parallel_for);
     // Elements that packing a k by n matrix takes; a negative number if that overflows.
     int64_t (*gemm_packed_elements)(int64_t k, int64_t n);
     void (*gemm)(const GemmParams<T>& params, const ParallelFor& parallel_for);
-    void (*spmm_int32)(const SpmmParams<T, int32_t>& params, const ParallelFor& parallel_for);
-    void (*spmm_int64)(const SpmmParams<T, int64_t>& params, const ParallelFor& parallel_for);
     void (*warp_perspective)(const WarpParams<T>& params, const ParallelFor& parallel_for);
+    void (*scaled_add_backward)(int64_t numel, T alpha, const T* grad, T* grad_x, T* grad_y,
+                                const ParallelFor& parallel_for);
+    void (*warp_perspective_backward)(const WarpBackwardParams<T>& params, const ParallelFor& parallel_for);
+    SparseTable<T, int32_t> int32;
+    SparseTable<T, int64_t> int64;
+
+    template <class Index>
+    const SparseTable<T, Index>& sparse() const {
+        if constexpr (sizeof(Index) == sizeof(int32_t)) {
+            return int32;
+        } else {
+            return int64;
+        }
+    }
 };
 
 struct Kernels {
@@ -67,6 +109,8 @@ struct Kernels {
     int64_t vector_bytes;
     KernelTable<float> float32;
     KernelTable<double> float64;
+    IndexTable<int32_t> int32;
+    IndexTable<int64_t> int64;
 
     template <class T>
     const KernelTable<T>& table() const {
@@ -74,6 +118,14 @@ struct Kernels {
             return float32;
         } else {
             return float64;
+        }
+    }
+    template <class Index>
+    const IndexTable<Index>& indices() const {
+        if constexpr (sizeof(Index) == sizeof(int32_t)) {
+            return int32;
+        } else {
+            return int64;
         }
     }
 };

@@ -19,3 +19,25 @@ void scaled_add(int64_t numel, T alpha, const T* x, const T* y, T* z, const Para
         }
     });
 }
+
+template <class T>
+void scaled_add_backward(int64_t numel, T alpha, const T* grad, T* grad_x, T* grad_y,
+                         const ParallelFor& parallel_for) {
+    constexpr int64_t grain = 32768;
+    parallel_for(numel, grain, [=](int64_t begin, int64_t end) {
+        constexpr int64_t lanes = kLanes<T>;
+        int64_t i = begin;
+        for (; i + lanes <= end; i += lanes) {
+            Vector<T> g;
+            load(grad + i, g);
+            store<T>(alpha * g, grad_x + i);
+            store<T>(g, grad_y + i);
+        }
+        if (i < end) {
+            Vector<T> g;
+            load_some(grad + i, end - i, g);
+            store_some<T>(alpha * g, end - i, grad_x + i);
+            store_some<T>(g, end - i, grad_y + i);
+        }
+    });
+}

@@ -1,0 +1,44 @@
+"""`python -m benchmarks.ops`: measures every operator against its peers."""
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+
+from benchmarks import ops, ops_bench
+
+QUICK_TURNS = 5
+
+
+def main() -> int:
+    names = sorted(module.name for module in pkgutil.iter_modules(ops.__path__) if not module.name.startswith("_"))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ops", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help=f"few sizes, {QUICK_TURNS} turns: to see that it works")
+    parser.add_argument("--op", action="append", choices=names, metavar="NAME", help=f"only this: {', '.join(names)}")
+    parser.add_argument("--output", type=Path, help="folder for ops_benchmark.json, .md and .png")
+    arguments = parser.parse_args()
+
+    description = ops_bench.machine()
+    for key, value in description.items():
+        print(f"{key}: {value}")
+    lines = []
+    for name in arguments.op or names:
+        module = importlib.import_module(f"benchmarks.ops.{name}")
+        lines += ops_bench.run(
+            module.contests(arguments.quick),
+            getattr(module, "set_threads", None),
+            QUICK_TURNS if arguments.quick else None,
+        )
+    if not lines:
+        print("nothing measured", file=sys.stderr)
+        return 1
+    print("\n" + ops_bench.summary(lines))
+    if arguments.output is not None:
+        for path in ops_bench.write(lines, description, arguments.output):
+            print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+#include <torch/csrc/stable/c/shim.h>
+
+#include <array>
+#include <optional>
+#include <stdexcept>
+
+#include "device.h"
+
+namespace opserve::torch_binding {
+TorchProduct::TorchProduct(const Tensor& like) : dtype_(like.dtype()) {
+    require(aoti_torch_get_device_type(like.get(), &device_type_), "opserve: cannot read a tensor's device");
+    require(aoti_torch_get_device_index(like.get(), &device_index_),
+            "opserve: cannot read a tensor's device");
+}
+
+Status TorchProduct::run(void* context, const cuda::ProductParams& p, cuda::Stream) try {
+    const auto& self = *static_cast<const TorchProduct*>(context);
+    if (p.a.rows == 0 || p.b.columns == 0) return {};
+    const cuda::Matrix out{p.c, p.a.rows, p.b.columns, p.b.columns, 1};
+    // No operator with a Scalar among its arguments can be called through the stable ABI, as addmm would have
+    // to be. linear multiplies by a transposed matrix and adds a row in the same step.
+    if (p.bias != nullptr) {
+        std::array<StableIValue, 4> stack{
+            self.wrap(p.a), self.wrap(p.b.transposed()),
+            torch::stable::detail::from(std::optional<AtenTensorHandle>(self.vector(p.bias, p.b.columns))),
+            self.wrap(out)};
+        require(torch_call_dispatcher("aten::linear", "out", stack.data(), TORCH_ABI_VERSION),
+                "opserve: PyTorch could not multiply two matrices");
+        take_tensor(stack[0]);
+    } else {
+        std::array<StableIValue, 3> stack{self.wrap(p.a), self.wrap(p.b), self.wrap(out)};
+        require(torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION),
+                "opserve: PyTorch could not multiply two matrices");
+        take_tensor(stack[0]);
+    }
+    return {};
+} catch (const std::runtime_error& error) {
+    return Status::device_failure("%s", error.what());
+}
+
+AtenTensorHandle TorchProduct::view(const void* data, int64_t dim, const int64_t* sizes,
+                                    const int64_t* strides) const {
+    AtenTensorHandle handle = nullptr;
+    require(aoti_torch_create_tensor_from_blob(const_cast<void*>(data), dim, sizes, strides, 0, dtype_,
+                                               device_type_, device_index_, &handle),
+            "opserve: cannot pass a matrix to PyTorch");
+    return handle;
+}
+
+StableIValue TorchProduct::wrap(const cuda::Matrix& m) const {
+    const int64_t sizes[] = {m.rows, m.columns}, strides[] = {m.row_stride, m.column_stride};
+    return torch::stable::detail::from(view(m.data, 2, sizes, strides));
+}
+
+AtenTensorHandle TorchProduct::vector(const void* data, int64_t size) const {
+    const int64_t stride = 1;
+    return view(data, 1, &size, &stride);
+}
+
+DeviceWorkspace::DeviceWorkspace(int64_t bytes, const Tensor& like) : bytes_(bytes) {
+    if (bytes > 0) tensor_ = Tensor::empty(&bytes, 1, aoti_torch_dtype_uint8(), like);
+}
+
+}  // namespace opserve::torch_binding

@@ -1,0 +1,11 @@
+// Adds the CUDA kernels to the operators that libopserve_torch defines. A library of its own, since it needs
+// PyTorch's CUDA part: it is loaded only where a GPU is.
+#include <torch/csrc/stable/library.h>
+
+#include "operators_cuda.h"
+
+STABLE_TORCH_LIBRARY_IMPL(opserve, CUDA, library) {
+    for (const auto& [name, function] : opserve::torch_binding::kCudaImplementations) {
+        library.impl(name, function);
+    }
+}

@@ -1,0 +1,83 @@
+// The kernels that the operators share. They trust shapes and dtypes, which have been checked, and no index
+// that comes from the caller's data.
+#pragma once
+
+#include <cstdint>
+
+#include "opserve/cuda.h"
+#include "opserve/status.h"
+#include "opserve/tensor.h"
+
+namespace opserve::cuda {
+
+// C = A·B + bias.
+Status product_kernel(const char* op, const ProductParams& params, Stream stream);
+
+// sums[j] = the sum over i of x[i, j], in an order that only the sizes decide.
+struct ColumnSumParams {
+    DType dtype;
+    int64_t rows, columns;
+    const void* x;
+    int64_t x_stride;
+    void* sums;       // [columns]
+    void* workspace;  // column_sum_workspace elements of the accumulator's type
+};
+int64_t column_sum_workspace(int64_t rows, int64_t columns);  // negative if it overflows
+Status column_sum(const char* op, const ColumnSumParams& params, Stream stream);
+
+// Whatever has the entries of a matrix in CSR form: n rows and as many columns.
+struct Csr {
+    DType index_dtype;
+    int64_t n, nnz;
+    const void* rowptr;
+    const void* col;
+};
+
+// out = A·x + bias. A row that the guards refuse is NaN.
+struct AggregateParams {
+    DType dtype;
+    Csr csr;
+    const void* value;  // or null: ones
+    int64_t width;
+    const void* x;  // rows x_stride apart
+    int64_t x_stride;
+    const void* bias;  // [width], or null
+    void* out;         // [n, width], contiguous
+};
+Status aggregate(const char* op, const AggregateParams& params, Stream stream);
+
+// sums += Aᵀ·x, atomically, in the type that the dtype is summed in. Entries that the guards refuse are left
+// out.
+struct SpreadParams {
+    DType dtype;
+    Csr csr;
+    const void* value;  // or null: ones
+    int64_t width;
+    const void* x;
+    int64_t x_stride;
+    void* sums;  // [n, width], contiguous
+};
+Status spread(const char* op, const SpreadParams& params, Stream stream);
+
+// out[e] = left[i]·right[col[e]] for each entry e of row i; NaN where the guards refuse it.
+struct EntryProductParams {
+    DType dtype;
+    Csr csr;
+    int64_t width;
+    const void* left;
+    int64_t left_stride;
+    const void* right;
+    int64_t right_stride;
+    void* out;  // [nnz]
+};
+Status entry_product(const char* op, const EntryProductParams& params, Stream stream);
+
+// to = from, rounded from the type that the dtype is summed in.
+Status round_sums(const char* op, DType dtype, int64_t count, const void* from, void* to, Stream stream);
+
+Status set_to_zero(const char* op, void* data, int64_t bytes, Stream stream);
+
+// Bytes of one sum of a dtype.
+constexpr int64_t sum_size(DType dtype) { return dtype == DType::kFloat64 ? 8 : 4; }
+
+}  // namespace opserve::cuda

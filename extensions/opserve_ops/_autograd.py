@@ -1,0 +1,54 @@
+"""Gradients: for each operator the formula of its backward operator, which itself has none."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def _no_second_backward(op: str) -> None:
+    """Makes a backward through a backward operator say that there is none."""
+
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise RuntimeError(f"opserve::{op}: gradients of gradients are not supported (a second backward)")
+
+    torch.library.register_autograd(f"opserve::{op}", backward)
+
+
+# --- scaled_add
+
+
+def _save_scaled_add(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+    ctx.alpha = inputs[2]
+
+
+def _scaled_add_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    grad_x, grad_y = torch.ops.opserve._scaled_add_backward.default(grad, ctx.alpha)
+    return grad_x, grad_y, None
+
+
+torch.library.register_autograd("opserve::scaled_add", _scaled_add_backward, setup_context=_save_scaled_add)
+_no_second_backward("_scaled_add_backward")
+
+
+# --- warp_perspective
+
+
+def _save_warp_perspective(ctx: Any, inputs: tuple[Tensor, Tensor, Sequence[int]], output: Tensor) -> None:
+    image, matrix, size = inputs
+    ctx.save_for_backward(image, matrix)
+    ctx.size = size
+
+
+def _warp_perspective_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    image, matrix = ctx.saved_tensors
+    needs = ctx.needs_input_grad[:2]
+    grad_image, grad_matrix = torch.ops.opserve._warp_perspective_backward.default(grad, image, matrix, ctx.size, needs)
+    return grad_image if needs[0] else None, grad_matrix if needs[1] else None, None
+
+
+torch.library.register_autograd(
+    "opserve::warp_perspective", _warp_perspective_backward, setup_context=_save_warp_perspective
+)
+_no_second_backward("_warp_perspective_backward")
