@@ -42,16 +42,16 @@ function(opserve_mutant name source file from to)
     ENVIRONMENT OPSERVE_CPU_CAPABILITY=default)
 endfunction()
 
-opserve_mutant(skip_col_check cpu/graph_conv_csr_cpu.cpp cpu/graph_conv_csr_cpu.cpp
-  "OPSERVE_RETURN_IF_ERROR(check_col(col, n, nnz));" "")
 opserve_mutant(skip_rowptr_check cpu/graph_conv_csr_cpu.cpp cpu/graph_conv_csr_cpu.cpp
-  "OPSERVE_RETURN_IF_ERROR(check_rowptr(rowptr, n, nnz));" "")
-opserve_mutant(col_off_by_one cpu/graph_conv_csr_cpu.cpp cpu/graph_conv_csr_cpu.cpp
-  ">= limit" "> limit")
+  "if (!rowptr_valid(rowptr, n, nnz)) return fault(kOp, rowptr, col, n, nnz);" "")
 opserve_mutant(skip_weight_rows graph_conv_check.cpp graph_conv_check.cpp
   "OPSERVE_RETURN_IF_ERROR(check::size(op, \"weight\", weight, 0, \"f\", f));" "")
 opserve_mutant(skip_y_sizes scaled_add_check.cpp scaled_add_check.cpp
   "if (y.sizes[axis] != x.sizes[axis])" "if (false)")
 # Of the baseline kernels only.
+opserve_mutant(skip_col_check cpu/isa_default.cpp cpu/graph_conv_csr_kernel.h
+  "signs |= (last - column) | column;" "" cpu/isa.h)
+opserve_mutant(col_off_by_one cpu/isa_default.cpp cpu/graph_conv_csr_kernel.h
+  "min_of(limit - 1, largest)" "min_of(limit, largest)" cpu/isa.h)
 opserve_mutant(right_border cpu/isa_default.cpp cpu/warp_perspective_kernel.h
   "has_right = column >= -1 && column < w - 1" "has_right = column >= -1 && column < w" cpu/isa.h)
