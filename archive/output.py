@@ -5,9 +5,13 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
 
 
 class BuildError(Exception):
@@ -42,3 +46,21 @@ def quiet_torchscript() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
+
+
+def save_torchscript(model: torch.nn.Module, path: Path) -> None:
+    """Scripts a module and saves it. TorchScript's deprecation is known here: opserve serves it knowingly."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(model).save(path)
+
+
+def write_sample(folder: Path, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    """Writes a sample whose request is one JSON body; values may be arrays."""
+    (folder / "request").mkdir(parents=True)
+    (folder / "request" / "body.json").write_bytes(_json(request))
+    (folder / "answer.json").write_bytes(_json(answer))
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(dict(document), option=orjson.OPT_SERIALIZE_NUMPY)

@@ -34,7 +34,8 @@ def decode_request(request: Request, specs: Sequence[TensorSpec], max_image_pixe
     else:
         values = dict(request)
     _check_names(values, specs)
-    return {spec.name: _decode_value(values[spec.name], spec, max_image_pixels) for spec in specs}
+    present = [spec for spec in specs if spec.name in values]
+    return {spec.name: _decode_value(values[spec.name], spec, max_image_pixels) for spec in present}
 
 
 def _values_of_body(body: Part, specs: Sequence[TensorSpec]) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def _check_names(values: dict[str, Any], specs: Sequence[TensorSpec]) -> None:
             raise RequestError(
                 "the body was sent as a form; add the header 'Content-Type: application/json'", status=415
             )
-    missing = [spec.name for spec in specs if spec.name not in values]
+    missing = [spec.name for spec in specs if spec.name not in values and not spec.optional]
     if missing:
         raise RequestError(f"'{missing[0]}' is missing; " + _wanted(specs), field=missing[0])
     unknown = sorted(values.keys() - known)

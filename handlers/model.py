@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy
 
-from handlers.batching import check_outputs, group_by_shape, stack, unstack
+from handlers.batching import batching_of, check_outputs, group
 from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.decode import decode_request
 from handlers.encode import encode_error, encode_outputs
-from handlers.engine import TorchScriptEngine
+from handlers.engines import load_engine
 from handlers.errors import ModelError, RequestError
 from handlers.request import Answer, Request
 
@@ -43,7 +43,8 @@ class ServableModel:
         hooks = load_hooks(folder / self.config.hooks) if self.config.hooks else None
         self.preprocess: Callable[[Inputs], Inputs] | None = getattr(hooks, "preprocess", None)
         self.postprocess: Callable[[Inputs], dict[str, Any]] | None = getattr(hooks, "postprocess", None)
-        self.engine = TorchScriptEngine(folder, self.config, device_index)
+        self.batching = batching_of(self.config)
+        self.engine = load_engine(folder, self.config, device_index)
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer per request, in their order. Never raises for a request's sake."""
@@ -70,41 +71,38 @@ class ServableModel:
             RequestError: the request is at fault.
         """
         inputs = decode_request(request, self.config.inputs, self.config.max_image_pixels)
-        return self.preprocess(inputs) if self.preprocess else inputs
+        if self.preprocess:
+            inputs = self.preprocess(inputs)
+        self.batching.check(inputs)
+        return inputs
 
     def _run(self, prepared: dict[int, Inputs]) -> dict[int, Inputs | Exception]:
-        positions = list(prepared)
-        if self.config.batching == "none":
-            return {position: self._try(self._run_single, prepared[position]) for position in positions}
         results: dict[int, Inputs | Exception] = {}
-        for group in group_by_shape([prepared[position] for position in positions]):
-            members = [positions[index] for index in group]
-            joined = self._try(self._run_stacked, [prepared[member] for member in members])
-            if isinstance(joined, Exception):
-                # One of them is at fault and only it should hear of it: each is run on its own.
-                alone = len(members) == 1
-                joined = [joined if alone else self._try(self._run_stack_of_one, prepared[m]) for m in members]
-            results.update(zip(members, joined, strict=True))
+        for members in group(prepared, self.batching):
+            together = self._try_together([prepared[member] for member in members])
+            results.update(zip(members, together, strict=True))
         return results
 
-    @staticmethod
-    def _try(function: Callable, argument: Any) -> Any:
+    def _try_together(self, requests: list[Inputs]) -> list[Inputs | Exception]:
         try:
-            return function(argument)
+            return self._run_together(requests)
         except Exception as error:
-            return error
+            if len(requests) == 1:
+                return [error]
+        # One of them is at fault, and only it should hear of it. Whoever runs alone runs again with the rest, so that
+        # an answer has the bytes that it has in a batch without the culprit.
+        alone = [self._try_together([inputs])[0] for inputs in requests]
+        sound = [index for index, result in enumerate(alone) if not isinstance(result, Exception)]
+        if 1 < len(sound) < len(requests):
+            again = self._try_together([requests[index] for index in sound])
+            for index, result in zip(sound, again, strict=True):
+                alone[index] = result
+        return alone
 
-    def _run_single(self, inputs: Inputs) -> Inputs:
-        outputs = self.engine.run(inputs)
-        check_outputs(outputs, self.config.outputs)
-        return outputs
-
-    def _run_stack_of_one(self, inputs: Inputs) -> Inputs:
-        return self._run_stacked([inputs])[0]
-
-    def _run_stacked(self, requests: list[Inputs]) -> list[Inputs]:
-        outputs = unstack(self.engine.run(stack(requests)), len(requests))
-        check_outputs(outputs[0], self.config.outputs)
+    def _run_together(self, requests: list[Inputs]) -> list[Inputs]:
+        outputs = self.batching.split(self.engine.run(self.batching.join(requests)), requests)
+        for each in outputs:
+            check_outputs(each, self.config.outputs)
         return outputs
 
 

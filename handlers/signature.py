@@ -12,11 +12,15 @@ from handlers.errors import RequestError
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, dtype and shape of one tensor of one request (no batch dimension); -1 is any size, 0 included."""
+    """Name, dtype and shape of one tensor of one request (no batch dimension); -1 is any size, 0 included.
+
+    An optional one may be left out of a request.
+    """
 
     name: str
     dtype: numpy.dtype
     shape: tuple[int, ...]
+    optional: bool = False
 
     DTYPES: ClassVar[tuple[str, ...]] = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")
 
