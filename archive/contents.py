@@ -134,8 +134,8 @@ def _checked(document: dict, path: Path) -> ModelConfig:
         config = ModelConfig.parse(document, str(path))
     except ModelError as error:
         raise PackError(str(error)) from error
-    if not config.artifact.endswith(".pt"):
-        raise PackError(f"{path}: the artifact {config.artifact} is no TorchScript file; its name must end in .pt")
+    if Path(config.artifact).suffix not in (".pt", ".pt2", ".onnx"):
+        raise PackError(f"{path}: the artifact {config.artifact} must be a .pt, .pt2 or .onnx file")
     return config
 
 

@@ -1,11 +1,13 @@
 """The frame of every `build.py`: an output folder that is complete or absent, and errors in one line."""
 
 import argparse
+import contextlib
+import io
 import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,3 +66,38 @@ def write_sample(folder: Path, request: Mapping[str, Any], answer: Mapping[str, 
 
 def _json(document: Mapping[str, Any]) -> bytes:
     return orjson.dumps(dict(document), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def export_onnx(
+    model: torch.nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    dynamic: Mapping[str, Mapping[int, str]],
+    path: Path,
+) -> None:
+    """Exports a module to ONNX with opserve's operators, its sizes left open.
+
+    Args:
+        model: in eval mode.
+        inputs: example tensors by the names they shall have, in the order of `forward`.
+        outputs: names of what `forward` returns, in its order.
+        dynamic: for each input, the axes that stay open and their names; equal names are equal sizes.
+        path: the file to write; weights are inside.
+    """
+    from opserve_ops import onnx  # it needs onnxscript, which only an export does
+
+    axes = {name: torch.export.Dim(name) for sizes in dynamic.values() for name in sizes.values()}
+    shapes = {name: {axis: axes[size] for axis, size in sizes.items()} for name, sizes in dynamic.items()}
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            model,
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple(shapes[name] for name in inputs),
+            dynamo=True,
+            custom_translation_table=onnx.translation_table(),
+            verbose=False,
+        )
+        program.save(path, external_data=False)

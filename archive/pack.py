@@ -21,8 +21,8 @@ import yaml
 
 from archive.contents import ROOT, ArchiveContents, PackError, contents_of_files, contents_of_model, synthetic_body
 from handlers.config import CONFIG_FILE
+from handlers.model import SAMPLE_REFUSED
 from handlers.sample import SAMPLE_FOLDER
-from handlers.selfcheck import REFUSED
 
 MODEL_STORE = ROOT / "model_store"
 HANDLERS = ROOT / "handlers"
@@ -73,7 +73,7 @@ def stage_files(contents: ArchiveContents, stage: Path) -> None:
 
 
 def handler_file(contents: ArchiveContents) -> Path:
-    """The handler class for the artifact's format."""
+    """The file TorchServe is pointed at."""
     return HANDLERS / "torchscript_handler.py"
 
 
@@ -82,7 +82,7 @@ def record_answer(contents: ArchiveContents, stage: Path) -> None:
     try:
         answer = run_in_fresh_process([sys.executable, "-m", "handlers.selfcheck", "--print"], stage)
     except PackError as error:
-        made_up = contents.sample is None and REFUSED in str(error)
+        made_up = contents.sample is None and SAMPLE_REFUSED in str(error)
         hint = " (it was made up from the signature; SAMPLE=request.json gives a real one)" if made_up else ""
         raise PackError(f"{contents.name}: {error}{hint}") from error
     (stage / SAMPLE_FOLDER / "answer.json").write_text(answer, encoding="utf-8")

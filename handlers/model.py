@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,10 +19,15 @@ from handlers.encode import encode_error, encode_outputs
 from handlers.engines import load_engine
 from handlers.errors import ModelError, RequestError
 from handlers.request import Answer, Request
+from handlers.sample import SAMPLE_FOLDER, read_sample_request
 
 logger = logging.getLogger(__name__)
 
 Inputs = dict[str, numpy.ndarray]
+
+# TorchScript's executor profiles the first call of a shape and compiles in the second.
+WARM_UP_CALLS = 3
+SAMPLE_REFUSED = "the sample request is refused"
 
 
 class ServableModel:
@@ -45,6 +51,22 @@ class ServableModel:
         self.postprocess: Callable[[Inputs], dict[str, Any]] | None = getattr(hooks, "postprocess", None)
         self.batching = batching_of(self.config)
         self.engine = load_engine(folder, self.config, device_index)
+        if self.config.warm_up:
+            self._warm_up(folder / SAMPLE_FOLDER / "request")
+
+    def _warm_up(self, sample: Path) -> None:
+        """Answers the sample until nothing is compiled any more, so that the first user does not wait for it.
+
+        Raises:
+            ModelError: the sample is refused: then so would be every user's request.
+        """
+        if not sample.is_dir():
+            return
+        request = read_sample_request(sample)
+        for _ in range(WARM_UP_CALLS):
+            answer = self.answer([request])[0]
+            if answer.status != HTTPStatus.OK:
+                raise ModelError(f"{SAMPLE_REFUSED}: {answer.body.decode()}")
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer per request, in their order. Never raises for a request's sake."""
@@ -71,10 +93,9 @@ class ServableModel:
             RequestError: the request is at fault.
         """
         inputs = decode_request(request, self.config.inputs, self.config.max_image_pixels)
-        if self.preprocess:
-            inputs = self.preprocess(inputs)
+        # Before the hook, so that it can follow indices that are known to be sound.
         self.batching.check(inputs)
-        return inputs
+        return self.preprocess(inputs) if self.preprocess else inputs
 
     def _run(self, prepared: dict[int, Inputs]) -> dict[int, Inputs | Exception]:
         results: dict[int, Inputs | Exception] = {}

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import opserve_ops  # noqa: F401  registers the operators the model is made of
 import torch
 
+import opserve_ops  # noqa: F401  registers the operators the model is made of
 from archive.karate.club import Club, load_club, one_label_each
 from archive.karate.train import accuracy, model_inputs, train
 from archive.output import BuildError, output_folder, save_torchscript, write_sample

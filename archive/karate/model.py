@@ -1,4 +1,4 @@
-"""Two graph convolutions: T. Kipf and M. Welling, "Semi-Supervised Classification with Graph Convolutional Networks"."""
+"""Two graph convolutions: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks"."""
 
 import torch
 from torch import nn

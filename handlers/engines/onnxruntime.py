@@ -76,7 +76,7 @@ class OnnxRuntimeEngine:
             problem = damage(path)
             try:
                 if problem is None:
-                    options.register_custom_ops_library(str(path))
+                    options.register_custom_ops_library(str(path.resolve()))
             except Exception as error:
                 problem = _reason(error)
             if problem is not None:
@@ -117,7 +117,7 @@ class OnnxRuntimeEngine:
         """Runs the session; on a GPU the arrays are bound, so that each crosses once each way."""
         names = [spec.name for spec in self.config.outputs]
         if self.device == "cpu":
-            return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+            return self._named(self._session.run(names, dict(inputs)))
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(
@@ -126,7 +126,12 @@ class OnnxRuntimeEngine:
         for name in names:
             binding.bind_output(name, "cuda", self._device_index)
         self._session.run_with_iobinding(binding)
-        return dict(zip(names, binding.copy_outputs_to_cpu(), strict=True))
+        return self._named(binding.copy_outputs_to_cpu())
+
+    def _named(self, values: list[numpy.ndarray]) -> Arrays:
+        # ONNX Runtime's int64 is C's long long, which equals NumPy's int64 but is another type to a JSON writer.
+        pairs = zip(self.config.outputs, values, strict=True)
+        return {spec.name: value.view(spec.dtype) if value.dtype == spec.dtype else value for spec, value in pairs}
 
     def describe(self) -> dict[str, Any]:
         """Format, runtime, device, threads and the providers in their order."""
