@@ -15,7 +15,7 @@ import numpy
 from handlers.batching import batching_of, check_outputs, group
 from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.decode import decode_request
-from handlers.encode import encode_error, encode_outputs
+from handlers.encode import Reply, encode_error, encode_outputs
 from handlers.engines import load_engine
 from handlers.errors import ModelError, RequestError
 from handlers.request import Answer, Request
@@ -39,12 +39,15 @@ class ServableModel:
     Args:
         folder: the unpacked archive.
         device_index: the GPU the server gave this worker, or `None`.
+        name: the model's name, and
+        version: its version, as Open Inference Protocol answers tell them.
 
     Raises:
         ModelError: the configuration, a library, the artifact or the hooks are at fault.
     """
 
-    def __init__(self, folder: Path, device_index: int | None = None):
+    def __init__(self, folder: Path, device_index: int | None = None, *, name: str = "", version: str = ""):
+        self.name, self.version = name, version
         self.config = ModelConfig.read(folder / CONFIG_FILE)
         hooks = load_hooks(folder / self.config.hooks) if self.config.hooks else None
         self.preprocess: Callable[[Inputs], Inputs] | None = getattr(hooks, "preprocess", None)
@@ -72,30 +75,34 @@ class ServableModel:
         """One answer per request, in their order. Never raises for a request's sake."""
         answers: list[Answer | None] = [None] * len(requests)
         prepared: dict[int, Inputs] = {}
+        replies: dict[int, Reply] = {}
         for position, request in enumerate(requests):
             try:
-                prepared[position] = self.prepare(request)
+                prepared[position], replies[position] = self.prepare(request)
             except Exception as error:
                 answers[position] = encode_error(as_request_error(error, "preparing the request"))
         for position, result in self._run(prepared).items():
             try:
                 if isinstance(result, Exception):
                     raise result
-                answers[position] = encode_outputs(self.postprocess(result) if self.postprocess else result)
+                outputs = self.postprocess(result) if self.postprocess else result
+                answers[position] = encode_outputs(
+                    outputs, replies[position], model_name=self.name, model_version=self.version
+                )
             except Exception as error:
                 answers[position] = encode_error(as_request_error(error, "running the model"))
         return answers
 
-    def prepare(self, request: Request) -> Inputs:
-        """Decodes one request and passes it through the `preprocess` hook.
+    def prepare(self, request: Request) -> tuple[Inputs, Reply]:
+        """Decodes one request and passes it through the `preprocess` hook; also says how it wants to be answered.
 
         Raises:
             RequestError: the request is at fault.
         """
-        inputs = decode_request(request, self.config.inputs, self.config.max_image_pixels)
+        inputs, reply = decode_request(request, self.config.inputs, self.config.max_image_pixels)
         # Before the hook, so that it can follow indices that are known to be sound.
         self.batching.check(inputs)
-        return self.preprocess(inputs) if self.preprocess else inputs
+        return (self.preprocess(inputs) if self.preprocess else inputs), reply
 
     def _run(self, prepared: dict[int, Inputs]) -> dict[int, Inputs | Exception]:
         results: dict[int, Inputs | Exception] = {}

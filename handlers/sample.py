@@ -24,7 +24,10 @@ def read_sample_request(folder: Path) -> Request:
     files = sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
     if not files:
         raise ModelError(f"{folder}: the archive has no sample request")
-    return {path.stem: Part(path.read_bytes(), mimetypes.guess_type(path.name)[0] or "") for path in files}
+    # Into a bytearray, as a server hands a body over: the arrays made of it can then be written to without a copy.
+    return Request(
+        {path.stem: Part(bytearray(path.read_bytes()), mimetypes.guess_type(path.name)[0] or "") for path in files}
+    )
 
 
 def read_sample_answer(path: Path) -> Any:

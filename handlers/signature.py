@@ -37,7 +37,8 @@ class TensorSpec:
     def convert(self, value: Any) -> numpy.ndarray:
         """An array of this spec from an array, a number or nested lists of numbers.
 
-        Numbers are converted only where nothing is lost but precision: 3.0 becomes an int64, 3.5 is refused.
+        Numbers are converted only where nothing is lost but precision: 3.0 becomes an int64, 3.5 is refused. An array
+        that is as it should be is returned itself, not a copy; the result is contiguous, aligned and writable.
 
         Raises:
             RequestError: not numbers, ragged, a value the dtype cannot hold, or another shape than asked for.
@@ -47,7 +48,9 @@ class TensorSpec:
             raise RequestError(
                 f"'{self.name}' must be {self.describe()}, got shape {list(array.shape)}", field=self.name
             )
-        return numpy.require(self._cast(array), requirements="C")
+        array = self._cast(array)
+        # A model or a hook may read and write it as it likes; views of a body need not lie on their own boundary.
+        return array if array.flags.carray else numpy.require(array, requirements="CAW")
 
     def _as_array(self, value: Any) -> numpy.ndarray:
         if isinstance(value, numpy.ndarray):
@@ -74,10 +77,14 @@ class TensorSpec:
             return array
         if (array.dtype.kind == "b") != (self.dtype.kind == "b"):
             raise RequestError(f"'{self.name}' must be {self.describe()}, got {array.dtype} values", field=self.name)
+        if numpy.can_cast(array.dtype, self.dtype, "safe"):
+            return array.astype(self.dtype)
         with numpy.errstate(over="ignore", invalid="ignore"):
             converted = array.astype(self.dtype)
             if self.dtype.kind == "f":
-                lossless = numpy.array_equal(numpy.isinf(converted), numpy.isinf(array))
+                lossless = numpy.isfinite(converted).all() or numpy.array_equal(
+                    numpy.isinf(converted), numpy.isinf(array)
+                )
             else:
                 lossless = numpy.array_equal(converted.astype(array.dtype), array) and not _wraps(array, self.dtype)
         if not lossless:

@@ -25,7 +25,13 @@ class TorchScriptHandler:
             ModelError: the archive cannot be served; TorchServe's log then says why.
         """
         properties = context.system_properties
-        self.model = ServableModel(Path(properties["model_dir"]), properties.get("gpu_id"))
+        manifest = (context.manifest or {}).get("model", {})
+        self.model = ServableModel(
+            Path(properties["model_dir"]),
+            properties.get("gpu_id"),
+            name=manifest.get("modelName", ""),
+            version=str(manifest.get("modelVersion", "")),
+        )
         self.initialized = True
 
     def handle(self, data: list[dict], context) -> list[bytes]:
@@ -38,14 +44,17 @@ class TorchScriptHandler:
 
     @staticmethod
     def _request(parts: dict, context, index: int) -> Request:
-        # TorchServe keeps a part's media type among the headers, under the part's name.
-        headers = context.get_all_request_header(index)
-        return {
-            name: Part(content, (headers.get(name) or {}).get("content-type", "")) for name, content in parts.items()
-        }
+        # TorchServe keeps a part's media type among the headers, under the part's name. A header of that very name
+        # takes its place, so a part called "Host" has no media type.
+        known = context.get_all_request_header(index)
+        headers = {name: value for name, value in known.items() if isinstance(value, str)}
+        media_types = {name: value["content-type"] for name, value in known.items() if isinstance(value, dict)}
+        return Request({name: Part(content, media_types.get(name, "")) for name, content in parts.items()}, headers)
 
     @staticmethod
     def _report(answer: Answer, context, index: int) -> None:
         context.set_response_content_type(index, answer.content_type)
+        for name, value in answer.headers.items():
+            context.set_response_header(index, name, value)
         if answer.status != HTTPStatus.OK:
             context.set_response_status(answer.status, HTTPStatus(answer.status).phrase, index)
