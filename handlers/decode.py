@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import numpy
 
 from handlers import npy, oip
 from handlers.encode import Reply, choose_reply
 from handlers.errors import RequestError
-from handlers.images import accepts_image, decode_image, looks_like_image
+from handlers.images import MAGIC as IMAGE_MAGIC
+from handlers.images import accepts_image, decode_image
 from handlers.json_arrays import parse_json
 from handlers.request import BODY, Part, Request
 from handlers.signature import TensorSpec
 
 _JSON_LENGTH = oip.JSON_LENGTH_HEADER.lower()
 _MAYBE_JSON = ("", "application/json", "text/plain", "application/octet-stream")
+_KINDS = {npy.NPY_TYPE: "npy", npy.NPZ_TYPE: "npz"}
 
 
 class Decoded(NamedTuple):
@@ -50,43 +52,57 @@ def decode_request(
             "the request holds no input (JSON needs the header 'Content-Type: application/json'); " + _wanted(specs)
         )
     headers = getattr(request, "headers", {})  # a plain dictionary of parts has none
-    call = None
-    if set(request) == {BODY} and BODY not in {spec.name for spec in specs}:
-        values, call = _values_of_body(request[BODY], headers.get(_JSON_LENGTH), specs, max_npz_bytes)
-    else:
-        values = dict(request)
-    _check_names(values, specs)
+    names = {spec.name for spec in specs}
+    values, call = request, None
+    if len(request) == 1 and BODY in request and BODY not in names:
+        values, call = _values_of_body(request[BODY], headers.get(_JSON_LENGTH), specs, names, max_npz_bytes)
+    if values.keys() != names:
+        _complain_of_names(values, specs)
     present = [spec for spec in specs if spec.name in values]
     inputs = {spec.name: _decode_value(values[spec.name], spec, max_image_pixels, max_npz_bytes) for spec in present}
     return Decoded(inputs, choose_reply(headers.get("accept", ""), call))
 
 
+def _kind(part: Part) -> str:
+    """`image`, `npy`, `npz`, or `""`: what the first bytes say, or else the declared media type."""
+    start = bytes(part.content[:8])
+    for kind, magic in (("image", IMAGE_MAGIC), ("npy", npy.NPY_MAGIC), ("npz", npy.NPZ_MAGIC)):
+        if start.startswith(magic):
+            return kind
+    if not part.content_type:
+        return ""
+    media_type = _media_type(part)
+    return "image" if media_type.startswith("image/") else _KINDS.get(media_type, "")
+
+
 def _values_of_body(
-    body: Part, json_length: str | None, specs: Sequence[TensorSpec], max_npz_bytes: int
-) -> tuple[dict[str, Any], oip.Call | None]:
+    body: Part, json_length: str | None, specs: Sequence[TensorSpec], names: set[str], max_npz_bytes: int
+) -> tuple[Mapping[str, Any], oip.Call | None]:
     """The values by name, and what an Open Inference Protocol request says of its answer."""
-    content, media_type = body.content, _media_type(body)
+    content = body.content
     if len(content) == 0:
         raise RequestError("the request's body is empty; " + _wanted(specs))
     if json_length is not None:
         return _values_of_call(*oip.split_body(content, json_length), specs)
-    if npy.looks_like_npz(content) or media_type == npy.NPZ_TYPE:
+    kind = _kind(body)
+    if kind == "npz":
         members = npy.list_npz(content, None, max_npz_bytes)
-        _check_names(members, specs)
+        if members.keys() != names:
+            _complain_of_names(members, specs)
         return {name: npy.read_member(content, member, name) for name, member in members.items()}, None
-    alone = looks_like_image(content) or media_type.startswith("image/") or _is_npy(body)
-    if alone:
+    if kind:
         if len(specs) > 1:
             raise RequestError("send each input as a part of a multipart form, or all in an .npz; " + _wanted(specs))
         return {specs[0].name: body}, None
-    if not _may_be_json(media_type):
+    media_type = _media_type(body)
+    if media_type not in _MAYBE_JSON and not media_type.endswith("+json"):
         raise RequestError(
             f"a body of type '{media_type}' is not accepted; send application/json, multipart/form-data, image/png, "
             f"image/jpeg, {npy.NPY_TYPE} or {npy.NPZ_TYPE}",
             status=415,
         )
     document = parse_json(content, None, specs)
-    if oip.is_call(document, {spec.name for spec in specs}):
+    if oip.is_call(document, names):
         return oip.read_tensors(document, memoryview(b"")), oip.read_call(document)
     if isinstance(document, dict):
         return document, None
@@ -107,12 +123,12 @@ def _values_of_call(
 def _decode_value(value: Any, spec: TensorSpec, max_image_pixels: int, max_npz_bytes: int) -> numpy.ndarray:
     if not isinstance(value, Part):
         return spec.convert(value)
-    content, media_type = value.content, _media_type(value)
-    if looks_like_image(content) or media_type.startswith("image/"):
+    content, kind = value.content, _kind(value)
+    if kind == "image":
         return spec.convert(decode_image(content, spec, max_image_pixels))
-    if _is_npy(value):
+    if kind == "npy":
         return spec.convert(npy.read_npy(content, spec.name))
-    if npy.looks_like_npz(content) or media_type == npy.NPZ_TYPE:
+    if kind == "npz":
         members = list(npy.list_npz(content, spec.name, max_npz_bytes).values())
         if len(members) != 1:
             raise RequestError(f"'{spec.name}' is an .npz of {len(members)} arrays, not of one", field=spec.name)
@@ -125,11 +141,8 @@ def _decode_value(value: Any, spec: TensorSpec, max_image_pixels: int, max_npz_b
     return spec.convert(parse_json(content, spec.name, (spec,)))
 
 
-def _is_npy(part: Part) -> bool:
-    return npy.looks_like_npy(part.content) or _media_type(part) == npy.NPY_TYPE
-
-
-def _check_names(values: dict[str, Any], specs: Sequence[TensorSpec]) -> None:
+def _complain_of_names(values: Mapping[str, Any], specs: Sequence[TensorSpec]) -> NoReturn:
+    """Raises `RequestError` for values whose names are not those of `specs`."""
     known = {spec.name for spec in specs}
     for name in values.keys() - known:
         if name.lstrip()[:1] in ("{", "["):
@@ -140,9 +153,8 @@ def _check_names(values: dict[str, Any], specs: Sequence[TensorSpec]) -> None:
     missing = [spec.name for spec in specs if spec.name not in values and not spec.optional]
     if missing:
         raise RequestError(f"'{missing[0]}' is missing; " + _wanted(specs), field=missing[0])
-    unknown = sorted(values.keys() - known)
-    if unknown:
-        raise RequestError(f"'{unknown[0]}' is not an input of this model; " + _wanted(specs), field=unknown[0])
+    for unknown in sorted(values.keys() - known):
+        raise RequestError(f"'{unknown}' is not an input of this model; " + _wanted(specs), field=unknown)
 
 
 def _wanted(specs: Sequence[TensorSpec]) -> str:
@@ -151,10 +163,6 @@ def _wanted(specs: Sequence[TensorSpec]) -> str:
 
 def _media_type(part: Part) -> str:
     return part.content_type.partition(";")[0].strip().lower()
-
-
-def _may_be_json(media_type: str) -> bool:
-    return media_type in _MAYBE_JSON or media_type.endswith("+json")
 
 
 def _looks_like_json(content: bytes | bytearray | memoryview) -> bool:

@@ -61,10 +61,10 @@ def encode_outputs(
     Raises:
         RequestError: 406, an output is no tensor and only JSON can hold it; or an output is wanted that is not there.
     """
+    if reply == PLAIN:
+        return Answer(200, JSON_TYPE, _dumps(dict(outputs)))
     if reply.content_type == NPZ_TYPE:
         return Answer(200, NPZ_TYPE, write_npz(_tensors(outputs)))
-    if reply.call is None and reply.content_type == JSON_TYPE:
-        return Answer(200, JSON_TYPE, _dumps(dict(outputs)))
     call = reply.call or oip.Call()
     body, json_length = oip.write_answer(_tensors(outputs), call, model_name, model_version)
     if json_length is None:
@@ -82,7 +82,7 @@ def _dumps(document: dict[str, Any]) -> bytes:
 
 
 def _unusual(value: Any) -> Any:
-    """What orjson does not write by itself: arrays that are not contiguous, of other byte order, or of no dimension."""
+    """What orjson does not write by itself: arrays that are not contiguous, of text, or of no dimension."""
     if isinstance(value, numpy.ndarray | numpy.generic) and value.dtype.kind in "biufU":
         return value.tolist()
     raise TypeError(f"a {type(value).__name__} is no JSON value")

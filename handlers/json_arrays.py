@@ -119,6 +119,8 @@ class _Document:
 
     def _tensor(self, root: simdjson.Array, rank: int, kind: str) -> numpy.ndarray:
         """The numbers of an array nested `rank` deep."""
+        if kind == "b":
+            raise _NotPlain  # simdjson has no buffers of true and false
         shape = [len(root)]
         level = [root]
         for depth in range(1, rank):

@@ -35,16 +35,6 @@ _LENGTH = {1: struct.Struct("<H"), 2: struct.Struct("<I")}  # by major version o
 _MAX_DIMENSIONS = 32
 
 
-def looks_like_npy(content: Buffer) -> bool:
-    """Whether the first bytes are those of an `.npy` file."""
-    return content[:6] == NPY_MAGIC
-
-
-def looks_like_npz(content: Buffer) -> bool:
-    """Whether the first bytes are those of a zip archive, which an `.npz` file is."""
-    return content[:4] in NPZ_MAGIC
-
-
 def read_npy(content: Buffer, field: str | None) -> numpy.ndarray:
     """The array in an `.npy` file, as a view of `content` (bool, integer or float, of its own byte order and layout).
 
@@ -52,7 +42,7 @@ def read_npy(content: Buffer, field: str | None) -> numpy.ndarray:
         RequestError: damaged, truncated, longer than its shape says, or of Python objects, text, records or complex.
     """
     view = memoryview(content)
-    if not looks_like_npy(view) or len(view) < 12:
+    if view[:6] != NPY_MAGIC or len(view) < 12:
         raise _damaged(field, "it is no .npy file")
     length = _LENGTH.get(view[6])
     if length is None:

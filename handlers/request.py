@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 # The name under which a server hands over a body that is not made of named parts.
@@ -32,11 +32,10 @@ class Request(dict[str, Part]):
         self.headers = {name.lower(): value for name, value in headers.items()} if headers else {}
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What goes back to the sender of one request; `headers` are those beyond its Content-Type."""
 
     status: int
     content_type: str
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})

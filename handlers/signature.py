@@ -77,7 +77,7 @@ class TensorSpec:
             return array
         if (array.dtype.kind == "b") != (self.dtype.kind == "b"):
             raise RequestError(f"'{self.name}' must be {self.describe()}, got {array.dtype} values", field=self.name)
-        if numpy.can_cast(array.dtype, self.dtype, "safe"):
+        if numpy.can_cast(array.dtype, self.dtype, "safe") or _is_within(array.dtype, self.dtype):
             return array.astype(self.dtype)
         with numpy.errstate(over="ignore", invalid="ignore"):
             converted = array.astype(self.dtype)
@@ -90,6 +90,11 @@ class TensorSpec:
         if not lossless:
             raise RequestError(f"'{self.name}' holds a number that {self.dtype} cannot hold", field=self.name)
         return converted
+
+
+def _is_within(source: numpy.dtype, target: numpy.dtype) -> bool:
+    """Whether every number of an integer dtype lies in the range of a float dtype, whose precision may be less."""
+    return source.kind in "iu" and target.kind == "f" and target.itemsize > 2
 
 
 def _wraps(array: numpy.ndarray, dtype: numpy.dtype) -> bool:
