@@ -1,5 +1,7 @@
 """The frame of every `build.py`: an output folder that is complete or absent, and errors in one line."""
 
+from __future__ import annotations
+
 import argparse
 import shutil
 import sys
@@ -8,6 +10,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 class BuildError(Exception):
@@ -42,3 +48,25 @@ def quiet_torchscript() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
+
+
+def save_script_module(module: torch.jit.ScriptModule, path: Path) -> None:
+    """Saves a scripted or traced module so that the same module gives the same bytes wherever its sources lie.
+
+    PyTorch adds records for debuggers that hold the absolute path of every source file; they are left out. An error in
+    the module still shows its line, in the code that TorchScript made of it.
+    """
+    import torch  # slow, and not needed by all that use this module
+
+    with tempfile.TemporaryDirectory(prefix="opserve-save-") as temporary:
+        complete = Path(temporary, path.name)  # the name is part of the contents
+        with quiet_torchscript():
+            module.save(str(complete))
+        reader = torch._C.PyTorchFileReader(str(complete))
+        writer = torch._C.PyTorchFileWriter(str(path))
+        for name in reader.get_all_records():
+            # The writer makes the last two itself.
+            if not name.endswith(".debug_pkl") and name not in ("version", ".data/serialization_id"):
+                content = reader.get_record(name)
+                writer.write_record(name, content, len(content))
+        writer.write_end_of_file()

@@ -1,10 +1,16 @@
 """TorchServe's entry point for a TorchScript model: hands requests to `ServableModel` and answers back."""
 
+from __future__ import annotations
+
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from handlers.model import ServableModel
+from handlers import seal
 from handlers.request import Answer, Part, Request
+
+if TYPE_CHECKING:
+    from handlers.model import ServableModel
 
 
 class TorchScriptHandler:
@@ -19,13 +25,18 @@ class TorchScriptHandler:
         self.initialized = False
 
     def initialize(self, context) -> None:
-        """Loads the archive unpacked in `context.system_properties["model_dir"]`.
+        """Checks and loads the archive unpacked in `context.system_properties["model_dir"]`.
 
         Raises:
             ModelError: the archive cannot be served; TorchServe's log then says why.
         """
         properties = context.system_properties
-        self.model = ServableModel(Path(properties["model_dir"]), properties.get("gpu_id"))
+        folder, gpu = Path(properties["model_dir"]), properties.get("gpu_id")
+        seal.check(folder, gpu)
+        # Not before: these modules are files of the archive too, and a damaged one would not import.
+        from handlers.model import ServableModel
+
+        self.model = ServableModel(folder, gpu)
         self.initialized = True
 
     def handle(self, data: list[dict], context) -> list[bytes]:

@@ -163,7 +163,8 @@ class TestRefusals:
     def test_a_wrong_expected_answer(self, store, tmp_path):
         """A model of ours whose library changed since its answer was recorded."""
         from archive import contents as parts
-        from archive.pack import PackError, pack
+        from archive.errors import ArchiveError
+        from archive.pack import pack
 
         ours = parts.contents_of_model("digits")
         sample = tmp_path / "sample"
@@ -174,5 +175,5 @@ class TestRefusals:
         answer["probabilities"][0] += 1e-3
         (sample / "answer.json").write_text(json.dumps(answer))
         changed = parts.ArchiveContents(**(vars(ours) | {"sample": sample}))
-        with pytest.raises(PackError, match=r"digits: .* wrong answer: answer\.probabilities\[0\] is "):
+        with pytest.raises(ArchiveError, match=r"digits: .* wrong answer: answer\.probabilities\[0\] is "):
             pack(changed, store)
