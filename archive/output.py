@@ -1,5 +1,7 @@
 """The frame of every `build.py`: an output folder that is complete or absent, and errors in one line."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import io
@@ -10,10 +12,12 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 class BuildError(Exception):
@@ -51,10 +55,12 @@ def quiet_torchscript() -> Iterator[None]:
 
 
 def save_torchscript(model: torch.nn.Module, path: Path) -> None:
-    """Scripts a module and saves it. TorchScript's deprecation is known here: opserve serves it knowingly."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(model).save(path)
+    """Scripts a module and saves it; the same module gives the same bytes."""
+    import torch  # slow, and not needed by all that use this module
+
+    with quiet_torchscript():
+        scripted = torch.jit.script(model)
+    save_script_module(scripted, path)
 
 
 def write_sample(folder: Path, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
@@ -84,6 +90,8 @@ def export_onnx(
         dynamic: for each input, the axes that stay open and their names; equal names are equal sizes.
         path: the file to write; weights are inside.
     """
+    import torch
+
     from opserve_ops import onnx  # it needs onnxscript, which only an export does
 
     axes = {name: torch.export.Dim(name) for sizes in dynamic.values() for name in sizes.values()}
@@ -101,3 +109,25 @@ def export_onnx(
             verbose=False,
         )
         program.save(path, external_data=False)
+
+
+def save_script_module(module: torch.jit.ScriptModule, path: Path) -> None:
+    """Saves a scripted or traced module so that the same module gives the same bytes wherever its sources lie.
+
+    PyTorch adds records for debuggers that hold the absolute path of every source file; they are left out. An error in
+    the module still shows its line, in the code that TorchScript made of it.
+    """
+    import torch  # slow, and not needed by all that use this module
+
+    with tempfile.TemporaryDirectory(prefix="opserve-save-") as temporary:
+        complete = Path(temporary, path.name)  # the name is part of the contents
+        with quiet_torchscript():
+            module.save(str(complete))
+        reader = torch._C.PyTorchFileReader(str(complete))
+        writer = torch._C.PyTorchFileWriter(str(path))
+        for name in reader.get_all_records():
+            # The writer makes the last two itself.
+            if not name.endswith(".debug_pkl") and name not in ("version", ".data/serialization_id"):
+                content = reader.get_record(name)
+                writer.write_record(name, content, len(content))
+        writer.write_end_of_file()

@@ -12,6 +12,7 @@ from handlers.errors import ModelError
 from handlers.request import BODY, Part, Request
 
 SAMPLE_FOLDER = "sample"
+SAMPLE_REFUSED = "the sample request is refused"
 TOLERANCE = 1e-5
 
 

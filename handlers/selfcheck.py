@@ -13,8 +13,8 @@ from pathlib import Path
 import orjson
 
 from handlers.errors import ModelError
-from handlers.model import SAMPLE_REFUSED, ServableModel
-from handlers.sample import SAMPLE_FOLDER, difference, read_sample_answer, read_sample_request
+from handlers.model import ServableModel
+from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED, difference, read_sample_answer, read_sample_request
 
 
 def answer_sample(model: ServableModel, folder: Path) -> bytes:

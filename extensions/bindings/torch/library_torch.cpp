@@ -3,6 +3,7 @@
 #include <string>
 
 #include "operators.h"
+#include "opserve/built_for.h"
 #include "opserve/cpu_capability.h"
 #include "schemas.h"
 
@@ -13,6 +14,8 @@ std::string cpu_capability() { return opserve::cpu_capability(); }
 
 }  // namespace
 }  // namespace opserve::torch_binding
+
+OPSERVE_BUILT_FOR(kTorchStableAbi, TORCH_TARGET_VERSION >> 56, TORCH_TARGET_VERSION >> 48 & 0xff)
 
 STABLE_TORCH_LIBRARY(opserve, library) {
     for (const char* schema : opserve::torch_binding::kSchemas) library.def(schema);
