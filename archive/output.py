@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 import tempfile
@@ -14,6 +15,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+
+# Lines such as b"  stride : Final[Tuple[int, int]] = (1, 1)" that follow one another.
+_CONSTANTS = re.compile(rb"(?:^  \w+ : Final\[[^\n]*\n)+", re.MULTILINE)
 
 
 class BuildError(Exception):
@@ -51,10 +56,11 @@ def quiet_torchscript() -> Iterator[None]:
 
 
 def save_script_module(module: torch.jit.ScriptModule, path: Path) -> None:
-    """Saves a scripted or traced module so that the same module gives the same bytes wherever its sources lie.
+    """Saves a scripted or traced module so that the same module gives the same bytes, whenever and wherever.
 
     PyTorch adds records for debuggers that hold the absolute path of every source file; they are left out. An error in
-    the module still shows its line, in the code that TorchScript made of it.
+    the module still shows its line, in the code that TorchScript made of it. And it writes a module's constants in the
+    order of a set, another one in every process; they are sorted.
     """
     import torch  # slow, and not needed by all that use this module
 
@@ -68,5 +74,11 @@ def save_script_module(module: torch.jit.ScriptModule, path: Path) -> None:
             # The writer makes the last two itself.
             if not name.endswith(".debug_pkl") and name not in ("version", ".data/serialization_id"):
                 content = reader.get_record(name)
+                if name.endswith(".py"):
+                    content = _CONSTANTS.sub(_sorted_lines, content)
                 writer.write_record(name, content, len(content))
         writer.write_end_of_file()
+
+
+def _sorted_lines(found: re.Match[bytes]) -> bytes:
+    return b"".join(sorted(found[0].splitlines(keepends=True)))
