@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 
+import onnxruntime
 import pytest
+import torch
 
 from handlers import seal
 from handlers.errors import ModelError
@@ -38,7 +40,9 @@ def test_what_was_packed_is_accepted_and_described(unpacked):
 
 def test_the_check_needs_the_standard_library_only(unpacked):
     """So it runs before the first import that costs seconds, and before a damaged module of the archive could."""
-    script = "import sys; from pathlib import Path; from handlers import seal; seal.check(Path('.')); print(*sys.modules)"
+    script = (
+        "import sys; from pathlib import Path; from handlers import seal; seal.check(Path('.')); print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", script], cwd=unpacked, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert not loaded & {"torch", "numpy", "yaml", "onnxruntime", "cryptography"}
@@ -166,9 +170,6 @@ def test_a_machine_that_lacks_what_a_library_needs_is_told(unpacked, needs, said
 
 
 def test_what_this_machine_has_is_enough(unpacked):
-    import onnxruntime
-    import torch
-
     minor = ".".join(torch.__version__.split(".")[:2])
     demand(
         unpacked,
