@@ -14,7 +14,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -34,7 +34,7 @@ MAX_DOCUMENT = 16 << 20
 _LOCAL = struct.Struct("<4s5H3I2H")
 _END = struct.Struct("<4s4H2IH")
 _END_64 = struct.Struct("<4sQ2H2I4Q")
-_LOCATOR_64_BYTES = 20
+_LOCATOR_64 = struct.Struct("<4sIQI")
 _ALL_32, _ALL_16 = 0xFFFFFFFF, 0xFFFF
 # A hint how well an entry was compressed, and that its name is UTF-8.
 _HARMLESS_FLAGS = 0x0006 | 0x0800
@@ -56,21 +56,37 @@ def write_archive(path: Path, files: Mapping[str, Path | bytes]) -> None:
     Raises:
         ArchiveError: a name that not every system reads alike.
     """
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    with path.open("xb") as file:
+        _write(file, {name: _size_and_chunks(source) for name, source in files.items()})
+
+
+def _size_and_chunks(source: Path | bytes) -> tuple[int, Iterable[bytes]]:
+    if isinstance(source, bytes):
+        return len(source), [source]
+    return source.stat().st_size, file_chunks(source)
+
+
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """The contents of a file in parts."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def _write(file: BinaryIO | _Comparison, files: Mapping[str, tuple[int, Iterable[bytes]]]) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):
             if not is_plain_name(name):
                 raise ArchiveError(
                     f"{name!r}: rename it: letters, digits and _.+=,@~- only, a letter, digit or _ first"
                 )
-            source = files[name]
-            info = _canonical_entry(name)
-            info.file_size = len(source) if isinstance(source, bytes) else source.stat().st_size
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.create_system = _UNIX
+            info.external_attr = _FILE_MODE
+            info.file_size, chunks = files[name]  # decides how wide the fields of the header are
             with archive.open(info, "w") as target:
-                if isinstance(source, bytes):
-                    target.write(source)
-                else:
-                    with source.open("rb") as file:
-                        shutil.copyfileobj(file, target, CHUNK)
+                for chunk in chunks:
+                    target.write(chunk)
 
 
 def is_plain_name(name: str) -> bool:
@@ -78,11 +94,45 @@ def is_plain_name(name: str) -> bool:
     return len(name) <= MAX_NAME and _PLAIN_NAME.fullmatch(name) is not None
 
 
-def _canonical_entry(name: str) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name, _EPOCH)
-    info.create_system = _UNIX
-    info.external_attr = _FILE_MODE
-    return info
+class _Comparison:
+    """A file to write to that writes nothing, and remembers where what is written differs from another file."""
+
+    def __init__(self, original: BinaryIO):
+        self._original = original
+        self._position = 0
+        self._end = 0
+        # By position and length; a header is written twice, first with nothing where the checksum will stand.
+        self._different: set[tuple[int, int]] = set()
+
+    def write(self, data: bytes) -> int:
+        self._original.seek(self._position)
+        place = self._position, len(data)
+        if self._original.read(len(data)) == data:
+            self._different.discard(place)
+        else:
+            self._different.add(place)
+        self._position += len(data)
+        self._end = max(self._end, self._position)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def seekable(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        pass
+
+    def first_difference(self) -> int | None:
+        """The first byte written, in a part that differs; or where the shorter of the two ends; or `None`."""
+        size = os.fstat(self._original.fileno()).st_size
+        ends = [] if size == self._end else [min(size, self._end)]
+        return min([position for position, _ in self._different] + ends, default=None)
 
 
 class Container:
@@ -174,23 +224,13 @@ class Container:
 
     def check_canonical(self) -> None:
         """Raises `ArchiveError` if this is not, byte for byte, what `write_archive` makes of the same files."""
-        if list(self._entries) != sorted(self._entries):
-            raise ArchiveError("its files are not in order; the packer sorts them")
-        for name, info in self._entries.items():
-            wanted = _canonical_entry(name)
-            local = _LOCAL.unpack(self._at(info.header_offset, _LOCAL.size))
-            date_and_time = info.date_time == _EPOCH and local[4:6] == (0, 0x21)
-            # Only what is larger than ZIP's own fields has an extra one, of which the layout was checked.
-            plain = not info.extra or max(info.file_size, info.header_offset) >= _ALL_32
-            local_plain = local[10] == 0 or info.file_size * 1.05 > zipfile.ZIP64_LIMIT
-            same = all(
-                getattr(info, field) == getattr(wanted, field)
-                for field in (
-                    "external_attr internal_attr create_system compress_type comment flag_bits reserved volume"
-                ).split()
+        comparison = _Comparison(self._file)
+        _write(comparison, {name: (self.size(name), self.chunks(name)) for name in self.names})
+        different = comparison.first_difference()
+        if different is not None:
+            raise ArchiveError(
+                f"not stored as the packer stores files; the first difference is after byte {different:,}"
             )
-            if not (same and date_and_time and plain and local_plain and is_plain_name(name)):
-                raise ArchiveError(f"{name}: not stored as the packer stores files")
 
     def extract(self, folder: Path) -> None:
         """Unpacks everything into an empty folder.
@@ -222,12 +262,18 @@ class Container:
         mark, disk, first_disk, count_here, count, length, start, comment = _END.unpack(self._at(end, _END.size))
         if mark != b"PK\5\6" or comment:
             raise ArchiveError("not a readable archive (it does not end where its directory does)")
-        if _ALL_16 in (count_here, count) or _ALL_32 in (length, start):
-            end -= _LOCATOR_64_BYTES + _END_64.size
-            fields = _END_64.unpack(self._at(end, _END_64.size)) if end >= 0 else (b"",)
-            if fields[0] != b"PK\6\6" or fields[1] != _END_64.size - 12:
+        locator = self._at(max(0, end - _LOCATOR_64.size), _LOCATOR_64.size)
+        if locator.startswith(b"PK\6\7"):
+            # A large archive says all that again in wider fields.
+            end -= _LOCATOR_64.size + _END_64.size
+            fields = _END_64.unpack(self._at(max(0, end), _END_64.size))
+            if _LOCATOR_64.unpack(locator)[1:] != (0, end, 1) or fields[:2] != (b"PK\6\6", _END_64.size - 12):
                 raise ArchiveError("not a readable archive (its end says it is large, and does not say how)")
-            disk, first_disk, count_here, count, length, start = fields[4:]
+            narrow, wide = (disk, first_disk, count_here, count, length, start), fields[4:]
+            limits = (_ALL_16,) * 4 + (_ALL_32,) * 2
+            if any(few not in (many, limit) for few, many, limit in zip(narrow, wide, limits, strict=True)):
+                raise ArchiveError("not a readable archive (its end contradicts itself)")
+            disk, first_disk, count_here, count, length, start = wide
         if disk or first_disk or count != count_here:
             raise ArchiveError("a part of a split archive")
         if count > MAX_ENTRIES or length > MAX_ENTRIES * (MAX_NAME + 200):
@@ -291,7 +337,8 @@ class Container:
             encoding = "utf-8" if flags & 0x800 else "ascii"
             local_name = self._at(offset + _LOCAL.size, name_bytes).decode(encoding)
             if _ALL_32 in (packed, size):
-                size, packed = _sizes_64(self._at(offset + _LOCAL.size + name_bytes, extra_bytes))
+                extra = self._at(offset + _LOCAL.size + name_bytes, extra_bytes)
+                size, packed = _sizes_64(extra)
             said = (local_name, flags, method, checksum, packed, size)
             if said != (name, info.flag_bits, info.compress_type, info.CRC, info.compress_size, info.file_size):
                 raise ArchiveError(f"{name}: the entry and the directory say different things of it")

@@ -7,7 +7,6 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 from elftools.elf.sections import SymbolTableSection
@@ -25,8 +24,8 @@ _UNSTABLE_SYMBOL = re.compile(r"_Z(T[VI])?N[KVrR]*(2at|3c10|5torch|5caffe2)\d")
 # The notes of extensions/include/opserve/built_for.h.
 _NOTE_OWNER, _TORCH_STABLE_ABI, _ONNXRUNTIME_API = "opserve", 1, 2
 # Of the containers that nvcc puts GPU code in, each with programs of several architectures.
-_FATBIN = struct.Struct("<IHHQ")
-_FATBIN_MARK = 0xBA55ED50
+_FATBIN = struct.Struct("<6xHQ")
+_FATBIN_MARK = b"\x50\xed\x55\xba"
 _PROGRAM = struct.Struct("<HHIQ12xI")
 _PTX, _CUBIN = 1, 2
 
@@ -51,7 +50,7 @@ def read_needs(path: Path) -> LibraryNeeds:
                 cuda_programs=programs,
                 cuda_intermediate=intermediate,
             )
-    except (ELFError, struct.error, ValueError, KeyError, AttributeError, TypeError, AssertionError) as error:
+    except Exception as error:  # a damaged file fails in as many ways as it can be damaged
         raise ArchiveError(f"{path.name}: not a shared library that can be read: {error}") from error
 
 
@@ -99,14 +98,12 @@ def _gpu_architectures(elf: ELFFile) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _containers(data: bytes) -> Iterator[bytes]:
-    offset = 0
-    while offset + _FATBIN.size <= len(data):
-        mark, _, header, size = _FATBIN.unpack_from(data, offset)
-        if mark != _FATBIN_MARK:
-            offset += 8  # they are aligned
-            continue
+    offset = data.find(_FATBIN_MARK)
+    while 0 <= offset <= len(data) - _FATBIN.size:
+        header, size = _FATBIN.unpack_from(data, offset)
         yield data[offset + header : offset + header + size]
-        offset += header + size
+        # Between two of them there may be padding.
+        offset = data.find(_FATBIN_MARK, offset + max(header, _FATBIN.size) + size)
 
 
 def _programs(container: bytes) -> Iterator[tuple[int, int]]:

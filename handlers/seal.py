@@ -65,6 +65,8 @@ class Seal:
             "files": {name: {"sha256": it.sha256, "size": it.size} for name, it in self.files.items()},
             "libraries": {name: needs.as_dict() for name, needs in self.libraries.items()},
         }
+        # Against damage of the seal itself; who changes it on purpose can compute this too.
+        document["checksum"] = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
         return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
     @classmethod
@@ -95,7 +97,7 @@ class Seal:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ModelError(f"{SEAL_FILE}: not written by opserve's packer: {error!r}") from error
         if seal.encode() != content or not seal.libraries.keys() <= seal.files.keys():
-            raise ModelError(f"{SEAL_FILE}: changed after the packer wrote it")
+            raise ModelError(f"{SEAL_FILE}: damaged, or changed after the packer wrote it")
         return seal
 
     def check_machine(self) -> None:

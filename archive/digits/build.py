@@ -13,7 +13,8 @@ import opserve_ops  # noqa: F401  registers the operators the model is made of
 from archive.digits.model import DigitReader
 from archive.digits.photos import Digits, load_split, photograph
 from archive.digits.train import TEST_SIZES, accuracy, train
-from archive.output import BuildError, output_folder, quiet_torchscript, save_script_module
+from archive.export import quiet_torchscript, save_script_module
+from archive.output import BuildError, output_folder
 
 TEST_SEED = 1_000_003
 SAMPLE_SEED = 11

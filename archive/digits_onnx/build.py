@@ -8,7 +8,8 @@ import torch
 import opserve_ops  # noqa: F401  registers the operators the model is made of
 from archive.contents import BUILD
 from archive.digits.model import DigitReader
-from archive.output import BuildError, export_onnx, output_folder
+from archive.export import export_onnx
+from archive.output import BuildError, output_folder
 
 DIGITS = BUILD / "models" / "digits"
 

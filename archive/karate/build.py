@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 import opserve_ops  # noqa: F401  registers the operators the model is made of
+from archive.export import save_torchscript
 from archive.karate.club import Club, load_club, one_label_each
 from archive.karate.train import accuracy, model_inputs, train
-from archive.output import BuildError, output_folder, save_torchscript, write_sample
+from archive.output import BuildError, output_folder, write_sample
 
 MINIMUM_ACCURACY = 0.8
 

@@ -12,7 +12,7 @@ import yaml
 from torch import nn
 
 from archive.contents import ROOT
-from archive.output import quiet_torchscript
+from archive.export import quiet_torchscript
 from tests.support import foreign
 
 

@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 import opserve_ops
-from archive.output import export_onnx, save_torchscript
+from archive.export import export_onnx, save_torchscript
 from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.engines import load_engine
 from handlers.errors import ModelError
