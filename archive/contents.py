@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy
 
+from archive.errors import ArchiveError
 from handlers.config import CONFIG_FILE, ModelConfig, read_yaml
 from handlers.errors import ModelError
 from handlers.signature import TensorSpec
@@ -19,12 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "archive"
 BUILD = ROOT / "build"
 
-# TorchServe's own rule for a model's name, and a name must do as a folder and in a URL.
+DEFAULT_VERSION = "1.0"
+# TorchServe's own rule for a model's name, and names and versions must do as a folder and in a URL.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-class PackError(Exception):
-    """An archive cannot be made; the message is the one line a person needs."""
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ class ArchiveContents:
     """Everything that one archive is made of, checked to exist.
 
     Attributes:
-        name: the model's name, and the archive's file name without `.mar`.
+        name: the model's name.
+        version: the model's version.
         document: `model-config.yaml`, parsed and complete.
         config: its `opserve:` section.
         artifact: the model file.
@@ -48,6 +48,13 @@ class ArchiveContents:
     op_libraries: tuple[Path, ...]
     hooks: Path | None
     sample: Path | None
+    version: str = DEFAULT_VERSION
+
+    @property
+    def file_name(self) -> str:
+        """The archive's: `digits.mar`, and `digits@2.0.mar` for another version, so that both can lie side by side.
+        No name holds an `@`."""
+        return f"{self.name}.mar" if self.version == DEFAULT_VERSION else f"{self.name}@{self.version}.mar"
 
 
 def known_models() -> list[str]:
@@ -55,14 +62,15 @@ def known_models() -> list[str]:
     return sorted(path.parent.name for path in MODELS.glob(f"*/{CONFIG_FILE}"))
 
 
-def contents_of_model(name: str, build: Path = BUILD) -> ArchiveContents:
+def contents_of_model(name: str, build: Path = BUILD, version: str = DEFAULT_VERSION) -> ArchiveContents:
     """The contents of one of our own models, its artifact and libraries taken from `build`.
 
     Raises:
-        PackError: no such model, or something is not built.
+        ArchiveError: no such model, or something is not built.
     """
     if name not in known_models():
-        raise PackError(f"there is no model '{name}'; there are: {', '.join(known_models())}")
+        raise ArchiveError(f"there is no model '{name}'; there are: {', '.join(known_models())}")
+    _check_version(version)
     folder = MODELS / name
     document, config = _read_config(folder / CONFIG_FILE)
     built = build / "models" / name
@@ -74,11 +82,17 @@ def contents_of_model(name: str, build: Path = BUILD) -> ArchiveContents:
         op_libraries=tuple(_existing(build / "lib" / library, "make ext") for library in config.op_libraries),
         hooks=_existing(folder / config.hooks, "add it, or take 'hooks' out") if config.hooks else None,
         sample=_existing(built / "sample", f"make archive MODEL={name}"),
+        version=version,
     )
 
 
 def contents_of_files(
-    name: str, artifact: Path, op_libraries: Sequence[Path], config_path: Path, sample: Path | None
+    name: str,
+    artifact: Path,
+    op_libraries: Sequence[Path],
+    config_path: Path,
+    sample: Path | None,
+    version: str = DEFAULT_VERSION,
 ) -> ArchiveContents:
     """The contents of an archive made from someone else's files.
 
@@ -86,10 +100,11 @@ def contents_of_files(
     Hooks that the configuration names lie beside it.
 
     Raises:
-        PackError: a file is absent, the name is not allowed, or the configuration contradicts the arguments.
+        ArchiveError: a file is absent, the name is not allowed, or the configuration contradicts the arguments.
     """
     if not _NAME.fullmatch(name):
-        raise PackError(f"NAME '{name}' is not allowed: letters, digits, '_', '-' and '.', a letter or digit first")
+        raise ArchiveError(f"NAME '{name}' is not allowed: letters, digits, '_', '-' and '.', a letter or digit first")
+    _check_version(version)
     _existing(artifact, "check ARTIFACT")
     for library in op_libraries:
         _existing(library, "check OPS")
@@ -103,17 +118,18 @@ def contents_of_files(
         op_libraries=tuple(op_libraries),
         hooks=_existing(config_path.parent / config.hooks, "add it, or take 'hooks' out") if config.hooks else None,
         sample=_existing(sample, "check SAMPLE") if sample else None,
+        version=version,
     )
 
 
 def _with_file_names(document: dict, artifact: Path, op_libraries: Sequence[Path], source: Path) -> dict:
     section = document.get("opserve")
     if not isinstance(section, dict):
-        raise PackError(f"{source}: the section 'opserve:' is missing")
+        raise ArchiveError(f"{source}: the section 'opserve:' is missing")
     given = {"artifact": artifact.name, "op_libraries": [library.name for library in op_libraries]}
     for key, value in given.items():
         if section.get(key, value) != value:
-            raise PackError(f"{source}: opserve.{key} is {section[key]!r}, but {value!r} was given; make them agree")
+            raise ArchiveError(f"{source}: opserve.{key} is {section[key]!r}, but {value!r} was given; make them agree")
     return document | {"opserve": section | given}
 
 
@@ -126,22 +142,27 @@ def _read_document(path: Path) -> dict:
     try:
         return read_yaml(path)
     except ModelError as error:
-        raise PackError(str(error)) from error
+        raise ArchiveError(str(error)) from error
 
 
 def _checked(document: dict, path: Path) -> ModelConfig:
     try:
         config = ModelConfig.parse(document, str(path))
     except ModelError as error:
-        raise PackError(str(error)) from error
-    if not config.artifact.endswith(".pt"):
-        raise PackError(f"{path}: the artifact {config.artifact} is no TorchScript file; its name must end in .pt")
+        raise ArchiveError(str(error)) from error
+    if Path(config.artifact).suffix not in (".pt", ".pt2", ".onnx"):
+        raise ArchiveError(f"{path}: the artifact {config.artifact} must be a .pt, .pt2 or .onnx file")
     return config
+
+
+def _check_version(version: str) -> None:
+    if not _VERSION.fullmatch(version):
+        raise ArchiveError(f"VERSION '{version}' is not allowed: letters, digits, '-' and '.', a letter or digit first")
 
 
 def _existing(path: Path, fix: str) -> Path:
     if not path.exists():
-        raise PackError(f"{path} does not exist; {fix}")
+        raise ArchiveError(f"{path} does not exist; {fix}")
     return path
 
 

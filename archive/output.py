@@ -1,13 +1,17 @@
 """The frame of every `build.py`: an output folder that is complete or absent, and errors in one line."""
 
+from __future__ import annotations
+
 import argparse
 import shutil
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 
 class BuildError(Exception):
@@ -36,9 +40,12 @@ def output_folder(description: str) -> Iterator[Path]:
         raise SystemExit(1) from error
 
 
-@contextmanager
-def quiet_torchscript() -> Iterator[None]:
-    """Silences TorchScript's deprecation warnings: opserve serves it knowingly."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
+def write_sample(folder: Path, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    """Writes a sample whose request is one JSON body; values may be arrays."""
+    (folder / "request").mkdir(parents=True)
+    (folder / "request" / "body.json").write_bytes(_json(request))
+    (folder / "answer.json").write_bytes(_json(answer))
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(dict(document), option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,41 +1,63 @@
 """Makes a `.mar`: `python -m archive.pack NAME`, or with `--artifact … --name … --config …` for files from elsewhere.
 
-The archive is written under a temporary name, unpacked, tried on its sample in a fresh process, and only then put in
-place. Whatever goes wrong is one line on stderr, exit status 1, and a model store that is as it was.
+The archive is sealed, written under a temporary name, verified, unpacked, tried on its sample in a fresh process, and
+only then put in place. Whatever goes wrong is one line on stderr, exit status 1, and a model store that is as it was.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
-from archive.contents import ROOT, ArchiveContents, PackError, contents_of_files, contents_of_model, synthetic_body
+from archive.container import Container
+from archive.contents import (
+    DEFAULT_VERSION,
+    ROOT,
+    ArchiveContents,
+    contents_of_files,
+    contents_of_model,
+    synthetic_body,
+)
+from archive.errors import ArchiveError
+from archive.process import run_in_fresh_process
+from archive.sealing import seal_archive
+from archive.verify import describe, verify
 from handlers.config import CONFIG_FILE
-from handlers.sample import SAMPLE_FOLDER
-from handlers.selfcheck import REFUSED
+from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED
+from handlers.seal import Seal
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 MODEL_STORE = ROOT / "model_store"
 HANDLERS = ROOT / "handlers"
-VERSION = "1.0"
-# Loading and running a model once; a library that hangs while it loads must not hang the packer.
-TRIAL_SECONDS = 600
+# How long TorchServe starts a worker again and again that dies, unless the configuration says. Its own default is five
+# minutes, for an archive that can never load; this is long enough for what mends itself.
+RETRY_SECONDS = 30
 
 
-def pack(contents: ArchiveContents, model_store: Path = MODEL_STORE) -> Path:
-    """Writes `model_store/NAME.mar` after it has answered its sample in a fresh process.
+def pack(
+    contents: ArchiveContents, model_store: Path = MODEL_STORE, key: Ed25519PrivateKey | None = None
+) -> tuple[Path, Seal]:
+    """Writes the archive into the model store after it has answered its sample in a fresh process.
+
+    Args:
+        contents: what it is made of.
+        model_store: folder to put it into.
+        key: signs it, if given.
+
+    Returns:
+        Where it lies, and its seal.
 
     Raises:
-        PackError: the archive cannot be made, does not load, or answers its sample wrong.
+        ArchiveError: the archive cannot be made, does not load, or answers its sample wrong.
     """
     with tempfile.TemporaryDirectory(prefix="opserve-pack-") as temporary:
         work = Path(temporary)
@@ -43,12 +65,12 @@ def pack(contents: ArchiveContents, model_store: Path = MODEL_STORE) -> Path:
         stage_files(contents, stage)
         if not (stage / SAMPLE_FOLDER / "answer.json").exists():
             record_answer(contents, stage)
-        archive = run_model_archiver(contents, stage, work)
-        unpacked = work / "unpacked"
-        with zipfile.ZipFile(archive) as file:
-            file.extractall(unpacked)
-        run_selfcheck(contents.name, unpacked)
-        return put_in_place(archive, model_store)
+        made = unpack(run_model_archiver(contents, stage, work), work / "made")
+        archive = work / contents.file_name
+        seal = seal_archive(made, archive, key)
+        verify(archive, run=False)
+        run_selfcheck(contents.name, unpack(archive, work / "unpacked"))
+        return put_in_place(archive, model_store), seal
 
 
 def stage_files(contents: ArchiveContents, stage: Path) -> None:
@@ -58,9 +80,10 @@ def stage_files(contents: ArchiveContents, stage: Path) -> None:
     shutil.copy(handler_file(contents), stage)
     for path in (contents.artifact, *contents.op_libraries, *filter(None, [contents.hooks])):
         if (stage / path.name).exists():
-            raise PackError(f"two files of the archive are named {path.name}; rename one")
+            raise ArchiveError(f"two files of the archive are named {path.name}; rename one")
         shutil.copy(path, stage)
-    (stage / CONFIG_FILE).write_text(yaml.safe_dump(contents.document, sort_keys=False), encoding="utf-8")
+    document = {"maxRetryTimeoutInSec": RETRY_SECONDS} | contents.document
+    (stage / CONFIG_FILE).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     sample = stage / SAMPLE_FOLDER
     if contents.sample is None:
         (sample / "request").mkdir(parents=True)
@@ -73,18 +96,18 @@ def stage_files(contents: ArchiveContents, stage: Path) -> None:
 
 
 def handler_file(contents: ArchiveContents) -> Path:
-    """The handler class for the artifact's format."""
-    return HANDLERS / "torchscript_handler.py"
+    """The file TorchServe is pointed at."""
+    return HANDLERS / "opserve_handler.py"
 
 
 def record_answer(contents: ArchiveContents, stage: Path) -> None:
     """Takes the model's own answer to the sample as the expected one, where none was given."""
     try:
         answer = run_in_fresh_process([sys.executable, "-m", "handlers.selfcheck", "--print"], stage)
-    except PackError as error:
-        made_up = contents.sample is None and REFUSED in str(error)
+    except ArchiveError as error:
+        made_up = contents.sample is None and SAMPLE_REFUSED in str(error)
         hint = " (it was made up from the signature; SAMPLE=request.json gives a real one)" if made_up else ""
-        raise PackError(f"{contents.name}: {error}{hint}") from error
+        raise ArchiveError(f"{contents.name}: {error}{hint}") from error
     (stage / SAMPLE_FOLDER / "answer.json").write_text(answer, encoding="utf-8")
 
 
@@ -97,53 +120,38 @@ def run_model_archiver(contents: ArchiveContents, stage: Path, work: Path) -> Pa
     artifact, handler = contents.artifact.name, handler_file(contents).name
     shutil.copytree(stage, rest, ignore=lambda folder, names: {artifact, handler, CONFIG_FILE} & set(names))
     command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", contents.name]
-    command += ["--version", VERSION, "--serialized-file", str(stage / artifact), "--handler", str(stage / handler)]
+    command += [
+        "--version",
+        contents.version,
+        "--serialized-file",
+        str(stage / artifact),
+        "--handler",
+        str(stage / handler),
+    ]
     command += ["--config-file", str(stage / CONFIG_FILE), "--extra-files", str(rest), "--export-path", str(out)]
     # It deletes $TMPDIR/<model-name> before and after.
     run_in_fresh_process(command, work, TMPDIR=str(scratch))
     return out / f"{contents.name}.mar"
 
 
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpacks an archive into a new folder, and returns that."""
+    folder.mkdir()
+    with Container(archive) as container:
+        container.extract(folder)
+    return folder
+
+
 def run_selfcheck(name: str, unpacked: Path) -> None:
     """Runs an unpacked archive on its sample with the archive's own code, in a fresh process.
 
     Raises:
-        PackError: it does not load, or its answer is not the expected one.
+        ArchiveError: it does not load, or its answer is not the expected one.
     """
     try:
         run_in_fresh_process([sys.executable, "-m", "handlers.selfcheck"], unpacked)
-    except PackError as error:
-        raise PackError(f"{name}: {error}") from error
-
-
-def run_in_fresh_process(command: list[str], folder: Path, **environment: str) -> str:
-    """Runs a command in `folder`, without this process's Python path; returns its stdout.
-
-    Raises:
-        PackError: with the command's own last line, or how it ended.
-    """
-    inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONSTARTUP")}
-    try:
-        process = subprocess.run(
-            command,
-            cwd=folder,
-            env=inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TRIAL_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise PackError(f"it did not finish within {TRIAL_SECONDS} s") from error
-    if process.returncode == 0:
-        return process.stdout
-    if process.returncode < 0:
-        raise PackError(f"its process was ended by {signal.Signals(-process.returncode).name} while it loaded or ran")
-    lines = (process.stderr + process.stdout).strip().splitlines()
-    reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")] or lines[-1:]
-    raise PackError(reasons[0] if reasons else f"its process ended with status {process.returncode}")
+    except ArchiveError as error:
+        raise ArchiveError(f"{name}: {error}") from error
 
 
 def put_in_place(archive: Path, model_store: Path) -> Path:
@@ -168,19 +176,32 @@ def main() -> int:
     arguments = parse_arguments()
     try:
         if arguments.model:
-            contents = contents_of_model(arguments.model)
+            contents = contents_of_model(arguments.model, version=arguments.version)
         else:
             libraries = [Path(library) for library in arguments.ops.split(",") if library]
             contents = contents_of_files(
-                arguments.name, arguments.artifact, libraries, arguments.config, arguments.sample
+                arguments.name,
+                arguments.artifact,
+                libraries,
+                arguments.config,
+                arguments.sample,
+                arguments.version,
             )
-        path = pack(contents, arguments.model_store)
-    except (PackError, OSError) as error:
+        path, seal = pack(contents, arguments.model_store, signing_key(arguments.sign_key))
+    except (ArchiveError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    print(f"{contents.name} {VERSION}: {os.path.relpath(path)}, {path.stat().st_size:,} bytes, sha256 {digest}")
+    print(describe(path, seal) + ("\n  signed" if arguments.sign_key else ""))
     return 0
+
+
+def signing_key(path: Path | None) -> Ed25519PrivateKey | None:
+    """The key to sign with, where one is wanted."""
+    if path is None:
+        return None
+    from archive.keys import load_private_key  # needed by those only who sign
+
+    return load_private_key(path)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -191,6 +212,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--name", help="the model's name")
     parser.add_argument("--config", type=Path, metavar="FILE", help="its model-config.yaml")
     parser.add_argument("--sample", type=Path, metavar="FILE", help="a request it must answer: a JSON body")
+    parser.add_argument("--version", default=DEFAULT_VERSION, help=f"the model's version ({DEFAULT_VERSION})")
+    parser.add_argument(
+        "--sign-key", type=Path, metavar="FILE", help="private key to sign with (archive.keys makes one)"
+    )
     parser.add_argument("--model-store", type=Path, default=MODEL_STORE, metavar="FOLDER")
     arguments = parser.parse_args()
     foreign = [option for option in ("artifact", "name", "config") if getattr(arguments, option)]

@@ -1,43 +1,178 @@
-"""Joins the inputs of several requests into calls of the model, and splits what comes back."""
+"""Joins the inputs of several requests into one call of the model, and splits what comes back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Protocol
 
 import numpy
 
-from handlers.errors import ModelError
+from handlers.config import ModelConfig
+from handlers.errors import ModelError, RequestError
 from handlers.signature import TensorSpec
 
 Tensors = dict[str, numpy.ndarray]
 
 
-def group_by_shape(requests: Sequence[Mapping[str, numpy.ndarray]]) -> list[list[int]]:
-    """Positions of the requests whose inputs all have equal shapes, in order of first appearance."""
-    groups: dict[tuple, list[int]] = {}
-    for position, inputs in enumerate(requests):
-        groups.setdefault(tuple(value.shape for value in inputs.values()), []).append(position)
-    return list(groups.values())
+class Batching(Protocol):
+    """How requests share a call."""
+
+    def check(self, inputs: Tensors) -> None:
+        """Raises `RequestError` for inputs that cannot be joined with any other."""
+
+    def key(self, inputs: Tensors) -> Hashable:
+        """Requests of equal keys can share a call."""
+
+    def join(self, requests: Sequence[Tensors]) -> Tensors:
+        """The inputs of one call for requests of equal keys."""
+
+    def split(self, outputs: Tensors, requests: Sequence[Tensors]) -> list[Tensors]:
+        """The outputs of each request.
+
+        Raises:
+            ModelError: an output's first dimension is not what the requests make together.
+        """
 
 
-def stack(requests: Sequence[Mapping[str, numpy.ndarray]]) -> Tensors:
-    """Joins inputs of equal shapes along a new first dimension."""
-    return {name: numpy.stack([inputs[name] for inputs in requests]) for name in requests[0]}
+class One:
+    """`batching: none`: a call a request."""
+
+    def check(self, inputs: Tensors) -> None:
+        """Anything goes."""
+
+    def key(self, inputs: Tensors) -> Hashable:
+        """Nothing is equal to anything."""
+        return id(inputs)
+
+    def join(self, requests: Sequence[Tensors]) -> Tensors:
+        """The one request's inputs as they are."""
+        return requests[0]
+
+    def split(self, outputs: Tensors, requests: Sequence[Tensors]) -> list[Tensors]:
+        """The outputs as they are."""
+        return [outputs]
 
 
-def unstack(outputs: Mapping[str, numpy.ndarray], count: int) -> list[Tensors]:
-    """The outputs of each of `count` stacked requests.
+class Stack:
+    """`batching: stack`: inputs of equal shapes get a new first dimension."""
 
-    Raises:
-        ModelError: an output's first dimension is not the number of requests.
+    def check(self, inputs: Tensors) -> None:
+        """Anything goes: shapes that differ are different calls."""
+
+    def key(self, inputs: Tensors) -> Hashable:
+        """All shapes."""
+        return tuple(value.shape for value in inputs.values())
+
+    def join(self, requests: Sequence[Tensors]) -> Tensors:
+        """[…] of each request becomes [N, …]; a single request is a view."""
+        if len(requests) == 1:
+            return {name: value[None] for name, value in requests[0].items()}
+        return {name: numpy.stack([inputs[name] for inputs in requests]) for name in requests[0]}
+
+    def split(self, outputs: Tensors, requests: Sequence[Tensors]) -> list[Tensors]:
+        """[N, …] becomes N times […]."""
+        count = len(requests)
+        for name, value in outputs.items():
+            if value.ndim == 0 or value.shape[0] != count:
+                raise ModelError(
+                    f"output '{name}' has shape {list(value.shape)} for {count} stacked request(s): with batching: "
+                    "stack the model's first dimension is the request"
+                )
+        return [{name: value[index] for name, value in outputs.items()} for index in range(count)]
+
+
+class Graph:
+    """`batching: graph`: graphs in CSR form become one graph whose adjacency is block-diagonal.
+
+    Inputs: `rowptr` [n + 1] and `col` [nnz], `value` [nnz] if the model has it (ones where a request leaves it out),
+    all others [n, …], a row a node. Outputs are [n, …].
     """
-    for name, value in outputs.items():
-        if value.ndim == 0 or value.shape[0] != count:
-            raise ModelError(
-                f"output '{name}' has shape {list(value.shape)} for {count} stacked request(s): with batching: stack "
-                "the model's first dimension is the request"
+
+    ROWPTR, COL, VALUE = "rowptr", "col", "value"
+
+    def __init__(self, specs: Sequence[TensorSpec]):
+        self._value = next((spec for spec in specs if spec.name == self.VALUE), None)
+        self._nodes = [spec.name for spec in specs if spec.name not in (self.ROWPTR, self.COL, self.VALUE)]
+
+    def check(self, inputs: Tensors) -> None:
+        """Holds a graph together before an index of it is followed, and gives absent edge values.
+
+        Raises:
+            RequestError: `rowptr` does not start at 0, decreases, or does not end at the number of columns; a column
+                is no node; another input has not a row a node, or a value an edge.
+        """
+        rowptr, col = inputs[self.ROWPTR], inputs[self.COL]
+        if len(rowptr) == 0 or rowptr[0] != 0:
+            raise RequestError("'rowptr' must start with 0", field=self.ROWPTR)
+        if (rowptr[1:] < rowptr[:-1]).any():
+            raise RequestError("'rowptr' must not decrease", field=self.ROWPTR)
+        nodes, edges = len(rowptr) - 1, len(col)
+        if rowptr[-1] != edges:
+            raise RequestError(
+                f"'rowptr' must end with the number of columns, {edges}, got {rowptr[-1]}", field=self.ROWPTR
             )
-    return [{name: value[index] for name, value in outputs.items()} for index in range(count)]
+        if edges and not (col.min() >= 0 and col.max() < nodes):
+            raise RequestError(f"'col' must hold nodes from 0 to {nodes - 1}", field=self.COL)
+        if self._value is not None and self.VALUE not in inputs:
+            inputs[self.VALUE] = numpy.ones(edges, self._value.dtype)
+        for name in (self.VALUE, *self._nodes):
+            want = edges if name == self.VALUE else nodes
+            if name in inputs and len(inputs[name]) != want:
+                per = "edge" if name == self.VALUE else "node"
+                raise RequestError(
+                    f"'{name}' must have a row for every {per}, {want}, got {len(inputs[name])}", field=name
+                )
+
+    def key(self, inputs: Tensors) -> Hashable:
+        """What is left of the shapes without nodes and edges."""
+        return tuple(inputs[name].shape[1:] for name in self._nodes)
+
+    def join(self, requests: Sequence[Tensors]) -> Tensors:
+        """Columns are shifted by the nodes before them, row pointers by the edges."""
+        if len(requests) == 1:
+            return requests[0]
+        nodes = numpy.cumsum([0] + [len(inputs[self.ROWPTR]) - 1 for inputs in requests])
+        edges = numpy.cumsum([0] + [len(inputs[self.COL]) for inputs in requests])
+        for name, last in ((self.ROWPTR, edges[-1]), (self.COL, nodes[-1])):
+            if last > numpy.iinfo(requests[0][name].dtype).max:
+                raise ModelError(f"'{name}' of the joined graph does not fit its dtype")
+        joined = {
+            name: numpy.concatenate([inputs[name] for inputs in requests])
+            for name in requests[0]
+            if name not in (self.ROWPTR, self.COL)
+        }
+        dtype = requests[0][self.ROWPTR].dtype
+        parts = [inputs[self.ROWPTR][1:] + dtype.type(before) for inputs, before in zip(requests, edges, strict=False)]
+        joined[self.ROWPTR] = numpy.concatenate([numpy.zeros(1, dtype), *parts])
+        dtype = requests[0][self.COL].dtype
+        parts = [inputs[self.COL] + dtype.type(before) for inputs, before in zip(requests, nodes, strict=False)]
+        joined[self.COL] = numpy.concatenate(parts)
+        return joined
+
+    def split(self, outputs: Tensors, requests: Sequence[Tensors]) -> list[Tensors]:
+        """Each graph's rows; a single request's are as they are."""
+        nodes = numpy.cumsum([len(inputs[self.ROWPTR]) - 1 for inputs in requests])
+        for name, value in outputs.items():
+            if value.ndim == 0 or value.shape[0] != nodes[-1]:
+                raise ModelError(
+                    f"output '{name}' has shape {list(value.shape)} for {nodes[-1]} node(s): with batching: graph the "
+                    "model's first dimension is the node"
+                )
+        pieces = {name: numpy.split(value, nodes[:-1]) for name, value in outputs.items()}
+        return [{name: piece[index] for name, piece in pieces.items()} for index in range(len(requests))]
+
+
+def batching_of(config: ModelConfig) -> Batching:
+    """The batching that a configuration asks for."""
+    return {"none": One, "stack": Stack, "graph": lambda: Graph(config.inputs)}[config.batching]()
+
+
+def group(requests: Mapping[int, Tensors], batching: Batching) -> list[list[int]]:
+    """The keys of `requests` in groups that can share a call, each in order."""
+    groups: dict[Hashable, list[int]] = {}
+    for position, inputs in requests.items():
+        groups.setdefault(batching.key(inputs), []).append(position)
+    return list(groups.values())
 
 
 def check_outputs(outputs: Mapping[str, numpy.ndarray], specs: Sequence[TensorSpec]) -> None:

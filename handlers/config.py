@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,15 @@ TORCHSERVE_KEYS = frozenset(
 )
 
 DEVICES = ("auto", "cpu", "cuda")
-BATCHINGS = ("none", "stack")
+BATCHINGS = ("none", "stack", "graph")
+GRAPH_OPTIMIZATIONS = ("none", "basic", "extended", "all")
+# Keys that only one format knows; elsewhere they would silently change nothing.
+FORMAT_KEYS = {
+    "freeze": ".pt",
+    "optimize_for_inference": ".pt",
+    "graph_optimization": ".onnx",
+    "provider_options": ".onnx",
+}
 
 
 @dataclass(frozen=True)
@@ -33,16 +42,23 @@ class ModelConfig:
     """The `opserve:` section.
 
     Attributes:
-        artifact: file name of the TorchScript model (`.pt`) beside the configuration.
+        artifact: file name of the model beside the configuration; its suffix is its format: `.pt` TorchScript, `.pt2`
+            exported program or AOTInductor package, `.onnx`.
         op_libraries: file names of the shared libraries to load before the artifact, in this order.
         device: `auto` (the worker's GPU if it has one), `cpu`, or `cuda` (refuses to run without a GPU).
         threads: intra-op threads of one worker.
         batching: `none`: the model is called once per request with the tensors as the signature gives them;
-            `stack`: requests of equal shapes are joined along a new first dimension.
+            `stack`: requests of equal shapes are joined along a new first dimension; `graph`: graphs in CSR form
+            (inputs `rowptr`, `col` and optionally `value`) are joined block-diagonally.
         inputs: what a request holds, in the order of the model's arguments.
         outputs: what the model returns, in its order. Shapes are those of one request.
         hooks: file name of a module with `preprocess(inputs)` and/or `postprocess(outputs)`, or `None`.
         max_image_pixels: an image with more pixels than this is refused before it is decoded.
+        warm_up: whether a worker answers the archive's sample before it reports itself ready.
+        freeze: TorchScript only: `torch.jit.freeze` after loading.
+        optimize_for_inference: TorchScript only: `torch.jit.optimize_for_inference` after loading.
+        graph_optimization: ONNX only: `none`, `basic`, `extended` or `all`.
+        provider_options: ONNX only: options of the CUDA execution provider.
         tolerance: how far, absolute or relative, the answer to the archive's sample may be from the expected one.
     """
 
@@ -55,6 +71,11 @@ class ModelConfig:
     batching: str = "none"
     hooks: str | None = None
     max_image_pixels: int = 50_000_000
+    warm_up: bool = True
+    freeze: bool = False
+    optimize_for_inference: bool = False
+    graph_optimization: str = "all"
+    provider_options: Mapping[str, str | int] = field(default_factory=dict)
     tolerance: float = TOLERANCE
 
     @classmethod
@@ -76,7 +97,7 @@ class ModelConfig:
             raise ModelError(f"{source}: the section 'opserve:' is missing")
         _refuse_unknown_keys(section, cls.__dataclass_fields__.keys(), f"{source}: opserve")
         reader = _Section(section, f"{source}: opserve")
-        return cls(
+        config = cls(
             artifact=reader.file_name("artifact", required=True),
             inputs=reader.specs("inputs"),
             outputs=reader.specs("outputs"),
@@ -86,8 +107,16 @@ class ModelConfig:
             batching=reader.choice("batching", BATCHINGS, "none"),
             hooks=reader.file_name("hooks"),
             max_image_pixels=reader.positive("max_image_pixels", cls.max_image_pixels),
+            warm_up=reader.boolean("warm_up", cls.warm_up),
+            freeze=reader.boolean("freeze", cls.freeze),
+            optimize_for_inference=reader.boolean("optimize_for_inference", cls.optimize_for_inference),
+            graph_optimization=reader.choice("graph_optimization", GRAPH_OPTIMIZATIONS, cls.graph_optimization),
+            provider_options=reader.options("provider_options"),
             tolerance=reader.fraction("tolerance", cls.tolerance),
         )
+        _check_format_keys(section, config.artifact, source)
+        _check_graph(config, source)
+        return config
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -118,6 +147,27 @@ def _check_torchserve_keys(document: dict, source: str) -> None:
         raise ModelError(f"{source}: minWorkers and maxWorkers go together: TorchServe ignores one without the other")
 
 
+def _check_format_keys(section: dict, artifact: str, source: str) -> None:
+    for key, suffix in FORMAT_KEYS.items():
+        if key in section and not artifact.endswith(suffix):
+            raise ModelError(f"{source}: opserve.{key} is for {suffix} files and would change nothing for {artifact}")
+
+
+def _check_graph(config: ModelConfig, source: str) -> None:
+    """A graph has its row pointers and columns; only its edge values may be left out of a request."""
+    by_name = {spec.name: spec for spec in config.inputs}
+    if config.batching == "graph":
+        for name in ("rowptr", "col"):
+            if name not in by_name or by_name[name].dtype.kind != "i" or len(by_name[name].shape) != 1:
+                raise ModelError(f"{source}: batching: graph needs an input '{name}', a vector of int32 or int64")
+        scalars = [spec.name for spec in (*config.inputs, *config.outputs) if not spec.shape]
+        if scalars:
+            raise ModelError(f"{source}: batching: graph joins along the first dimension, and '{scalars[0]}' has none")
+    optional = [spec.name for spec in config.inputs if spec.optional]
+    if optional and (config.batching != "graph" or optional != ["value"]):
+        raise ModelError(f"{source}: only the input 'value' with batching: graph may be optional, not '{optional[0]}'")
+
+
 class _Section:
     """Typed look-ups in one mapping, with messages that name the key."""
 
@@ -133,6 +183,18 @@ class _Section:
         if value not in allowed:
             raise self.fail(key, "one of " + ", ".join(allowed))
         return value
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self.values.get(key, default)
+        if not isinstance(value, bool):
+            raise self.fail(key, "true or false")
+        return value
+
+    def options(self, key: str) -> dict[str, str | int]:
+        value = self.values.get(key) or {}
+        if not isinstance(value, dict) or not all(isinstance(item, str | int) for item in value.values()):
+            raise self.fail(key, "a mapping of names to texts or whole numbers")
+        return {str(name): item for name, item in value.items()}
 
     def positive(self, key: str, default: int) -> int:
         value = self.values.get(key, default)
@@ -178,12 +240,14 @@ def _is_plain_file_name(value: Any) -> bool:
 def _tensor_spec(item: Any, where: str) -> TensorSpec:
     if not isinstance(item, dict):
         raise ModelError(f"{where}: expected {{name, dtype, shape}}, got {item!r}")
-    _refuse_unknown_keys(item, ("name", "dtype", "shape"), where)
-    name, dtype, shape = item.get("name"), item.get("dtype"), item.get("shape")
+    _refuse_unknown_keys(item, ("name", "dtype", "shape", "optional"), where)
+    name, dtype, shape, optional = item.get("name"), item.get("dtype"), item.get("shape"), item.get("optional", False)
     if not isinstance(name, str) or not name.isidentifier():
         raise ModelError(f"{where}.name: expected an identifier, got {name!r}")
     if dtype not in TensorSpec.DTYPES:
         raise ModelError(f"{where}.dtype: expected one of {', '.join(TensorSpec.DTYPES)}, got {dtype!r}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= -1 for size in shape):
         raise ModelError(f"{where}.shape: expected a list of sizes, -1 for any, got {shape!r}")
-    return TensorSpec(name, numpy.dtype(dtype), tuple(shape))
+    if not isinstance(optional, bool):
+        raise ModelError(f"{where}.optional: expected true or false, got {optional!r}")
+    return TensorSpec(name, numpy.dtype(dtype), tuple(shape), optional)

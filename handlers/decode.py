@@ -2,95 +2,147 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import numpy
-import orjson
 
+from handlers import npy, oip
+from handlers.encode import Reply, choose_reply
 from handlers.errors import RequestError
-from handlers.images import accepts_image, decode_image, looks_like_image
+from handlers.images import MAGIC as IMAGE_MAGIC
+from handlers.images import accepts_image, decode_image
+from handlers.json_arrays import parse_json
 from handlers.request import BODY, Part, Request
 from handlers.signature import TensorSpec
 
+_JSON_LENGTH = oip.JSON_LENGTH_HEADER.lower()
+_MAYBE_JSON = ("", "application/json", "text/plain", "application/octet-stream")
+_KINDS = {npy.NPY_TYPE: "npy", npy.NPZ_TYPE: "npz"}
 
-def decode_request(request: Request, specs: Sequence[TensorSpec], max_image_pixels: int) -> dict[str, numpy.ndarray]:
+
+class Decoded(NamedTuple):
+    """A request as the model and the encoder need it: arrays by name, and how it wants to be answered."""
+
+    inputs: dict[str, numpy.ndarray]
+    reply: Reply
+
+
+def decode_request(
+    request: Request,
+    specs: Sequence[TensorSpec],
+    max_image_pixels: int,
+    max_npz_bytes: int = npy.MAX_UNPACKED_BYTES,
+) -> Decoded:
     """The inputs of one request, converted to their dtypes and checked against their shapes.
 
-    Accepted: parts named as the inputs (multipart form), each a PNG/JPEG or a JSON value; one JSON object holding the
-    inputs by name; a PNG/JPEG alone, or a bare JSON array, where the model has a single input.
+    Accepted: parts named as the inputs (multipart form), each a PNG/JPEG, an `.npy`, an `.npz` of one array, or a JSON
+    value; a body that is one JSON object or one `.npz` holding the inputs by name; an Open Inference Protocol request;
+    a PNG/JPEG, an `.npy` or a bare JSON array alone, where the model has a single input.
+
+    Arrays that come as bytes of the right dtype, aligned and in C order, are views of the request's own buffer.
 
     Raises:
-        RequestError: naming the field that is missing, unknown, unreadable or of the wrong type, shape or size.
+        RequestError: naming the field that is missing, unknown, unreadable or of the wrong type, shape or size; or 406
+            if no answer of ours is accepted.
     """
     if not request:
         # curl -d without a Content-Type arrives as a form without a single part.
         raise RequestError(
             "the request holds no input (JSON needs the header 'Content-Type: application/json'); " + _wanted(specs)
         )
-    if set(request) == {BODY} and BODY not in {spec.name for spec in specs}:
-        values = _values_of_body(request[BODY], specs)
-    else:
-        values = dict(request)
-    _check_names(values, specs)
-    return {spec.name: _decode_value(values[spec.name], spec, max_image_pixels) for spec in specs}
+    headers = getattr(request, "headers", {})  # a plain dictionary of parts has none
+    names = {spec.name for spec in specs}
+    values, call = request, None
+    if len(request) == 1 and BODY in request and BODY not in names:
+        values, call = _values_of_body(request[BODY], headers.get(_JSON_LENGTH), specs, names, max_npz_bytes)
+    if values.keys() != names:
+        _complain_of_names(values, specs)
+    present = [spec for spec in specs if spec.name in values]
+    inputs = {spec.name: _decode_value(values[spec.name], spec, max_image_pixels, max_npz_bytes) for spec in present}
+    return Decoded(inputs, choose_reply(headers.get("accept", ""), call))
 
 
-def _values_of_body(body: Part, specs: Sequence[TensorSpec]) -> dict[str, Any]:
-    media_type = _media_type(body)
-    if len(body.content) == 0:
+def _kind(part: Part) -> str:
+    """`image`, `npy`, `npz`, or `""`: what the first bytes say, or else the declared media type."""
+    start = bytes(part.content[:8])
+    for kind, magic in (("image", IMAGE_MAGIC), ("npy", npy.NPY_MAGIC), ("npz", npy.NPZ_MAGIC)):
+        if start.startswith(magic):
+            return kind
+    if not part.content_type:
+        return ""
+    media_type = _media_type(part)
+    return "image" if media_type.startswith("image/") else _KINDS.get(media_type, "")
+
+
+def _values_of_body(
+    body: Part, json_length: str | None, specs: Sequence[TensorSpec], names: set[str], max_npz_bytes: int
+) -> tuple[Mapping[str, Any], oip.Call | None]:
+    """The values by name, and what an Open Inference Protocol request says of its answer."""
+    content = body.content
+    if len(content) == 0:
         raise RequestError("the request's body is empty; " + _wanted(specs))
-    if looks_like_image(body.content) or media_type.startswith("image/"):
+    if json_length is not None:
+        return _values_of_call(*oip.split_body(content, json_length), specs)
+    kind = _kind(body)
+    if kind == "npz":
+        members = npy.list_npz(content, None, max_npz_bytes)
+        if members.keys() != names:
+            _complain_of_names(members, specs)
+        return {name: npy.read_member(content, member, name) for name, member in members.items()}, None
+    if kind:
         if len(specs) > 1:
-            raise RequestError("send each input as a part of a multipart form; " + _wanted(specs))
-        return {specs[0].name: body}
-    if not _may_be_json(media_type):
+            raise RequestError("send each input as a part of a multipart form, or all in an .npz; " + _wanted(specs))
+        return {specs[0].name: body}, None
+    media_type = _media_type(body)
+    if media_type not in _MAYBE_JSON and not media_type.endswith("+json"):
         raise RequestError(
-            f"a body of type '{media_type}' is not accepted; send application/json, multipart/form-data, image/png "
-            "or image/jpeg",
+            f"a body of type '{media_type}' is not accepted; send application/json, multipart/form-data, image/png, "
+            f"image/jpeg, {npy.NPY_TYPE} or {npy.NPZ_TYPE}",
             status=415,
         )
-    document = parse_json(body.content, None)
+    document = parse_json(content, None, specs)
+    if oip.is_call(document, names):
+        return oip.read_tensors(document, memoryview(b"")), oip.read_call(document)
     if isinstance(document, dict):
-        return document
+        return document, None
     if len(specs) == 1:
-        return {specs[0].name: document}
+        return {specs[0].name: document}, None
     raise RequestError(f"expected a JSON object, got {_json_type(document)}; " + _wanted(specs))
 
 
-def _decode_value(value: Any, spec: TensorSpec, max_image_pixels: int) -> numpy.ndarray:
+def _values_of_call(
+    text: npy.Buffer, binary: memoryview, specs: Sequence[TensorSpec]
+) -> tuple[dict[str, Any], oip.Call]:
+    document = parse_json(text, None, specs)
+    if not oip.is_call(document, set()):
+        raise RequestError(f'{oip.JSON_LENGTH_HEADER} is for an Open Inference Protocol request: {{"inputs": […]}}')
+    return oip.read_tensors(document, binary), oip.read_call(document)
+
+
+def _decode_value(value: Any, spec: TensorSpec, max_image_pixels: int, max_npz_bytes: int) -> numpy.ndarray:
     if not isinstance(value, Part):
         return spec.convert(value)
-    media_type = _media_type(value)
-    if looks_like_image(value.content) or media_type.startswith("image/"):
-        return spec.convert(decode_image(value.content, spec, max_image_pixels))
-    if len(value.content) == 0:
+    content, kind = value.content, _kind(value)
+    if kind == "image":
+        return spec.convert(decode_image(content, spec, max_image_pixels))
+    if kind == "npy":
+        return spec.convert(npy.read_npy(content, spec.name))
+    if kind == "npz":
+        members = list(npy.list_npz(content, spec.name, max_npz_bytes).values())
+        if len(members) != 1:
+            raise RequestError(f"'{spec.name}' is an .npz of {len(members)} arrays, not of one", field=spec.name)
+        return spec.convert(npy.read_member(content, members[0], spec.name))
+    if len(content) == 0:
         raise RequestError(f"'{spec.name}' is empty", field=spec.name)
-    if not _looks_like_json(value.content):
-        expected = "an image (PNG or JPEG) or JSON" if accepts_image(spec) else "JSON"
+    if not _looks_like_json(content):
+        expected = "an image (PNG or JPEG), .npy nor JSON" if accepts_image(spec) else ".npy nor JSON"
         raise RequestError(f"'{spec.name}' is neither {expected}", field=spec.name)
-    return spec.convert(parse_json(value.content, spec.name))
+    return spec.convert(parse_json(content, spec.name, (spec,)))
 
 
-def parse_json(content: bytes | bytearray | memoryview, field: str | None) -> Any:
-    """Parses JSON text; NaN and Infinity, which JSON has not but many writers emit, are let through as numbers.
-
-    Raises:
-        RequestError: not JSON.
-    """
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        try:
-            # The strict parser is the fast one; the lenient one only decides which field is at fault.
-            return json.loads(bytes(content))
-        except (ValueError, RecursionError):
-            name = f"'{field}'" if field else "the request's body"
-            raise RequestError(f"{name} is not valid JSON: {error}", field=field) from error
-
-
-def _check_names(values: dict[str, Any], specs: Sequence[TensorSpec]) -> None:
+def _complain_of_names(values: Mapping[str, Any], specs: Sequence[TensorSpec]) -> NoReturn:
+    """Raises `RequestError` for values whose names are not those of `specs`."""
     known = {spec.name for spec in specs}
     for name in values.keys() - known:
         if name.lstrip()[:1] in ("{", "["):
@@ -98,12 +150,11 @@ def _check_names(values: dict[str, Any], specs: Sequence[TensorSpec]) -> None:
             raise RequestError(
                 "the body was sent as a form; add the header 'Content-Type: application/json'", status=415
             )
-    missing = [spec.name for spec in specs if spec.name not in values]
+    missing = [spec.name for spec in specs if spec.name not in values and not spec.optional]
     if missing:
         raise RequestError(f"'{missing[0]}' is missing; " + _wanted(specs), field=missing[0])
-    unknown = sorted(values.keys() - known)
-    if unknown:
-        raise RequestError(f"'{unknown[0]}' is not an input of this model; " + _wanted(specs), field=unknown[0])
+    for unknown in sorted(values.keys() - known):
+        raise RequestError(f"'{unknown}' is not an input of this model; " + _wanted(specs), field=unknown)
 
 
 def _wanted(specs: Sequence[TensorSpec]) -> str:
@@ -112,12 +163,6 @@ def _wanted(specs: Sequence[TensorSpec]) -> str:
 
 def _media_type(part: Part) -> str:
     return part.content_type.partition(";")[0].strip().lower()
-
-
-def _may_be_json(media_type: str) -> bool:
-    return media_type in ("", "application/json", "text/plain", "application/octet-stream") or media_type.endswith(
-        "+json"
-    )
 
 
 def _looks_like_json(content: bytes | bytearray | memoryview) -> bool:

@@ -12,12 +12,7 @@ from handlers.errors import RequestError
 from handlers.signature import TensorSpec
 
 FORMATS = ("PNG", "JPEG")
-_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-
-
-def looks_like_image(content: bytes | bytearray | memoryview) -> bool:
-    """Whether the first bytes are those of a PNG or a JPEG."""
-    return bytes(content[:8]).startswith(_MAGIC)
+MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
 def accepts_image(spec: TensorSpec) -> bool:

@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
-from handlers.batching import check_outputs, group_by_shape, stack, unstack
+from handlers.batching import batching_of, check_outputs, group
 from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.decode import decode_request
-from handlers.encode import encode_error, encode_outputs
-from handlers.engine import TorchScriptEngine
+from handlers.encode import PLAIN, Reply, encode_error, encode_outputs
+from handlers.engines import load_engine
 from handlers.errors import ModelError, RequestError
 from handlers.request import Answer, Request
+from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED, read_sample_request
+from handlers.signature import TensorSpec
 
 logger = logging.getLogger(__name__)
 
 Inputs = dict[str, numpy.ndarray]
+
+
+class Prepared(NamedTuple):
+    """The inputs of one request, or its error, and how it wants to be answered."""
+
+    inputs: Inputs | Exception
+    reply: Reply = PLAIN
+
+
+class Result(NamedTuple):
+    """The outputs of one request, or its error, and how it wants to be answered."""
+
+    outputs: Inputs | Exception
+    reply: Reply = PLAIN
+
+
+# TorchScript's executor profiles the first call of a shape and compiles in the second.
+WARM_UP_CALLS = 3
 
 
 class ServableModel:
@@ -33,78 +55,118 @@ class ServableModel:
     Args:
         folder: the unpacked archive.
         device_index: the GPU the server gave this worker, or `None`.
+        name: the model's name, and
+        version: its version, as Open Inference Protocol answers tell them.
 
     Raises:
         ModelError: the configuration, a library, the artifact or the hooks are at fault.
     """
 
-    def __init__(self, folder: Path, device_index: int | None = None):
+    def __init__(self, folder: Path, device_index: int | None = None, *, name: str = "", version: str = ""):
+        self.name, self.version = name, version
         self.config = ModelConfig.read(folder / CONFIG_FILE)
         hooks = load_hooks(folder / self.config.hooks) if self.config.hooks else None
         self.preprocess: Callable[[Inputs], Inputs] | None = getattr(hooks, "preprocess", None)
         self.postprocess: Callable[[Inputs], dict[str, Any]] | None = getattr(hooks, "postprocess", None)
-        self.engine = TorchScriptEngine(folder, self.config, device_index)
+        self.batching = batching_of(self.config)
+        self.engine = load_engine(folder, self.config, device_index)
+        # Why this process can answer no more, once it cannot.
+        self.broken: str | None = None
+        self._libraries = {
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in self.config.op_libraries
+        }
+        if self.config.warm_up:
+            self._warm_up(folder / SAMPLE_FOLDER / "request")
+
+    def _warm_up(self, sample: Path) -> None:
+        """Answers the sample until nothing is compiled any more, so that the first user does not wait for it.
+
+        Raises:
+            ModelError: the sample is refused: then so would be every user's request.
+        """
+        if not sample.is_dir():
+            return
+        request = read_sample_request(sample)
+        for _ in range(WARM_UP_CALLS):
+            answer = self.answer([request])[0]
+            if answer.status != HTTPStatus.OK:
+                raise ModelError(f"{SAMPLE_REFUSED}: {answer.body.decode()}")
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer per request, in their order. Never raises for a request's sake."""
-        answers: list[Answer | None] = [None] * len(requests)
-        prepared: dict[int, Inputs] = {}
-        for position, request in enumerate(requests):
-            try:
-                prepared[position] = self.prepare(request)
-            except Exception as error:
-                answers[position] = encode_error(as_request_error(error, "preparing the request"))
-        for position, result in self._run(prepared).items():
-            try:
-                if isinstance(result, Exception):
-                    raise result
-                answers[position] = encode_outputs(self.postprocess(result) if self.postprocess else result)
-            except Exception as error:
-                answers[position] = encode_error(as_request_error(error, "running the model"))
-        return answers
+        return self.encode(self.run(self.prepare(requests)))
 
-    def prepare(self, request: Request) -> Inputs:
-        """Decodes one request and passes it through the `preprocess` hook.
+    def prepare(self, requests: Sequence[Request]) -> list[Prepared]:
+        """Decodes and checks each request, and passes it through the `preprocess` hook."""
+        return [self._prepare(request) for request in requests]
 
-        Raises:
-            RequestError: the request is at fault.
-        """
-        inputs = decode_request(request, self.config.inputs, self.config.max_image_pixels)
-        return self.preprocess(inputs) if self.preprocess else inputs
+    def _prepare(self, request: Request) -> Prepared:
+        try:
+            inputs, reply = decode_request(request, self.config.inputs, self.config.max_image_pixels)
+            # Before the hook, so that it can follow indices that are known to be sound.
+            self.batching.check(inputs)
+            return Prepared(self.preprocess(inputs) if self.preprocess else inputs, reply)
+        except Exception as error:
+            return Prepared(as_request_error(error, "preparing the request"))
+
+    def run(self, prepared: Sequence[Prepared]) -> list[Result]:
+        """Joins what can be joined, runs the model and splits what comes back; errors are passed on."""
+        sound = {i: each.inputs for i, each in enumerate(prepared) if not isinstance(each.inputs, Exception)}
+        results = self._run(sound)
+        return [Result(results.get(index, each.inputs), each.reply) for index, each in enumerate(prepared)]
+
+    def encode(self, results: Sequence[Result]) -> list[Answer]:
+        """Passes each result through the `postprocess` hook and encodes it as its request asked for."""
+        return [self._encode(result) for result in results]
+
+    def _encode(self, result: Result) -> Answer:
+        try:
+            if isinstance(result.outputs, Exception):
+                raise result.outputs
+            outputs = self.postprocess(result.outputs) if self.postprocess else result.outputs
+            return encode_outputs(outputs, result.reply, model_name=self.name, model_version=self.version)
+        except Exception as error:
+            if gpu_is_broken(error):
+                self.broken = _reason(error)
+            return encode_error(as_request_error(error, "running the model"))
+
+    def describe(self) -> dict[str, Any]:
+        """What a person wants to know of a served model: its tensors, artifact, device and operator libraries."""
+        return {
+            "inputs": [_described(spec) for spec in self.config.inputs],
+            "outputs": [_described(spec) for spec in self.config.outputs],
+            "artifact": self.config.artifact,
+            "batching": self.config.batching,
+            "op_libraries": self._libraries,
+        } | self.engine.describe()
 
     def _run(self, prepared: dict[int, Inputs]) -> dict[int, Inputs | Exception]:
-        positions = list(prepared)
-        if self.config.batching == "none":
-            return {position: self._try(self._run_single, prepared[position]) for position in positions}
         results: dict[int, Inputs | Exception] = {}
-        for group in group_by_shape([prepared[position] for position in positions]):
-            members = [positions[index] for index in group]
-            joined = self._try(self._run_stacked, [prepared[member] for member in members])
-            if isinstance(joined, Exception):
-                # One of them is at fault and only it should hear of it: each is run on its own.
-                alone = len(members) == 1
-                joined = [joined if alone else self._try(self._run_stack_of_one, prepared[m]) for m in members]
-            results.update(zip(members, joined, strict=True))
+        for members in group(prepared, self.batching):
+            together = self._try_together([prepared[member] for member in members])
+            results.update(zip(members, together, strict=True))
         return results
 
-    @staticmethod
-    def _try(function: Callable, argument: Any) -> Any:
+    def _try_together(self, requests: list[Inputs]) -> list[Inputs | Exception]:
         try:
-            return function(argument)
+            return self._run_together(requests)
         except Exception as error:
-            return error
+            if len(requests) == 1:
+                return [error]
+        # One of them is at fault, and only it should hear of it. Whoever runs alone runs again with the rest, so that
+        # an answer has the bytes that it has in a batch without the culprit.
+        alone = [self._try_together([inputs])[0] for inputs in requests]
+        sound = [index for index, result in enumerate(alone) if not isinstance(result, Exception)]
+        if 1 < len(sound) < len(requests):
+            again = self._try_together([requests[index] for index in sound])
+            for index, result in zip(sound, again, strict=True):
+                alone[index] = result
+        return alone
 
-    def _run_single(self, inputs: Inputs) -> Inputs:
-        outputs = self.engine.run(inputs)
-        check_outputs(outputs, self.config.outputs)
-        return outputs
-
-    def _run_stack_of_one(self, inputs: Inputs) -> Inputs:
-        return self._run_stacked([inputs])[0]
-
-    def _run_stacked(self, requests: list[Inputs]) -> list[Inputs]:
-        outputs = unstack(self.engine.run(stack(requests)), len(requests))
-        check_outputs(outputs[0], self.config.outputs)
+    def _run_together(self, requests: list[Inputs]) -> list[Inputs]:
+        outputs = self.batching.split(self.engine.run(self.batching.join(requests)), requests)
+        for each in outputs:
+            check_outputs(each, self.config.outputs)
         return outputs
 
 
@@ -114,13 +176,40 @@ def as_request_error(error: Exception, step: str) -> RequestError:
         return error
     if isinstance(error, ModelError):
         logger.error("%s", error)
-        return RequestError(str(error), status=500)
+        return RequestError(str(error), status=HTTPStatus.INTERNAL_SERVER_ERROR)
+    if is_out_of_memory(error):
+        logger.error("%s ran out of memory: %s", step, _reason(error))
+        return RequestError(f"{step} ran out of memory", status=HTTPStatus.INSUFFICIENT_STORAGE)
     cause = _op_complaint(str(error))
     if cause:
-        return RequestError(cause, status=400)
+        return RequestError(cause)
     logger.error("%s failed", step, exc_info=error)
-    reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-    return RequestError(f"{step} failed: {reason[0]}", status=500)
+    return RequestError(f"{step} failed: {_reason(error)}", status=HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, of the processor or of a GPU; the process is sound all the same."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # PyTorch's, which a worker of ONNX Runtime does not import
+        or "Failed to allocate memory" in str(error)  # ONNX Runtime's arena
+        or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    )
+
+
+def gpu_is_broken(error: Exception) -> bool:
+    """Whether an error of CUDA has left this process's GPU context unusable, as all but a lack of memory do."""
+    text = str(error)
+    return not is_out_of_memory(error) and ("CUDA error" in text or "CUDA failure" in text or "cudaError" in text)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+def _described(spec: TensorSpec) -> dict[str, Any]:
+    told = {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape)}
+    return told | {"optional": True} if spec.optional else told
 
 
 def _op_complaint(text: str) -> str | None:

@@ -6,8 +6,6 @@ import os
 import struct
 from pathlib import Path
 
-import torch
-
 from handlers.errors import ModelError
 
 # Of a 64-bit little-endian ELF file: where the offset, entry size and count of the section headers stand.
@@ -24,9 +22,11 @@ def load_op_library(path: Path) -> None:
     """
     if not path.is_file():
         raise ModelError(f"{path.name}: the operator library is not in {path.parent}")
-    problem = _damage(path)
+    problem = damage(path)
     if problem:
         raise ModelError(f"{path.name}: the operator library does not load: {problem}")
+    import torch  # not by every worker: one of ONNX Runtime needs `damage` only
+
     try:
         torch.ops.load_library(str(path))
     except OSError as error:
@@ -35,8 +35,11 @@ def load_op_library(path: Path) -> None:
         raise ModelError(f"{path.name}: the operator library does not load: {reason}") from error
 
 
-def _damage(path: Path) -> str | None:
-    """What is wrong with the file itself. The system's loader maps a truncated one and dies of SIGBUS."""
+def damage(path: Path) -> str | None:
+    """What is wrong with a shared library's file itself, or `None`.
+
+    The system's loader maps a truncated one and dies of SIGBUS; so this is asked first.
+    """
     with path.open("rb") as file:
         header = file.read(_ELF_HEADER_BYTES)
         size = os.fstat(file.fileno()).st_size

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 # The name under which a server hands over a body that is not made of named parts.
@@ -16,14 +17,25 @@ class Part(NamedTuple):
     content_type: str = ""
 
 
-# A request: part name -> part; a single part named BODY is the whole body.
-Request = dict[str, Part]
+class Request(dict[str, Part]):
+    """Part name -> part; a single part named BODY is the whole body.
+
+    Args:
+        parts: the parts.
+        headers: the request's own headers; their names are kept in lower case.
+    """
+
+    __slots__ = ("headers",)
+
+    def __init__(self, parts: Mapping[str, Part] | Iterable = (), headers: Mapping[str, str] | None = None):
+        super().__init__(parts)
+        self.headers = {name.lower(): value for name, value in headers.items()} if headers else {}
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What goes back to the sender of one request."""
+class Answer(NamedTuple):
+    """What goes back to the sender of one request; `headers` are those beyond its Content-Type."""
 
     status: int
     content_type: str
     body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})

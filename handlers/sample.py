@@ -12,6 +12,7 @@ from handlers.errors import ModelError
 from handlers.request import BODY, Part, Request
 
 SAMPLE_FOLDER = "sample"
+SAMPLE_REFUSED = "the sample request is refused"
 TOLERANCE = 1e-5
 
 
@@ -24,7 +25,10 @@ def read_sample_request(folder: Path) -> Request:
     files = sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
     if not files:
         raise ModelError(f"{folder}: the archive has no sample request")
-    return {path.stem: Part(path.read_bytes(), mimetypes.guess_type(path.name)[0] or "") for path in files}
+    # Into a bytearray, as a server hands a body over: the arrays made of it can then be written to without a copy.
+    return Request(
+        {path.stem: Part(bytearray(path.read_bytes()), mimetypes.guess_type(path.name)[0] or "") for path in files}
+    )
 
 
 def read_sample_answer(path: Path) -> Any:

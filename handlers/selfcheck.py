@@ -14,9 +14,7 @@ import orjson
 
 from handlers.errors import ModelError
 from handlers.model import ServableModel
-from handlers.sample import SAMPLE_FOLDER, difference, read_sample_answer, read_sample_request
-
-REFUSED = "the sample request is refused"
+from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED, difference, read_sample_answer, read_sample_request
 
 
 def answer_sample(model: ServableModel, folder: Path) -> bytes:
@@ -27,7 +25,7 @@ def answer_sample(model: ServableModel, folder: Path) -> bytes:
     """
     answer = model.answer([read_sample_request(folder / SAMPLE_FOLDER / "request")])[0]
     if answer.status != HTTPStatus.OK:
-        raise ModelError(f"{REFUSED}: {orjson.loads(answer.body)['error']['message']}")
+        raise ModelError(f"{SAMPLE_REFUSED}: {answer.body.decode()}")
     return answer.body
 
 

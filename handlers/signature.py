@@ -12,11 +12,15 @@ from handlers.errors import RequestError
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, dtype and shape of one tensor of one request (no batch dimension); -1 is any size, 0 included."""
+    """Name, dtype and shape of one tensor of one request (no batch dimension); -1 is any size, 0 included.
+
+    An optional one may be left out of a request.
+    """
 
     name: str
     dtype: numpy.dtype
     shape: tuple[int, ...]
+    optional: bool = False
 
     DTYPES: ClassVar[tuple[str, ...]] = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")
 
@@ -33,7 +37,8 @@ class TensorSpec:
     def convert(self, value: Any) -> numpy.ndarray:
         """An array of this spec from an array, a number or nested lists of numbers.
 
-        Numbers are converted only where nothing is lost but precision: 3.0 becomes an int64, 3.5 is refused.
+        Numbers are converted only where nothing is lost but precision: 3.0 becomes an int64, 3.5 is refused. An array
+        that is as it should be is returned itself, not a copy; the result is contiguous, aligned and writable.
 
         Raises:
             RequestError: not numbers, ragged, a value the dtype cannot hold, or another shape than asked for.
@@ -43,7 +48,9 @@ class TensorSpec:
             raise RequestError(
                 f"'{self.name}' must be {self.describe()}, got shape {list(array.shape)}", field=self.name
             )
-        return numpy.require(self._cast(array), requirements="C")
+        array = self._cast(array)
+        # A model or a hook may read and write it as it likes; views of a body need not lie on their own boundary.
+        return array if array.flags.carray else numpy.require(array, requirements="CAW")
 
     def _as_array(self, value: Any) -> numpy.ndarray:
         if isinstance(value, numpy.ndarray):
@@ -70,15 +77,24 @@ class TensorSpec:
             return array
         if (array.dtype.kind == "b") != (self.dtype.kind == "b"):
             raise RequestError(f"'{self.name}' must be {self.describe()}, got {array.dtype} values", field=self.name)
+        if numpy.can_cast(array.dtype, self.dtype, "safe") or _is_within(array.dtype, self.dtype):
+            return array.astype(self.dtype)
         with numpy.errstate(over="ignore", invalid="ignore"):
             converted = array.astype(self.dtype)
             if self.dtype.kind == "f":
-                lossless = numpy.array_equal(numpy.isinf(converted), numpy.isinf(array))
+                lossless = numpy.isfinite(converted).all() or numpy.array_equal(
+                    numpy.isinf(converted), numpy.isinf(array)
+                )
             else:
                 lossless = numpy.array_equal(converted.astype(array.dtype), array) and not _wraps(array, self.dtype)
         if not lossless:
             raise RequestError(f"'{self.name}' holds a number that {self.dtype} cannot hold", field=self.name)
         return converted
+
+
+def _is_within(source: numpy.dtype, target: numpy.dtype) -> bool:
+    """Whether every number of an integer dtype lies in the range of a float dtype, whose precision may be less."""
+    return source.kind in "iu" and target.kind == "f" and target.itemsize > 2
 
 
 def _wraps(array: numpy.ndarray, dtype: numpy.dtype) -> bool:

@@ -1,15 +1,18 @@
 """Reads `.mar` archives: is one whole, what does it serve, and what sample request does it carry."""
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
+from archive.container import Container
+from archive.errors import ArchiveError
+from archive.verify import MANIFEST_FILE, check_sealed, is_sealed
+from handlers.errors import ModelError
 from handlers.sample import TOLERANCE
+from handlers.seal import check_signature
 from scripts.errors import OpserveError
 
 
@@ -34,46 +37,52 @@ class Archive:
 
 
 def read(path: Path) -> Archive:
-    """Open an archive, check that it is whole, and read its sample; the error names the file.
+    """Open an archive, check it without executing anything of it, and read its sample; the error names the file.
 
-    TorchServe itself only logs a broken archive, and starts without it.
+    An archive of opserve's packer must be as it was packed and fit for this machine, and where OPSERVE_PUBLIC_KEY
+    demands it, signed; one of another packer must be whole and harmless to unpack. TorchServe itself only logs a broken
+    archive, and starts without it.
     """
     remedy = f"build it again (`make archive`) or take it out of {path.parent.name}/"
     try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-            if broken is not None:
-                raise OpserveError(f"{path.name} is damaged: {broken} does not match its checksum; {remedy}")
+        with Container(path) as archive:
+            if is_sealed(archive):
+                check_sealed(archive).check_machine()
+            else:
+                check_signature(b"", None)
+                archive.check_contents()
             return _read(path, archive, remedy)
-    except FileNotFoundError:
-        raise OpserveError(f"{path} does not exist; `make archive` builds the archives") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
-        raise OpserveError(f"{path.name} is not a readable archive ({error}); {remedy}") from None
+    except (ArchiveError, ModelError) as error:
+        if not path.exists():
+            raise OpserveError(f"{path} does not exist; `make archive` builds the archives") from None
+        raise OpserveError(f"{path.name}: {error}; {remedy}") from None
+    except OSError as error:
+        raise OpserveError(f"{path.name} cannot be read: {error.strerror}") from None
 
 
-def _read(path: Path, archive: zipfile.ZipFile, remedy: str) -> Archive:
-    names = set(archive.namelist())
-    if "MAR-INF/MANIFEST.json" not in names:
-        raise OpserveError(f"{path.name} is no TorchServe archive: it has no MAR-INF/MANIFEST.json; {remedy}")
+def _read(path: Path, archive: Container, remedy: str) -> Archive:
+    names = set(archive.names)
+    if MANIFEST_FILE not in names:
+        raise OpserveError(f"{path.name} is no TorchServe archive: it has no {MANIFEST_FILE}; {remedy}")
     try:
-        model = json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]
+        model = json.loads(archive.read(MANIFEST_FILE))["model"]
         name, handler = str(model["modelName"]), str(model["handler"]).partition(":")[0]
         version = str(model.get("modelVersion", "1.0"))
         if not name:
             raise ValueError("an empty modelName")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OpserveError(f"{path.name}: its MANIFEST.json names no model or handler ({error!r}); {remedy}") from None
     # A handler without .py is one of TorchServe's own (image_classifier, ...).
     if handler.endswith(".py") and handler not in names:
         raise OpserveError(f"{path.name}: the handler {handler} that it names is not in it; {remedy}")
     try:
         sample = _sample(archive, names, model.get("configFile"))
-    except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise OpserveError(f"{path.name}: its sample cannot be read ({error}); {remedy}") from None
     return Archive(path, name, version, sample)
 
 
-def _sample(archive: zipfile.ZipFile, names: set[str], config: str | None) -> Sample | None:
+def _sample(archive: Container, names: set[str], config: str | None) -> Sample | None:
     requests = sorted(n for n in names if n.startswith("sample/request/") and not n.endswith("/"))
     if not requests:
         return None

@@ -139,9 +139,7 @@ def _(grad: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.register_fake("opserve::_warp_perspective_backward")
-def _(
-    grad: Tensor, image: Tensor, matrix: Tensor, size: Sequence[int], needs: Sequence[bool]
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, image: Tensor, matrix: Tensor, size: Sequence[int], needs: Sequence[bool]) -> tuple[Tensor, Tensor]:
     op = "_warp_perspective_backward"
     _expect_rank(op, "grad", grad, image.dim())
     _expect_dtype(op, "grad", grad, "image", image)

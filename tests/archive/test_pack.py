@@ -12,7 +12,7 @@ import yaml
 from torch import nn
 
 from archive.contents import ROOT
-from archive.output import quiet_torchscript
+from archive.export import quiet_torchscript
 from tests.support import foreign
 
 
@@ -35,10 +35,10 @@ def test_an_archive_holds_all_that_a_worker_needs(their, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("mine 1.0: ") and "sha256" in done.stdout
     files = files_in(tmp_path / "mine.mar")
-    assert {"branching.pt", "libmine.so", "model-config.yaml", "torchscript_handler.py"} <= files.keys()
+    assert {"branching.pt", "libmine.so", "model-config.yaml", "opserve_handler.py"} <= files.keys()
     assert "handlers/model.py" in files and not any("__pycache__" in name for name in files)
     manifest = json.loads(files["MAR-INF/MANIFEST.json"])["model"]
-    assert manifest["handler"] == "torchscript_handler.py"
+    assert manifest["handler"] == "opserve_handler.py"
     assert manifest["configFile"] == "model-config.yaml"
     section = yaml.safe_load(files["model-config.yaml"])["opserve"]
     assert (section["artifact"], section["op_libraries"]) == ("branching.pt", ["libmine.so"])
@@ -163,7 +163,8 @@ class TestRefusals:
     def test_a_wrong_expected_answer(self, store, tmp_path):
         """A model of ours whose library changed since its answer was recorded."""
         from archive import contents as parts
-        from archive.pack import PackError, pack
+        from archive.errors import ArchiveError
+        from archive.pack import pack
 
         ours = parts.contents_of_model("digits")
         sample = tmp_path / "sample"
@@ -174,5 +175,5 @@ class TestRefusals:
         answer["probabilities"][0] += 1e-3
         (sample / "answer.json").write_text(json.dumps(answer))
         changed = parts.ArchiveContents(**(vars(ours) | {"sample": sample}))
-        with pytest.raises(PackError, match=r"digits: .* wrong answer: answer\.probabilities\[0\] is "):
+        with pytest.raises(ArchiveError, match=r"digits: .* wrong answer: answer\.probabilities\[0\] is "):
             pack(changed, store)

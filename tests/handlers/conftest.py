@@ -8,7 +8,7 @@ import torch
 import yaml
 from torch import nn
 
-from archive.output import quiet_torchscript
+from archive.export import quiet_torchscript
 from handlers.config import CONFIG_FILE
 
 

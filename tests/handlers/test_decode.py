@@ -31,7 +31,7 @@ def json_body(text: bytes, content_type: str = "application/json") -> dict:
 
 
 def decode(request, specs=SPECS, max_image_pixels=1000):
-    return decode_request(request, specs, max_image_pixels)
+    return decode_request(request, specs, max_image_pixels).inputs
 
 
 @pytest.mark.parametrize("content_type", ["image/png", "", "application/octet-stream"])

@@ -128,3 +128,16 @@ def test_the_environment_names_the_folder(tmp_path: Path) -> None:
     code = "import opserve_ops; print(opserve_ops.library_path())"
     result = run_python(code, env={"OPSERVE_LIBRARY_DIR": str(tmp_path)})
     assert result.stdout.strip() == str(tmp_path / LIBRARY.name), result.stderr
+
+
+def test_a_second_copy_of_the_library_is_harmless(tmp_path: Path) -> None:
+    """An archive brings its own copy into a process that may have imported the package."""
+    copy = shutil.copy(LIBRARY, tmp_path / "copy.so")
+    code = """
+import sys, torch
+for path in sys.argv[1:]:
+    torch.ops.load_library(path)
+print(torch.ops.opserve.scaled_add(torch.ones(2), torch.ones(2)).tolist())
+"""
+    done = run_python(code, LIBRARY, copy)
+    assert (done.returncode, done.stdout.strip()) == (0, "[3.0, 3.0]"), done.stderr

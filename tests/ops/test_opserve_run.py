@@ -298,11 +298,14 @@ def test_a_library_that_does_not_open_is_named(
     assert failure(scaled_add, "--ops", path) == f"cannot open operator library {path}: {reason}"
 
 
-def test_a_second_copy_of_the_library_is_refused(scaled_add: Path, library: Path, tmp_path: Path) -> None:
+def test_a_second_copy_of_the_library_is_harmless(scaled_add: Path, library: Path, tmp_path: Path) -> None:
+    """PyTorch itself would end the process: the first copy serves, the second registers nothing."""
     copy = shutil.copy(library, tmp_path / "copy.so")
-    message = failure(scaled_add, "--ops", library, copy)
-    assert str(copy) in message
-    assert message.endswith("its operators exist already: another copy of the library is loaded")
+    folder = scaled_add.parent
+    result = run_program(
+        "opserve_run", scaled_add, "--ops", library, "--ops", copy, "--input", folder / "x.npy", folder / "y.npy"
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_same_library_twice_is_harmless(scaled_add: Path, library: Path) -> None:

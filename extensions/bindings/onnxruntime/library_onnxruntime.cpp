@@ -1,5 +1,8 @@
 #include "cpu.h"
 #include "custom_op.h"
+#include "opserve/built_for.h"
+
+OPSERVE_BUILT_FOR(kOnnxRuntimeApi, opserve::ort_binding::kApiVersion, 0)
 
 // The one symbol of the library, which the runtime looks for.
 extern "C" __attribute__((visibility("default"))) OrtStatus* ORT_API_CALL

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "operators.h"
+#include "opserve/built_for.h"
 #include "opserve/cpu_capability.h"
 #include "schemas.h"
 
@@ -15,18 +16,25 @@ std::string cpu_capability() { return opserve::cpu_capability(); }
 }  // namespace
 }  // namespace opserve::torch_binding
 
-// A fragment: PyTorch follows a null pointer where a namespace is defined twice, and only fails where an
-// operator is.
+OPSERVE_BUILT_FOR(kTorchStableAbi, TORCH_TARGET_VERSION >> 56, TORCH_TARGET_VERSION >> 48 & 0xff)
+
+// Static initializers run in the order in which they stand: the implementations below see what the definitions
+// found.
+static bool first_copy = false;
+
+// A process may come by two copies of this library: one of an archive, one of the Python package. The first
+// serves; PyTorch would end the process over a second definition. A fragment, because a namespace that is
+// defined twice is a null pointer in PyTorch, where an operator that is defined twice is an error.
 STABLE_TORCH_LIBRARY_FRAGMENT(opserve, library) {
     try {
         for (const char* schema : opserve::torch_binding::kSchemas) library.def(schema);
+        first_copy = true;
     } catch (const std::exception&) {
-        throw std::runtime_error(
-            "opserve: its operators exist already: another copy of the library is loaded");
     }
 }
 
 STABLE_TORCH_LIBRARY_IMPL(opserve, CPU, library) {
+    if (!first_copy) return;
     using namespace opserve::torch_binding;
     library.impl("scaled_add", &scaled_add_cpu);
     library.impl("graph_conv", &graph_conv_cpu);
@@ -39,5 +47,6 @@ STABLE_TORCH_LIBRARY_IMPL(opserve, CPU, library) {
 
 // Without a tensor among the arguments there is no device to dispatch on.
 STABLE_TORCH_LIBRARY_IMPL(opserve, CompositeExplicitAutograd, library) {
+    if (!first_copy) return;
     library.impl("cpu_capability", TORCH_BOX(&opserve::torch_binding::cpu_capability));
 }

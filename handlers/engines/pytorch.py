@@ -1,52 +1,66 @@
-"""Loads a TorchScript artifact with its operator libraries and runs it on arrays."""
+"""What the engines that run on PyTorch share: the device, the conversion of arrays, the names of outputs."""
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
 
 from handlers.config import ModelConfig
+from handlers.engines import Arrays
 from handlers.errors import ModelError
 from handlers.op_library import load_op_library
 
 
-class TorchScriptEngine:
-    """A TorchScript model on one device.
-
-    Args:
-        folder: where the artifact and the libraries lie.
-        config: the model's configuration.
-        device_index: the GPU the server gave this worker, or `None`.
+class PyTorchEngine:
+    """Runs a callable of tensors on one device; subclasses say how the artifact becomes that callable.
 
     Raises:
         ModelError: a library or the artifact does not load, or the wanted device is not there.
     """
 
+    format: str
+
     def __init__(self, folder: Path, config: ModelConfig, device_index: int | None = None):
         self.config = config
-        self.device = select_device(config.device, device_index)
+        self._device = select_device(config.device, device_index)
         torch.set_num_threads(config.threads)
         for library in config.op_libraries:
             load_op_library(folder / library)
-        self.model = load_script_module(folder / config.artifact, self.device)
+        path = folder / config.artifact
+        if not path.is_file():
+            raise ModelError(f"{path.name}: the artifact is not in {path.parent}")
+        self._model = self._load(path)
 
-    def run(self, inputs: Mapping[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
-        """Calls the model with the inputs in the signature's order.
+    def _load(self, path: Path) -> Callable[..., Any]:
+        raise NotImplementedError
 
-        Raises:
-            ModelError: the model returned something else than its signature's outputs.
-        """
-        tensors = [torch.from_numpy(inputs[spec.name]).to(self.device) for spec in self.config.inputs]
+    @property
+    def device(self) -> str:
+        return str(self._device)
+
+    def run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
+        """Calls the model with the inputs in the signature's order; an absent optional one is None."""
+        tensors = [self._tensor(inputs.get(spec.name)) for spec in self.config.inputs]
         with torch.inference_mode():
-            returned = self.model(*tensors)
+            returned = self._model(*tensors)
         return self._named_outputs(returned)
 
-    def _named_outputs(self, returned: object) -> dict[str, numpy.ndarray]:
+    def describe(self) -> dict[str, Any]:
+        """Format, runtime, device and threads."""
+        runtime = f"PyTorch {torch.__version__}"
+        return {"format": self.format, "runtime": runtime, "device": self.device, "threads": torch.get_num_threads()}
+
+    def _tensor(self, array: numpy.ndarray | None) -> torch.Tensor | None:
+        if array is None:
+            return None
+        # PyTorch has no read-only tensors. TorchServe's bodies are bytearrays, so nothing is copied there.
+        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self._device)
+
+    def _named_outputs(self, returned: object) -> Arrays:
         names = [spec.name for spec in self.config.outputs]
         if isinstance(returned, torch.Tensor):
             values = [returned]
@@ -76,31 +90,6 @@ def select_device(wanted: str, device_index: int | None) -> torch.device:
         cause = "PyTorch sees no GPU" if not torch.cuda.is_available() else "the server gave this worker no GPU"
         raise ModelError(f"device: cuda is asked for and {cause}; use device: auto or cpu to run on the processor")
     return torch.device("cpu")
-
-
-def load_script_module(path: Path, device: torch.device) -> torch.jit.ScriptModule:
-    """Loads a TorchScript file.
-
-    Raises:
-        ModelError: naming the file and whether it is absent, no TorchScript, or needs an operator nobody registered.
-    """
-    if not path.is_file():
-        raise ModelError(f"{path.name}: the artifact is not in {path.parent}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript's own, on every load
-            return torch.jit.load(str(path), map_location=device).eval()
-    except (RuntimeError, ValueError, OSError) as error:
-        text = str(error)
-        missing = re.search(r"[Uu]nknown builtin op: ([\w:.]+?)\.?\s", text)
-        if missing:
-            raise ModelError(
-                f"{path.name}: it needs the operator {missing[1]}, which no library under op_libraries registers; "
-                "add the library that does"
-            ) from error
-        raise ModelError(
-            f"{path.name}: not a TorchScript model that can be read: {text.strip().splitlines()[0]}"
-        ) from error
 
 
 def _describe(returned: object) -> str:

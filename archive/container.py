@@ -1,0 +1,417 @@
+"""The ZIP file that a `.mar` is: written in one canonical form, and read without trusting it.
+
+TorchServe reads an archive from its beginning, entry by entry; Python reads the directory at its end. An archive is
+taken only if both see the same, and a name or a size in it is believed only after it was checked. Nothing here
+executes or imports what is in an archive, and nothing is written but by `extract`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from archive.errors import ArchiveError
+
+CHUNK = 1 << 20
+# More than any model has; each guards the machine of who opens an archive.
+MAX_ENTRIES = 10_000
+MAX_BYTES = 64 << 30
+MAX_NAME = 1000
+# What an archive may unpack to, as a multiple of its own size, once that is more than a little.
+MAX_RATIO, UNSUSPICIOUS_BYTES = 100, 64 << 20
+# Manifest, configuration, seal: what is read whole.
+MAX_DOCUMENT = 16 << 20
+
+_LOCAL = struct.Struct("<4s5H3I2H")
+_END = struct.Struct("<4s4H2IH")
+_END_64 = struct.Struct("<4sQ2H2I4Q")
+_LOCATOR_64 = struct.Struct("<4sIQI")
+_ALL_32, _ALL_16 = 0xFFFFFFFF, 0xFFFF
+# A hint how well an entry was compressed, and that its name is UTF-8.
+_HARMLESS_FLAGS = 0x0006 | 0x0800
+_DRIVE = re.compile(r"[A-Za-z]:")
+# Names that mean the same to every file system and every language.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=,@~-]*(/[A-Za-z0-9_][A-Za-z0-9_.+=,@~-]*)*")
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_FILE_MODE = (stat.S_IFREG | 0o644) << 16
+_UNIX = 3
+
+
+def write_archive(path: Path, files: Mapping[str, Path | bytes]) -> None:
+    """Writes files into a ZIP file of which only their names and contents decide every byte.
+
+    Sorted by name, no time, no owner, the same mode for all; and stored instead of compressed, since compressors of
+    different versions give different bytes, and weights hardly shrink.
+
+    Raises:
+        ArchiveError: a name that not every system reads alike.
+    """
+    with path.open("xb") as file:
+        _write(file, {name: _size_and_chunks(source) for name, source in files.items()})
+
+
+def _size_and_chunks(source: Path | bytes) -> tuple[int, Iterable[bytes]]:
+    if isinstance(source, bytes):
+        return len(source), [source]
+    return source.stat().st_size, file_chunks(source)
+
+
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """The contents of a file in parts."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def _write(file: BinaryIO | _Comparison, files: Mapping[str, tuple[int, Iterable[bytes]]]) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            if not is_plain_name(name):
+                raise ArchiveError(
+                    f"{name!r}: rename it: letters, digits and _.+=,@~- only, a letter, digit or _ first"
+                )
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.create_system = _UNIX
+            info.external_attr = _FILE_MODE
+            info.file_size, chunks = files[name]  # decides how wide the fields of the header are
+            with archive.open(info, "w") as target:
+                for chunk in chunks:
+                    target.write(chunk)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether the packer would give this name to a file of an archive."""
+    return len(name) <= MAX_NAME and _PLAIN_NAME.fullmatch(name) is not None
+
+
+class _Comparison:
+    """A file to write to that writes nothing, and remembers where what is written differs from another file."""
+
+    def __init__(self, original: BinaryIO):
+        self._original = original
+        self._position = 0
+        self._end = 0
+        # By position and length; a header is written twice, first with nothing where the checksum will stand.
+        self._different: set[tuple[int, int]] = set()
+
+    def write(self, data: bytes) -> int:
+        self._original.seek(self._position)
+        place = self._position, len(data)
+        if self._original.read(len(data)) == data:
+            self._different.discard(place)
+        else:
+            self._different.add(place)
+        self._position += len(data)
+        self._end = max(self._end, self._position)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def seekable(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        pass
+
+    def first_difference(self) -> int | None:
+        """The first byte written, in a part that differs; or where the shorter of the two ends; or `None`."""
+        size = os.fstat(self._original.fileno()).st_size
+        ends = [] if size == self._end else [min(size, self._end)]
+        return min([position for position, _ in self._different] + ends, default=None)
+
+
+class Container:
+    """An archive, opened for reading and found to be safe to unpack. Contents are checked while they are read.
+
+    Attributes:
+        path: the archive.
+        names: its files, in the order of its directory.
+
+    Raises:
+        ArchiveError: it is no ZIP file, or one that could harm, or that two readers would read differently.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        # Anything but a plain file could block, or never end.
+        if not path.is_file():
+            raise ArchiveError("does not exist" if not path.exists() else "not a file")
+        self._file: BinaryIO = path.open("rb")
+        try:
+            self._directory_start = self._check_end()
+            self._entries = self._read_directory()
+            self._data_starts = self._check_layout()
+        except ArchiveError:
+            self._file.close()
+            raise
+        except (
+            zipfile.BadZipFile,
+            NotImplementedError,
+            ValueError,  # also a name that is not Unicode
+            OverflowError,
+            EOFError,
+            OSError,
+            struct.error,
+            AttributeError,
+        ) as error:
+            self._file.close()
+            raise ArchiveError(f"not a readable archive ({error})") from error
+        self.names = [name for name in self._entries if not name.endswith("/")]
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def size(self, name: str) -> int:
+        """Bytes of a file, unpacked."""
+        return self._entries[name].file_size
+
+    def total(self) -> int:
+        """Bytes of all files, unpacked."""
+        return sum(info.file_size for info in self._entries.values())
+
+    def read(self, name: str, limit: int = MAX_DOCUMENT) -> bytes:
+        """A whole file.
+
+        Raises:
+            ArchiveError: it is damaged, or larger than `limit`.
+        """
+        if self.size(name) > limit:
+            raise ArchiveError(f"{name}: has {self.size(name):,} bytes; {limit:,} would be plenty")
+        return b"".join(self.chunks(name))
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """The contents of a file in parts.
+
+        Raises:
+            ArchiveError: it is not what its size and its checksum say, as TorchServe would find too.
+        """
+        info = self._entries[name]
+        checksum, size = 0, 0
+        for chunk in self._unpacked(info):
+            checksum = zlib.crc32(chunk, checksum)
+            size += len(chunk)
+            if size > info.file_size:
+                raise ArchiveError(f"{name}: unpacks to more than the {info.file_size:,} bytes that it claims")
+            yield chunk
+        if size != info.file_size or checksum != info.CRC:
+            raise ArchiveError(f"damaged: {name} does not match its checksum")
+
+    def check_contents(self) -> None:
+        """Raises `ArchiveError` if any file is damaged."""
+        for name in self.names:
+            for _ in self.chunks(name):
+                pass
+
+    def check_canonical(self) -> None:
+        """Raises `ArchiveError` if this is not, byte for byte, what `write_archive` makes of the same files."""
+        comparison = _Comparison(self._file)
+        _write(comparison, {name: (self.size(name), self.chunks(name)) for name in self.names})
+        different = comparison.first_difference()
+        if different is not None:
+            raise ArchiveError(
+                f"not stored as the packer stores files; the first difference is after byte {different:,}"
+            )
+
+    def extract(self, folder: Path) -> None:
+        """Unpacks everything into an empty folder.
+
+        Raises:
+            ArchiveError: a file is damaged, or there is no room.
+        """
+        if shutil.disk_usage(folder).free < self.total():
+            raise ArchiveError(f"unpacks to {self.total():,} bytes, and {folder} has not that much room")
+        for name in self.names:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as file:
+                for chunk in self.chunks(name):
+                    file.write(chunk)
+
+    # -- what makes it safe --------------------------------------------------------------------------------------------
+
+    def _at(self, offset: int, size: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(size)
+
+    def _check_end(self) -> int:
+        """Where the directory starts. It is checked first: a forged one could fill the memory of who reads it."""
+        size = os.fstat(self._file.fileno()).st_size
+        if size < _END.size:
+            raise ArchiveError("not a readable archive (too short)")
+        end = size - _END.size
+        mark, disk, first_disk, count_here, count, length, start, comment = _END.unpack(self._at(end, _END.size))
+        if mark != b"PK\5\6" or comment:
+            raise ArchiveError("not a readable archive (it does not end where its directory does)")
+        locator = self._at(max(0, end - _LOCATOR_64.size), _LOCATOR_64.size)
+        if locator.startswith(b"PK\6\7"):
+            # A large archive says all that again in wider fields.
+            end -= _LOCATOR_64.size + _END_64.size
+            fields = _END_64.unpack(self._at(max(0, end), _END_64.size))
+            if _LOCATOR_64.unpack(locator)[1:] != (0, end, 1) or fields[:2] != (b"PK\6\6", _END_64.size - 12):
+                raise ArchiveError("not a readable archive (its end says it is large, and does not say how)")
+            narrow, wide = (disk, first_disk, count_here, count, length, start), fields[4:]
+            limits = (_ALL_16,) * 4 + (_ALL_32,) * 2
+            if any(few not in (many, limit) for few, many, limit in zip(narrow, wide, limits, strict=True)):
+                raise ArchiveError("not a readable archive (its end contradicts itself)")
+            disk, first_disk, count_here, count, length, start = wide
+        if disk or first_disk or count != count_here:
+            raise ArchiveError("a part of a split archive")
+        if count > MAX_ENTRIES or length > MAX_ENTRIES * (MAX_NAME + 200):
+            raise ArchiveError(f"{count:,} entries; more than {MAX_ENTRIES:,} are refused")
+        if start + length != end:
+            raise ArchiveError("holds data outside its entries (something stands before, after or between them)")
+        self._count = count
+        return start
+
+    def _read_directory(self) -> dict[str, zipfile.ZipInfo]:
+        self._file.seek(0)
+        with zipfile.ZipFile(self._file) as archive:
+            entries = archive.infolist()
+        if len(entries) != self._count:
+            raise ArchiveError(f"its directory lists {len(entries):,} entries and claims {self._count:,}")
+        found: dict[str, zipfile.ZipInfo] = {}
+        spelled: dict[str, str] = {}
+        for info in entries:
+            name = info.orig_filename
+            _check_name(name)
+            _check_entry(name, info)
+            other = spelled.setdefault(name.rstrip("/").casefold(), name)
+            if name in found:
+                raise ArchiveError(f"{name}: two files have this name")
+            if other is not name:
+                raise ArchiveError(
+                    f"{name}: differs from {other} in no more than case; on some systems they are one file"
+                )
+            found[name] = info
+        for name in found:
+            for parent in Path(name).parents:
+                if str(parent) in found:
+                    raise ArchiveError(f"{parent}: is a file, and the folder of {name}")
+        self._check_total(found)
+        return found
+
+    def _check_total(self, entries: Mapping[str, zipfile.ZipInfo]) -> None:
+        total = sum(info.file_size for info in entries.values())
+        packed = os.fstat(self._file.fileno()).st_size
+        if total > MAX_BYTES or total > max(UNSUSPICIOUS_BYTES, MAX_RATIO * packed):
+            raise ArchiveError(f"unpacks from {packed:,} to {total:,} bytes: a bomb")
+
+    def _check_layout(self) -> dict[str, int]:
+        """Walks the entries as TorchServe does, from the first byte on, and demands that they are the directory's.
+
+        Returns:
+            Where the contents of each start.
+        """
+        starts: dict[str, int] = {}
+        offset = 0
+        for name, info in sorted(self._entries.items(), key=lambda item: item[1].header_offset):
+            if info.header_offset != offset:
+                how = (
+                    "overlaps another entry" if info.header_offset < offset else "has data before it that no entry owns"
+                )
+                raise ArchiveError(f"{name}: {how}")
+            local = self._at(offset, _LOCAL.size)
+            mark, _, flags, method, _, _, checksum, packed, size, name_bytes, extra_bytes = _LOCAL.unpack(local)
+            if mark != b"PK\3\4":
+                raise ArchiveError(f"{name}: the directory points to what is no entry")
+            encoding = "utf-8" if flags & 0x800 else "ascii"
+            local_name = self._at(offset + _LOCAL.size, name_bytes).decode(encoding)
+            if _ALL_32 in (packed, size):
+                extra = self._at(offset + _LOCAL.size + name_bytes, extra_bytes)
+                size, packed = _sizes_64(extra)
+            said = (local_name, flags, method, checksum, packed, size)
+            if said != (name, info.flag_bits, info.compress_type, info.CRC, info.compress_size, info.file_size):
+                raise ArchiveError(f"{name}: the entry and the directory say different things of it")
+            starts[name] = offset + _LOCAL.size + name_bytes + extra_bytes
+            offset = starts[name] + info.compress_size
+        if offset != self._directory_start:
+            raise ArchiveError("holds data between its last entry and its directory")
+        return starts
+
+    def _unpacked(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        packed = self._packed(info)
+        if info.compress_type == zipfile.ZIP_STORED:
+            yield from packed
+            return
+        # Python's reader stops at the claimed size; TorchServe's goes on to where the compressed data ends.
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            for chunk in packed:
+                left = chunk
+                while left or not inflater.eof:
+                    part = inflater.decompress(left, CHUNK)
+                    left = inflater.unconsumed_tail
+                    if part:
+                        yield part
+                    elif not left:
+                        break
+                if inflater.unused_data:
+                    break
+        except zlib.error as error:
+            raise ArchiveError(f"damaged: {info.orig_filename} cannot be decompressed ({error})") from error
+        if not inflater.eof or inflater.unused_data or next(packed, b""):
+            raise ArchiveError(f"damaged: {info.orig_filename}: its compressed data ends elsewhere than its entry")
+
+    def _packed(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        offset, left = self._data_starts[info.orig_filename], info.compress_size
+        while left:
+            chunk = self._at(offset, min(left, CHUNK))
+            if not chunk:
+                return
+            offset, left = offset + len(chunk), left - len(chunk)
+            yield chunk
+
+
+def _check_name(name: str) -> None:
+    parts = name.removesuffix("/").split("/")
+    if not name.isprintable() or len(name) > MAX_NAME:
+        raise ArchiveError(f"{name[:MAX_NAME]!r}: no name for a file")
+    if name.startswith("/") or _DRIVE.match(name) or "\\" in name or any(part in ("", ".", "..") for part in parts):
+        raise ArchiveError(f"{name}: would be unpacked outside the archive's folder, or depends on the system where")
+
+
+def _check_entry(name: str, info: zipfile.ZipInfo) -> None:
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFDIR if name.endswith("/") else stat.S_IFREG):
+        raise ArchiveError(f"{name}: a link or special file")
+    if info.flag_bits & 0x2041:
+        raise ArchiveError(f"{name}: encrypted")
+    if info.flag_bits & 0x0008:
+        raise ArchiveError(f"{name}: written as a stream, its size after its contents; readers disagree where it ends")
+    if info.flag_bits & ~_HARMLESS_FLAGS or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ArchiveError(f"{name}: compressed in a way that TorchServe does not read")
+    # The same name in another encoding would be another file to TorchServe.
+    if not info.flag_bits & 0x0800 and not name.isascii():
+        raise ArchiveError(f"{name}: its name has an unknown encoding")
+    if name.endswith("/") and info.file_size:
+        raise ArchiveError(f"{name}: a folder with contents")
+    if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+        raise ArchiveError(f"{name}: its size is not that of its contents")
+
+
+def _sizes_64(extra: bytes) -> tuple[int, int]:
+    """Unpacked and packed size of a local header whose own fields are too small for them."""
+    kind, length, size, packed = struct.unpack_from("<2H2Q", extra)
+    if kind != 1 or length < 16:
+        raise ArchiveError("not a readable archive (an entry says it is large, and does not say how)")
+    return size, packed

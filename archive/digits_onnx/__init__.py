@@ -1,0 +1,1 @@
+"""`digits_onnx`: the weights of `digits`, served by ONNX Runtime."""

@@ -1,0 +1,93 @@
+"""Saves models in the formats that are served, the same bytes for the same model."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+# Lines such as b"  stride : Final[Tuple[int, int]] = (1, 1)" that follow one another.
+_CONSTANTS = re.compile(rb"(?:^  \w+ : Final\[[^\n]*\n)+", re.MULTILINE)
+
+
+@contextlib.contextmanager
+def quiet_torchscript() -> Iterator[None]:
+    """Silences TorchScript's deprecation warnings: opserve serves it knowingly."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def save_torchscript(model: torch.nn.Module, path: Path) -> None:
+    """Scripts a module and saves it; the same module gives the same bytes."""
+    with quiet_torchscript():
+        scripted = torch.jit.script(model)
+    save_script_module(scripted, path)
+
+
+def save_script_module(module: torch.jit.ScriptModule, path: Path) -> None:
+    """Saves a scripted or traced module so that the same module gives the same bytes, whenever and wherever.
+
+    PyTorch adds records for debuggers that hold the absolute path of every source file; they are left out. An error in
+    the module still shows its line, in the code that TorchScript made of it. And it writes a module's constants in the
+    order of a set, another one in every process; they are sorted.
+    """
+    with tempfile.TemporaryDirectory(prefix="opserve-save-") as temporary:
+        complete = Path(temporary, path.name)  # the name is part of the contents
+        with quiet_torchscript():
+            module.save(str(complete))
+        reader = torch._C.PyTorchFileReader(str(complete))
+        writer = torch._C.PyTorchFileWriter(str(path))
+        for name in reader.get_all_records():
+            # The writer makes the last two itself.
+            if not name.endswith(".debug_pkl") and name not in ("version", ".data/serialization_id"):
+                content = reader.get_record(name)
+                if name.endswith(".py"):
+                    content = _CONSTANTS.sub(_sorted_lines, content)
+                writer.write_record(name, content, len(content))
+        writer.write_end_of_file()
+
+
+def _sorted_lines(found: re.Match[bytes]) -> bytes:
+    return b"".join(sorted(found[0].splitlines(keepends=True)))
+
+
+def export_onnx(
+    model: torch.nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    dynamic: Mapping[str, Mapping[int, str]],
+    path: Path,
+) -> None:
+    """Exports a module to ONNX with opserve's operators, its sizes left open.
+
+    Args:
+        model: in eval mode.
+        inputs: example tensors by the names they shall have, in the order of `forward`.
+        outputs: names of what `forward` returns, in its order.
+        dynamic: for each input, the axes that stay open and their names; equal names are equal sizes.
+        path: the file to write; weights are inside.
+    """
+    from opserve_ops import onnx  # it needs onnxscript, which only an export does
+
+    axes = {name: torch.export.Dim(name) for sizes in dynamic.values() for name in sizes.values()}
+    shapes = {name: {axis: axes[size] for axis, size in sizes.items()} for name, sizes in dynamic.items()}
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            model,
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple(shapes[name] for name in inputs),
+            dynamo=True,
+            custom_translation_table=onnx.translation_table(),
+            verbose=False,
+        )
+        program.save(path, external_data=False)

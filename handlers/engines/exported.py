@@ -1,0 +1,48 @@
+"""Exported programs and AOTInductor packages (`.pt2`)."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from handlers.engines.pytorch import PyTorchEngine
+from handlers.errors import ModelError
+
+# Where torch's package format keeps code that AOTInductor compiled.
+_COMPILED = "/data/aotinductor/"
+
+
+class ExportedEngine(PyTorchEngine):
+    """What `torch.export.save` or `torch._inductor.aoti_compile_and_package` wrote; the file tells which."""
+
+    format = "exported program"
+
+    def _load(self, path: Path) -> Callable[..., Any]:
+        """Reads the file.
+
+        Raises:
+            ModelError: it is neither, needs an operator nobody registered, or was compiled for another device.
+        """
+        try:
+            with zipfile.ZipFile(path) as file:
+                compiled = any(_COMPILED in name for name in file.namelist())
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ModelError(f"{path.name}: not a .pt2 file: {error}") from error
+        try:
+            if compiled:
+                self.format = "AOTInductor package"
+                return torch._inductor.aoti_load_package(str(path), device_index=self._device.index or -1)
+            return torch.export.load(str(path)).module().to(self._device)
+        except Exception as error:
+            missing = re.search(r"opserve[.:]+\w+|\w+::\w+", str(error))
+            hint = f"; is the library that registers {missing[0]} under op_libraries?" if missing else ""
+            raise ModelError(f"{path.name}: not a .pt2 file that can be loaded: {_last_line(error)}{hint}") from error
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -1,0 +1,205 @@
+"""What a shared library needs of the machine that opens it, and whether this machine has it.
+
+Standard library only, and nothing of the library is executed. What is not known of a library is not checked.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import sys
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from handlers.errors import ModelError
+
+# Families of versioned symbols, and the file of the system that defines them.
+_SYMBOLS = {"GLIBC": "libc.so.6", "GLIBCXX": "libstdc++.so.6", "CXXABI": "libstdc++.so.6"}
+_VERSION = re.compile(r"\d+(\.\d+)*")
+
+
+@dataclass(frozen=True)
+class LibraryNeeds:
+    """What one ELF file was built for; the packer reads it from the file itself.
+
+    Attributes:
+        machine: the processor, as `uname -m` names it.
+        symbols: newest version of each family of versioned symbols (GLIBC, GLIBCXX, CXXABI) that it refers to.
+        torch_stable_abi: the oldest PyTorch whose stable ABI serves it ("2.10"), or `None`.
+        torch_exactly: for a library that uses PyTorch's C++ classes, whose layout changes with every minor version:
+            the PyTorch it was tried with ("2.13"), or `None`.
+        onnxruntime_api: the API version it asks ONNX Runtime for, or `None`.
+        cuda_programs: compute capabilities ("8.6") it has machine code for.
+        cuda_intermediate: compute capabilities it has PTX of, which the driver compiles for these and newer ones.
+    """
+
+    machine: str
+    symbols: dict[str, str] = field(default_factory=dict)
+    torch_stable_abi: str | None = None
+    torch_exactly: str | None = None
+    onnxruntime_api: int | None = None
+    cuda_programs: tuple[str, ...] = ()
+    cuda_intermediate: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in `opserve.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str) -> LibraryNeeds:
+        """The reverse of `as_dict`.
+
+        Raises:
+            ModelError: anything but what `as_dict` gives.
+        """
+        if not isinstance(values, dict) or values.keys() != cls.__dataclass_fields__.keys():
+            raise ModelError(f"{where}: expected the keys {', '.join(cls.__dataclass_fields__)}")
+        texts = [values["machine"], values["symbols"], values["torch_stable_abi"], values["torch_exactly"]]
+        if not (
+            isinstance(texts[0], str)
+            and isinstance(texts[1], dict)
+            and all(map(_is_version, texts[1].values()))
+            and all(text is None or _is_version(text) for text in texts[2:])
+            and (values["onnxruntime_api"] is None or type(values["onnxruntime_api"]) is int)
+            and all(_are_versions(values[key]) for key in ("cuda_programs", "cuda_intermediate"))
+        ):
+            raise ModelError(f"{where}: a value is of the wrong type")
+        lists = {key: tuple(values[key]) for key in ("cuda_programs", "cuda_intermediate")}
+        return cls(**(values | lists))
+
+    def describe(self) -> str:
+        """In words, for a person."""
+        parts = [self.machine, *(f"{family} {version}" for family, version in sorted(self.symbols.items()))]
+        if self.torch_stable_abi:
+            parts.append(f"PyTorch {self.torch_stable_abi} or newer")
+        if self.torch_exactly:
+            parts.append(f"PyTorch {self.torch_exactly}")
+        if self.onnxruntime_api:
+            parts.append(f"ONNX Runtime 1.{self.onnxruntime_api} or newer")
+        if self.cuda_programs or self.cuda_intermediate:
+            parts.append("GPU " + " ".join([*self.cuda_programs, *(f"{each}+" for each in self.cuda_intermediate)]))
+        return ", ".join(parts)
+
+    def check(self, name: str) -> None:
+        """Holds the needs against this machine, its GPU left out.
+
+        Raises:
+            ModelError: in one line, naming the library and what is missing.
+        """
+        if self.machine != platform.machine():
+            raise ModelError(f"{name}: built for {self.machine}; this processor is {platform.machine()}")
+        for family, version in self.symbols.items():
+            self._check_symbols(name, family, version)
+        if self.torch_stable_abi and parse_version(torch_version()) < parse_version(self.torch_stable_abi):
+            raise ModelError(
+                f"{name}: built for PyTorch {self.torch_stable_abi} or newer; here is {torch_version()}: install a "
+                "newer one, or build the library for this one"
+            )
+        if self.torch_exactly and parse_version(torch_version())[:2] != parse_version(self.torch_exactly)[:2]:
+            raise ModelError(
+                f"{name}: built for PyTorch {self.torch_exactly} and no other (it does not keep to the stable ABI); "
+                f"here is {torch_version()}"
+            )
+        # API version n is that of ONNX Runtime 1.n.
+        if self.onnxruntime_api and parse_version(onnxruntime_version())[:2] < (1, self.onnxruntime_api):
+            raise ModelError(
+                f"{name}: built for ONNX Runtime 1.{self.onnxruntime_api} or newer; here is {onnxruntime_version()}: "
+                "install a newer one, or build the library for this one"
+            )
+
+    @staticmethod
+    def _check_symbols(name: str, family: str, version: str) -> None:
+        if family == "GLIBC":
+            here = glibc_version()
+            if here is None or parse_version(here) < parse_version(version):
+                raise ModelError(
+                    f"{name}: needs glibc {version} or newer; here is {here or 'another C library'}: build it on an "
+                    "older system, or serve it on a newer one"
+                )
+        elif family in _SYMBOLS and not defines_version(_SYMBOLS[family], f"{family}_{version}"):
+            raise ModelError(
+                f"{name}: needs {_SYMBOLS[family]} with {family}_{version}; the one here is older: build it with an "
+                "older compiler, or serve it on a newer system"
+            )
+
+    def check_gpu(self, name: str, capability: tuple[int, int]) -> None:
+        """Holds the GPU code in a library against a GPU's compute capability; a library without any is fine.
+
+        Raises:
+            ModelError: naming the library, what it has code for and what the GPU is.
+        """
+        programs = [parse_version(each) for each in self.cuda_programs]
+        intermediate = [parse_version(each) for each in self.cuda_intermediate]
+        # Machine code runs on its own generation and later members of it, PTX on all that is newer.
+        runs = any(major == capability[0] and minor <= capability[1] for major, minor in programs)
+        if (programs or intermediate) and not runs and not any(each <= capability for each in intermediate):
+            # TorchServe takes a message with the name of NVIDIA's platform in it for one about memory.
+            raise ModelError(
+                f"{name}: has GPU code for {', '.join([*self.cuda_programs, *self.cuda_intermediate])}; this GPU has "
+                f"compute capability {capability[0]}.{capability[1]}: build the library for it, or use device: cpu"
+            )
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """The numbers a version starts with: (2, 13, 0) of `2.13.0+cpu`."""
+    found = _VERSION.match(text)
+    return tuple(map(int, found[0].split("."))) if found else (0,)
+
+
+def torch_version() -> str:
+    """The version of the PyTorch that this process has or would import."""
+    loaded = sys.modules.get("torch")
+    if loaded is not None:
+        return str(loaded.__version__)
+    try:
+        return metadata.version("torch")  # importing it takes seconds
+    except metadata.PackageNotFoundError:
+        raise ModelError("PyTorch is not installed here") from None
+
+
+def onnxruntime_version() -> str:
+    """The version of the ONNX Runtime that this process has or would import.
+
+    Raises:
+        ModelError: there is none.
+    """
+    try:
+        import onnxruntime  # its distribution has many names, so none can be asked instead
+    except ImportError as error:
+        raise ModelError(f"ONNX Runtime is not installed here: {error}") from error
+    return str(onnxruntime.__version__)
+
+
+def glibc_version() -> str | None:
+    """The version of the running C library, or `None` if it is another than glibc."""
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except ValueError:
+        return None
+    return version if name == "glibc" else None
+
+
+@cache
+def defines_version(library: str, version: str) -> bool:
+    """Whether a library of the system, as the loader finds it for this process, defines a version of its symbols."""
+    try:
+        ctypes.CDLL(library)
+        mapped = Path("/proc/self/maps").read_text().split("\n")
+    except OSError:
+        return False
+    paths = {line.split(maxsplit=5)[5] for line in mapped if f"/{library}" in line}
+    # The names of the versions stand in its table of strings, each ended by a zero.
+    return any(b"\0" + version.encode() + b"\0" in Path(path).read_bytes() for path in paths if Path(path).is_file())
+
+
+def _is_version(value: Any) -> bool:
+    return isinstance(value, str) and _VERSION.fullmatch(value) is not None
+
+
+def _are_versions(values: Any) -> bool:
+    return isinstance(values, list) and all(_is_version(value) and value.count(".") == 1 for value in values)

@@ -1,0 +1,223 @@
+"""Reads `.npy` and `.npz` where they lie: the arrays are views of the request's own bytes.
+
+Nothing here unpickles, follows a link or trusts a size: what the file says of itself is checked against the bytes that
+are there before an array is made of them. Every problem is a RequestError about `field`.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy
+
+from handlers.errors import RequestError
+
+Buffer = bytes | bytearray | memoryview
+
+NPY_MAGIC = b"\x93NUMPY"
+NPZ_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+NPY_TYPE = "application/x-npy"
+NPZ_TYPE = "application/x-npz"
+# What the members of one .npz may be together once unpacked: four times the largest request that is accepted.
+MAX_UNPACKED_BYTES = 1 << 28
+
+# Headers of plain arrays take 128 bytes; the text is parsed as a Python literal, so it is kept short.
+_MAX_HEADER = 1024
+_LENGTH = {1: struct.Struct("<H"), 2: struct.Struct("<I")}  # by major version of the format
+_MAX_DIMENSIONS = 32
+
+
+def read_npy(content: Buffer, field: str | None) -> numpy.ndarray:
+    """The array in an `.npy` file, as a view of `content` (bool, integer or float, of its own byte order and layout).
+
+    Raises:
+        RequestError: damaged, truncated, longer than its shape says, or of Python objects, text, records or complex.
+    """
+    view = memoryview(content)
+    if view[:6] != NPY_MAGIC or len(view) < 12:
+        raise _damaged(field, "it is no .npy file")
+    length = _LENGTH.get(view[6])
+    if length is None:
+        raise _damaged(field, f"version {view[6]} of the .npy format is not accepted")
+    start = 8 + length.size
+    end = start + length.unpack_from(view, 8)[0]
+    if end - start > _MAX_HEADER or end > len(view):
+        raise _damaged(field, f"its .npy header is truncated or longer than {_MAX_HEADER} bytes")
+    header = _header(bytes(view[start:end]))
+    if isinstance(header, str):
+        raise _damaged(field, header)
+    dtype, fortran_order, shape = header
+    return shaped(view[end:], dtype, shape, field, order="F" if fortran_order else "C")
+
+
+# A client sends the same header again and again.
+@lru_cache(maxsize=256)
+def _header(text: bytes) -> tuple[numpy.dtype, bool, tuple[int, ...]] | str:
+    """Dtype, whether in Fortran order, and shape; or what is wrong with the header."""
+    try:
+        header = ast.literal_eval(text.decode("latin-1").strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return "its .npy header is not readable"
+    if not isinstance(header, dict) or header.keys() != {"descr", "fortran_order", "shape"}:
+        return "its .npy header must hold descr, fortran_order and shape"
+    descr, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
+    if not isinstance(descr, str) or type(fortran_order) is not bool or not is_shape(shape, tuple):
+        return "its .npy header must hold a plain dtype, True or False, and a tuple of sizes"
+    try:
+        dtype = numpy.dtype(descr)
+    except (TypeError, ValueError, SyntaxError, OverflowError):  # numpy parses it as a list of fields too
+        return f"its dtype {descr!r} is unknown"
+    if dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.subdtype:
+        return f"its dtype {descr!r} is not accepted; send bool, integers or floats of at most 64 bits"
+    return dtype, fortran_order, shape
+
+
+def is_shape(value: object, kind: type) -> bool:
+    """Whether `value` is a tuple (or list, as `kind` says) of sizes that an array can have."""
+    return (
+        isinstance(value, kind)
+        and len(value) <= _MAX_DIMENSIONS
+        and all(type(size) is int and 0 <= size < 2**63 for size in value)
+    )
+
+
+def shaped(
+    data: Buffer, dtype: numpy.dtype, shape: tuple[int, ...], field: str | None, order: str = "C"
+) -> numpy.ndarray:
+    """An array of `shape` that views exactly the bytes of `data`.
+
+    Raises:
+        RequestError: the bytes are more or fewer than the shape needs, or hold a bool other than 0 and 1.
+    """
+    needed = math.prod(shape) * dtype.itemsize
+    if needed != len(data):
+        raise _damaged(field, f"{dtype.name} {list(shape)} needs {needed} bytes and {len(data)} are there")
+    if dtype.kind == "b" and needed and numpy.frombuffer(data, numpy.uint8).max() > 1:
+        raise _damaged(field, "it holds a bool that is neither 0 nor 1")
+    return reshaped(numpy.frombuffer(data, dtype) if needed else numpy.empty(0, dtype), shape, field, order)
+
+
+def reshaped(flat: numpy.ndarray, shape: tuple[int, ...], field: str | None, order: str = "C") -> numpy.ndarray:
+    """`flat` with a shape of as many elements.
+
+    Raises:
+        RequestError: there are none, and the sizes beside the zero are larger than any array's.
+    """
+    try:
+        return flat.reshape(shape, order=order)
+    except ValueError as error:
+        raise _damaged(field, f"no array can have the shape {list(shape)}") from error
+
+
+# -- .npz: a zip archive of .npy files --------------------------------------------------------------------------------
+
+_END = struct.Struct("<4s4H2LH")
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_ENCRYPTED = 0x1
+_STORED, _DEFLATED = 0, 8
+_IN_ZIP64 = 0xFFFFFFFF
+
+
+class Member(NamedTuple):
+    """One file of a zip archive, as its directory describes it."""
+
+    method: int
+    crc: int
+    packed: int  # bytes in the archive
+    size: int  # bytes once unpacked
+    offset: int  # of its local header
+
+
+def list_npz(content: Buffer, field: str | None, max_bytes: int = MAX_UNPACKED_BYTES) -> dict[str, Member]:
+    """The arrays in an `.npz` file by name, none of them unpacked yet.
+
+    Raises:
+        RequestError: damaged, a name twice, encrypted, packed in another way than stored or deflated, or (413) more
+            than `max_bytes` in all once unpacked.
+    """
+    # The standard library's reader makes an object of every entry it is told of, before anyone can look at them.
+    view = memoryview(content)
+    if len(view) < _END.size:
+        raise _damaged(field, "the .npz file is truncated")
+    magic, disk, first_disk, here, count, directory_size, at, comment = _END.unpack_from(view, len(view) - _END.size)
+    end = len(view) - _END.size
+    if magic != b"PK\x05\x06" or comment or disk or first_disk or here != count or at + directory_size != end:
+        raise _damaged(field, "the .npz file is truncated or not a plain zip archive")
+    members: dict[str, Member] = {}
+    for _ in range(count):
+        if at + _ENTRY.size > end:
+            raise _damaged(field, "the directory of the .npz file is truncated")
+        entry = _ENTRY.unpack_from(view, at)
+        flags, method, crc, packed, size, name_length, extra, comment, offset = *entry[3:5], *entry[7:13], entry[16]
+        name = bytes(view[at + _ENTRY.size : at + _ENTRY.size + name_length]).decode("utf-8", "replace")
+        if entry[0] != b"PK\x01\x02" or not name.endswith(".npy"):
+            raise _damaged(field, f"the .npz file holds {name[:80]!r}, which is no .npy file")
+        name = name.removesuffix(".npy")
+        if name in members:
+            raise RequestError(f"'{name}' is twice in the .npz file", field=name)
+        if flags & _ENCRYPTED or method not in (_STORED, _DEFLATED) or _IN_ZIP64 in (packed, size, offset):
+            raise _damaged(name, "it must be stored or deflated, without encryption or zip64 sizes")
+        members[name] = Member(method, crc, packed, size, offset)
+        at += _ENTRY.size + name_length + extra + comment
+    if at != end:
+        raise _damaged(field, "the directory of the .npz file is damaged")
+    total = sum(member.size for member in members.values())
+    if total > max_bytes:
+        message = f"the .npz file unpacks to {total} bytes; at most {max_bytes} are accepted"
+        raise RequestError(message, field=field, status=413)
+    return members
+
+
+def read_member(content: Buffer, member: Member, field: str | None) -> numpy.ndarray:
+    """One array of an `.npz` file: a view of `content` if it is stored, of its own bytes if it is deflated.
+
+    Raises:
+        RequestError: damaged, or an `.npy` file that `read_npy` refuses.
+    """
+    view = memoryview(content)
+    if member.offset + _LOCAL.size > len(view):
+        raise _damaged(field, "the .npz file is truncated")
+    local = _LOCAL.unpack_from(view, member.offset)
+    start = member.offset + _LOCAL.size + local[9] + local[10]
+    data = view[start : start + member.packed]
+    if local[0] != b"PK\x03\x04" or len(data) < member.packed:
+        raise _damaged(field, "the .npz file is truncated")
+    unpacked = data if member.method == _STORED else _inflate(data, member.size)
+    if unpacked is None or len(unpacked) != member.size or zlib.crc32(unpacked) != member.crc:
+        raise _damaged(field, "its bytes do not match their checksum")
+    return read_npy(unpacked, field)
+
+
+def _inflate(data: memoryview, size: int) -> bytes | None:
+    """The `size` bytes that `data` unpacks to; `None` if it is damaged or has more. Never makes more than that."""
+    try:
+        decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+        unpacked = decompressor.decompress(data, size + 1)  # 0 would mean no bound
+        return unpacked if decompressor.eof else None
+    except zlib.error:
+        return None
+
+
+def write_npz(arrays: Mapping[str, numpy.ndarray]) -> bytes:
+    """An uncompressed `.npz` file, the same bytes for the same arrays."""
+    buffer = io.BytesIO()
+    # numpy.savez takes the names as keyword arguments, among them its own.
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
+                numpy.lib.format.write_array(member, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _damaged(field: str | None, reason: str) -> RequestError:
+    name = f"'{field}'" if field else "the request's body"
+    return RequestError(f"{name} cannot be read: {reason}", field=field)

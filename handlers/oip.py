@@ -1,0 +1,206 @@
+"""The Open Inference Protocol (v2): tensors as JSON, and its binary data extension.
+
+A request is `{"inputs": [{"name", "shape", "datatype", "data"}], "outputs"?, "id"?, "parameters"?}`. With the extension
+the JSON is only the start of the body, as long as the header `Inference-Header-Content-Length` says; the bytes of the
+tensors that have `binary_data_size` among their parameters follow it in their order, little-endian.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import orjson
+
+from handlers.errors import RequestError
+from handlers.npy import Buffer, is_shape, reshaped, shaped
+from handlers.signature import TensorSpec
+
+JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
+
+DATATYPES = {
+    "BOOL": numpy.dtype("bool"),
+    "UINT8": numpy.dtype("uint8"),
+    "UINT16": numpy.dtype("<u2"),
+    "UINT32": numpy.dtype("<u4"),
+    "UINT64": numpy.dtype("<u8"),
+    "INT8": numpy.dtype("int8"),
+    "INT16": numpy.dtype("<i2"),
+    "INT32": numpy.dtype("<i4"),
+    "INT64": numpy.dtype("<i8"),
+    "FP16": numpy.dtype("<f2"),
+    "FP32": numpy.dtype("<f4"),
+    "FP64": numpy.dtype("<f8"),
+    # NumPy has no bfloat16. It is the upper half of a float32, and as one it is handed on.
+    "BF16": numpy.dtype("<f4"),
+}
+_NAMES = {dtype: name for name, dtype in DATATYPES.items() if name != "BF16"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a request in this protocol says of its answer.
+
+    Attributes:
+        id: echoed in the answer; `None` if absent.
+        outputs: the outputs wanted, in this order, and whether each is wanted as binary data; `None`: all of them.
+        binary: whether outputs that `outputs` does not speak of are wanted as binary data.
+    """
+
+    id: str | None = None
+    outputs: tuple[tuple[str, bool], ...] | None = None
+    binary: bool = False
+
+    @property
+    def wants_binary(self) -> bool:
+        """Whether any output is wanted as binary data."""
+        return self.binary if self.outputs is None else any(binary for _, binary in self.outputs)
+
+
+def is_call(document: Any, names: set[str]) -> bool:
+    """Whether a JSON document is a request in this protocol, for a model whose inputs have these names."""
+    if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
+        return False
+    return "inputs" not in names or all(isinstance(item, dict) for item in document["inputs"])
+
+
+def split_body(content: Buffer, length: str) -> tuple[Buffer, memoryview]:
+    """The JSON and the binary data of a body, given the value of its `Inference-Header-Content-Length`.
+
+    Raises:
+        RequestError: the header is no number of bytes that the body has.
+    """
+    # Not int() alone: it reads "+5", "5_0" and digits of every script.
+    if not (length.isascii() and length.isdigit() and len(length) < 20 and int(length) <= len(content)):
+        raise RequestError(f"{JSON_LENGTH_HEADER} is '{length}'; the body has {len(content)} bytes")
+    size = int(length)
+    view = memoryview(content)
+    return view[:size], view[size:]
+
+
+def read_call(document: dict[str, Any]) -> Call:
+    """What the request wants of its answer.
+
+    Raises:
+        RequestError: `id`, `outputs` or a parameter is of the wrong type.
+    """
+    identifier, outputs = document.get("id"), document.get("outputs")
+    if identifier is not None and not isinstance(identifier, str):
+        raise RequestError("'id' must be a string", field="id")
+    binary = _flag(_parameters(document, "the request"), "binary_data_output", False)
+    if outputs is not None and not isinstance(outputs, list):
+        raise RequestError("'outputs' must be a list of {name}", field="outputs")
+    if not outputs:
+        return Call(identifier, None, binary)
+    wanted: dict[str, bool] = {}
+    for item in outputs:
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(name, str) or name in wanted:
+            raise RequestError("'outputs' must be a list of {name}, each once", field="outputs")
+        wanted[name] = _flag(_parameters(item, f"'{name}'"), "binary_data", binary)
+    return Call(identifier, tuple(wanted.items()), binary)
+
+
+def read_tensors(document: dict[str, Any], binary: memoryview) -> dict[str, numpy.ndarray]:
+    """The request's inputs by name; those in `binary` are views of it, where the datatype is one of NumPy's.
+
+    The `data` of a JSON tensor is a list, flat or nested, or an array already made of it.
+
+    Raises:
+        RequestError: naming the tensor whose description, shape or data is wrong.
+    """
+    tensors: dict[str, numpy.ndarray] = {}
+    for item in document["inputs"]:
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(name, str):
+            raise RequestError("'inputs' must be a list of {name, shape, datatype, data}", field="inputs")
+        if name in tensors:
+            raise RequestError(f"'{name}' is twice among the inputs", field=name)
+        datatype, shape = item.get("datatype"), item.get("shape")
+        if not isinstance(datatype, str) or datatype not in DATATYPES:
+            raise RequestError(f"'{name}' has the datatype {datatype!r}; known are {', '.join(DATATYPES)}", field=name)
+        if not is_shape(shape, list):
+            raise RequestError(f"'{name}' has no shape; it must be a list of sizes", field=name)
+        size = _parameters(item, f"'{name}'").get("binary_data_size")
+        if size is None:
+            tensors[name] = _from_json(item.get("data"), name, datatype, shape)
+            continue
+        if "data" in item or type(size) is not int or not 0 <= size <= len(binary):
+            raise RequestError(
+                f"'{name}' must have either data, or a binary_data_size within the {len(binary)} bytes that are left",
+                field=name,
+            )
+        tensors[name] = _from_bytes(binary[:size], name, datatype, shape)
+        binary = binary[size:]
+    if len(binary):
+        raise RequestError(f"{len(binary)} bytes of binary data belong to no input")
+    return tensors
+
+
+def _from_json(data: Any, name: str, datatype: str, shape: list[int]) -> numpy.ndarray:
+    if not isinstance(data, list | numpy.ndarray):
+        raise RequestError(f"'{name}' has no data; it must be a list, flat or nested", field=name)
+    nested = data.ndim > 1 if isinstance(data, numpy.ndarray) else bool(data) and isinstance(data[0], list)
+    wanted = tuple(shape) if nested else (math.prod(shape),)
+    if not nested and len(data) != wanted[0]:
+        raise RequestError(f"'{name}' has {len(data)} values for the shape {shape}", field=name)
+    return reshaped(TensorSpec(name, DATATYPES[datatype], wanted).convert(data), tuple(shape), name)
+
+
+def _from_bytes(data: memoryview, name: str, datatype: str, shape: list[int]) -> numpy.ndarray:
+    if datatype != "BF16":
+        return shaped(data, DATATYPES[datatype], tuple(shape), name)
+    halves = shaped(data, numpy.dtype("<u2"), tuple(shape), name)
+    return numpy.left_shift(halves, 16, dtype=numpy.uint32).view(numpy.float32)
+
+
+def _parameters(item: dict[str, Any], owner: str) -> dict[str, Any]:
+    parameters = item.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise RequestError(f"the parameters of {owner} must be an object", field="parameters")
+    return parameters
+
+
+def _flag(parameters: dict[str, Any], key: str, default: bool) -> bool:
+    value = parameters.get(key, default)
+    if type(value) is not bool:
+        raise RequestError(f"the parameter {key} must be true or false", field="parameters")
+    return value
+
+
+def write_answer(
+    arrays: Mapping[str, numpy.ndarray], call: Call, model_name: str, model_version: str
+) -> tuple[bytes, int | None]:
+    """The body of an answer, and how many bytes of it are JSON if binary data follow.
+
+    NaN and infinity become null in JSON; binary data hold them as they are.
+
+    Raises:
+        RequestError: an output is wanted that the model does not have.
+    """
+    wanted = call.outputs if call.outputs is not None else tuple((name, call.binary) for name in arrays)
+    outputs, tail = [], []
+    for name, binary in wanted:
+        if name not in arrays:
+            raise RequestError(f"'{name}' is not an output of this model; it gives {', '.join(arrays)}", field=name)
+        array = arrays[name]
+        output: dict[str, Any] = {"name": name, "datatype": _NAMES[array.dtype], "shape": array.shape}
+        if binary:
+            output["parameters"] = {"binary_data_size": array.nbytes}
+            tail.append(array.tobytes())
+        else:
+            output["data"] = array.ravel()
+        outputs.append(output)
+    document: dict[str, Any] = {"model_name": model_name}
+    if model_version:
+        document["model_version"] = model_version
+    if call.id is not None:
+        document["id"] = call.id
+    document["outputs"] = outputs
+    head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return b"".join([head, *tail]), (len(head) if tail else None)

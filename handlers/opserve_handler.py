@@ -1,0 +1,107 @@
+"""TorchServe's entry point: hands requests to `ServableModel` and answers back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handlers import seal
+from handlers.request import Answer, Part, Request
+
+if TYPE_CHECKING:
+    from handlers.model import Prepared, Result, ServableModel
+
+logger = logging.getLogger(__name__)
+
+
+class OpserveHandler:
+    """A TorchServe handler; one object a worker process.
+
+    TorchServe calls `initialize(context)` once and `handle(data, context)` for every batch. Requests are answered one
+    by one: each has its own status, content type and body, so a bad one costs only its sender. `preprocess`,
+    `inference` and `postprocess` are the steps of `handle` that TorchServe's `BaseHandler` has, for a subclass to wrap.
+
+    An archive whose configuration has no `opserve:` section is TorchServe's own kind, and is left to its `BaseHandler`,
+    unless only signed archives are wanted.
+    """
+
+    def __init__(self):
+        self.model: ServableModel | None = None
+        self.manifest: dict | None = None
+        self.context = None
+        self.initialized = False
+        self._stock = None
+
+    def initialize(self, context) -> None:
+        """Checks and loads the archive unpacked in `context.system_properties["model_dir"]`.
+
+        Raises:
+            ModelError: the archive cannot be served; TorchServe's log then says why.
+        """
+        properties = context.system_properties
+        self.context, self.manifest = context, context.manifest
+        folder, gpu = Path(properties["model_dir"]), properties.get("gpu_id")
+        ours = "opserve" in (getattr(context, "model_yaml_config", None) or {})
+        if ours or os.environ.get(seal.PUBLIC_KEY_VARIABLE):
+            seal.check(folder, gpu)
+            # Not before: these modules are files of the archive too, and a damaged one would not import.
+            from handlers.model import ServableModel
+
+            model = (self.manifest or {}).get("model", {})
+            name, version = model.get("modelName", ""), str(model.get("modelVersion", ""))
+            self.model = ServableModel(folder, gpu, name=name, version=version)
+            logger.info("%s %s: %s", name, version, json.dumps(self.model.describe()))
+        else:
+            from ts.torch_handler.base_handler import BaseHandler
+
+            self._stock = BaseHandler()
+            self._stock.initialize(context)
+        self.initialized = True
+
+    def handle(self, data: list[dict], context) -> list[Any]:
+        """Answers a batch: `data[i]` maps part names to bytes; statuses and types go into `context`."""
+        if self._stock is not None:
+            return self._stock.handle(data, context)
+        self.context = context
+        if context.get_request_header(0, "describe") == "True":  # GET /models/NAME?customized=true
+            return [json.dumps(self.model.describe()) for _ in data]
+        answers = self.postprocess(self.inference(self.preprocess(data)))
+        if self.model.broken:
+            # Nothing more can run on a GPU whose context is broken; TorchServe replaces a worker that ends.
+            logger.critical("this worker ends: %s", self.model.broken)
+            sys.exit(1)
+        for index, answer in enumerate(answers):
+            self._report(answer, index)
+        return [answer.body for answer in answers]
+
+    def preprocess(self, data: list[dict]) -> list[Prepared]:
+        """Decodes and checks each request, and runs the model's own `preprocess` hook on it."""
+        return self.model.prepare([self._request(parts, index) for index, parts in enumerate(data)])
+
+    def inference(self, data: list[Prepared]) -> list[Result]:
+        """Joins what can be joined, runs the model, and splits what comes back."""
+        return self.model.run(data)
+
+    def postprocess(self, data: list[Result]) -> list[Answer]:
+        """Runs the model's own `postprocess` hook, and encodes each answer as its request asked for."""
+        return self.model.encode(data)
+
+    def _request(self, parts: dict, index: int) -> Request:
+        # TorchServe keeps a part's media type among the headers, under the part's name. A header of that very name
+        # takes its place, so a part called "Host" has no media type.
+        known = self.context.get_all_request_header(index)
+        headers = {name: value for name, value in known.items() if isinstance(value, str)}
+        media_types = {name: value["content-type"] for name, value in known.items() if isinstance(value, dict)}
+        return Request({name: Part(content, media_types.get(name, "")) for name, content in parts.items()}, headers)
+
+    def _report(self, answer: Answer, index: int) -> None:
+        self.context.set_response_content_type(index, answer.content_type)
+        for name, value in answer.headers.items():
+            self.context.set_response_header(index, name, value)
+        if answer.status != HTTPStatus.OK:
+            self.context.set_response_status(answer.status, HTTPStatus(answer.status).phrase, index)

@@ -1,0 +1,150 @@
+"""The same module through every engine gives the same answer, and each says why it cannot load."""
+
+import json
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import opserve_ops
+from archive.export import export_onnx, save_torchscript
+from handlers.config import CONFIG_FILE, ModelConfig
+from handlers.engines import load_engine
+from handlers.errors import ModelError
+from handlers.model import ServableModel
+from handlers.request import Part
+
+SPECS = [{"name": name, "dtype": "float32", "shape": [-1]} for name in ("x", "y")]
+OUTPUTS = [
+    {"name": name, "dtype": dtype, "shape": shape}
+    for name, dtype, shape in [("z", "float32", [-1]), ("best", "int64", [])]
+]
+
+
+class Sum(nn.Module):
+    """An operator of ours, and two outputs."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        z = torch.ops.opserve.scaled_add(x, y, 2.0)
+        return z, z.argmax(dim=1)
+
+
+def write(folder: Path, artifact: str, libraries: list[str] | None = None, **changes) -> Path:
+    library = "libopserve_onnxruntime.so" if artifact.endswith(".onnx") else "libopserve_torch.so"
+    used = [library] if libraries is None else libraries
+    section = {"artifact": artifact, "op_libraries": used, "batching": "stack", "inputs": SPECS, "outputs": OUTPUTS}
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump({"opserve": section | changes}))
+    for name in used:
+        source = opserve_ops.library_path().parent / name
+        if source.is_file():
+            (folder / name).symlink_to(source)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory) -> Path:
+    """The module in every format."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    x, y = torch.ones(2, 3), torch.ones(2, 3)
+    save_torchscript(Sum(), folder / "sum.pt")
+    batch, size = torch.export.Dim("batch"), torch.export.Dim("size")
+    shapes = ({0: batch, 1: size}, {0: batch, 1: size})
+    program = torch.export.export(Sum(), (x, y), dynamic_shapes=shapes)
+    torch.export.save(program, folder / "sum.pt2")
+    torch._inductor.aoti_compile_and_package(program, package_path=str(folder / "compiled.pt2"))
+    axes = {0: "batch", 1: "size"}
+    export_onnx(Sum(), {"x": x, "y": y}, ("z", "best"), {"x": axes, "y": axes}, folder / "sum.onnx")
+    return folder
+
+
+ARTIFACTS = ["sum.pt", "sum.pt2", "compiled.pt2", "sum.onnx"]
+
+
+@pytest.fixture
+def place(tmp_path, artifacts):
+    def make(artifact: str, **changes) -> Path:
+        (tmp_path / artifact).write_bytes((artifacts / artifact).read_bytes())
+        return write(tmp_path, artifact, **changes)
+
+    return make
+
+
+@pytest.mark.parametrize("artifact", ARTIFACTS)
+def test_every_format_answers_alike(place, artifact):
+    model = ServableModel(place(artifact))
+    requests = [
+        {"x": [1.0, 5.0, 2.0], "y": [1.0, 0.5, 9.0]},
+        {"x": [-1.0], "y": [0.25]},
+        {"x": [4.0, 0.0], "y": [1, 1]},
+    ]
+    answers = model.answer([{"body": Part(json.dumps(request).encode())} for request in requests])
+    assert [json.loads(answer.body) for answer in answers] == [
+        {"z": [3, 10.5, 13], "best": 2},
+        {"z": [-1.75], "best": 0},
+        {"z": [9, 1], "best": 0},
+    ]
+    said = model.engine.describe()
+    assert said["device"] == "cpu" and said["threads"] == 1
+    assert said["format"] == {"sum.pt": "TorchScript", "sum.pt2": "exported program", "sum.onnx": "ONNX"}.get(
+        artifact, "AOTInductor package"
+    )
+
+
+@pytest.mark.parametrize("artifact", ARTIFACTS)
+def test_a_file_that_is_none_of_its_format_is_named(tmp_path, artifact):
+    (tmp_path / artifact).write_bytes(b"PK\x03\x04 no more")
+    with pytest.raises(ModelError, match=rf"^{artifact}: ") as caught:
+        ServableModel(write(tmp_path, artifact))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("artifact", ARTIFACTS)
+def test_cuda_never_falls_back(place, artifact):
+    with pytest.raises(ModelError, match="device: cuda is asked for and"):
+        ServableModel(place(artifact, device="cuda"))
+
+
+def test_onnx_without_its_library_is_told(place):
+    with pytest.raises(ModelError, match=r"sum\.onnx: ONNX Runtime does not load it: .*opserve"):
+        ServableModel(place("sum.onnx", libraries=[]))
+
+
+def test_onnx_names_and_types_are_held_against_the_signature(place, tmp_path):
+    folder = place("sum.onnx", inputs=[SPECS[0], SPECS[1] | {"name": "w"}])
+    with pytest.raises(ModelError, match=r"its inputs are \['x', 'y'\], the configuration says \['w', 'x'\]"):
+        ServableModel(folder)
+    write_again = yaml.safe_load((folder / CONFIG_FILE).read_text())
+    write_again["opserve"]["inputs"] = [SPECS[0], SPECS[1] | {"dtype": "float64"}]
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(write_again))
+    with pytest.raises(ModelError, match=r"input 'y' is tensor\(float\), not float64"):
+        ServableModel(folder)
+
+
+def test_freezing_keeps_the_answer(place):
+    model = ServableModel(place("sum.pt", freeze=True, optimize_for_inference=True))
+    arrays = {name: numpy.ones((1, 2), numpy.float32) for name in "xy"}
+    numpy.testing.assert_array_equal(model.engine.run(arrays)["z"], [[3, 3]])
+
+
+def test_an_option_of_another_format_is_refused(place):
+    with pytest.raises(ModelError, match=r"opserve\.freeze is for \.pt files and would change nothing for sum\.onnx"):
+        ServableModel(place("sum.onnx", freeze=True))
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    config = ModelConfig.read(write(tmp_path, "model.h5", libraries=[]) / CONFIG_FILE)
+    with pytest.raises(ModelError, match=r"model\.h5: no engine for this format"):
+        load_engine(tmp_path, config)
+
+
+def test_a_sample_that_is_refused_keeps_the_worker_from_starting(place):
+    folder = place("sum.pt")
+    (folder / "sample" / "request").mkdir(parents=True)
+    (folder / "sample" / "request" / "body.json").write_text('{"x": [1]}')
+    with pytest.raises(ModelError, match=r"the sample request is refused: .*'y' is missing"):
+        ServableModel(folder)
+    (folder / "sample" / "request" / "body.json").write_text('{"x": [1], "y": [2]}')
+    ServableModel(folder)
