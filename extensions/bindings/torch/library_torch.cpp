@@ -18,8 +18,8 @@ std::string cpu_capability() { return opserve::cpu_capability(); }
 
 OPSERVE_BUILT_FOR(kTorchStableAbi, TORCH_TARGET_VERSION >> 56, TORCH_TARGET_VERSION >> 48 & 0xff)
 
-// Static initializers run in the order in which they stand: the implementations below see what the definitions
-// found.
+// Static initializers run in the order in which they stand: the implementations below see what the
+// definitions found.
 static bool first_copy = false;
 
 // A process may come by two copies of this library: one of an archive, one of the Python package. The first
