@@ -135,3 +135,12 @@ def _(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)) -> Tensor:
             ),
         )
     return image.new_empty((*image.shape[:-2], *size))
+
+
+@torch.library.register_fake("opserve::check_csr")
+def _(rowptr: Tensor, col: Tensor, n: int) -> None:
+    op = "check_csr"
+    _expect_rank(op, "rowptr", rowptr, 1)
+    _expect_rank(op, "col", col, 1)
+    _expect_dtype(op, "col", col, "rowptr", rowptr)
+    _expect_size(op, "rowptr", rowptr, 0, "n+1", n + 1)
