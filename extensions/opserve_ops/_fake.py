@@ -162,3 +162,12 @@ def _(
         image.new_empty(image.shape if needs[0] else (0,)),
         matrix.new_empty(matrix.shape if needs[1] else (0,)),
     )
+
+
+@torch.library.register_fake("opserve::check_csr")
+def _(rowptr: Tensor, col: Tensor, n: int) -> None:
+    op = "check_csr"
+    _expect_rank(op, "rowptr", rowptr, 1)
+    _expect_rank(op, "col", col, 1)
+    _expect_dtype(op, "col", col, "rowptr", rowptr)
+    _expect_size(op, "rowptr", rowptr, 0, "n+1", n + 1)
