@@ -156,3 +156,52 @@ def _(grad: Tensor, image: Tensor, matrix: Tensor, size: Sequence[int], needs: S
         image.new_empty(image.shape if needs[0] else (0,)),
         matrix.new_empty(matrix.shape if needs[1] else (0,)),
     )
+
+
+@torch.library.register_fake("opserve::check_csr")
+def _(rowptr: Tensor, col: Tensor, n: int) -> None:
+    op = "check_csr"
+    _expect_rank(op, "rowptr", rowptr, 1)
+    _expect_rank(op, "col", col, 1)
+    _expect_dtype(op, "col", col, "rowptr", rowptr)
+    _expect_size(op, "rowptr", rowptr, 0, "n+1", n + 1)
+
+
+@torch.library.register_fake("opserve::_graph_conv_backward")
+def _(
+    grad: Tensor, a: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _expect_graph_conv_grad("_graph_conv_backward", grad, x, weight)
+    return (
+        a.new_empty(a.shape if needs[0] else (0,)),
+        x.new_empty(x.shape if needs[1] else (0,)),
+        weight.new_empty(weight.shape if needs[2] else (0,)),
+        x.new_empty((weight.size(1) if needs[3] else 0,)),
+    )
+
+
+@torch.library.register_fake("opserve::_graph_conv_csr_backward")
+def _(
+    grad: Tensor,
+    rowptr: Tensor,
+    col: Tensor,
+    value: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _expect_graph_conv_grad("_graph_conv_csr_backward", grad, x, weight)
+    return (
+        # What is not there has no gradient.
+        x.new_empty(value.shape if value is not None and needs[0] else (0,)),
+        x.new_empty(x.shape if needs[1] else (0,)),
+        weight.new_empty(weight.shape if needs[2] else (0,)),
+        x.new_empty((weight.size(1) if needs[3] else 0,)),
+    )
+
+
+def _expect_graph_conv_grad(op: str, grad: Tensor, x: Tensor, weight: Tensor) -> None:
+    _expect_rank(op, "grad", grad, 2)
+    _expect_dtype(op, "grad", grad, "x", x)
+    _expect_size(op, "grad", grad, 0, "n", x.size(0))
+    _expect_size(op, "grad", grad, 1, "k", weight.size(1))

@@ -105,6 +105,11 @@ namespace cpu {
 Status graph_conv_csr_workspace_size(const GraphConvCsrParams& params, int64_t* bytes);
 // Checks the values of rowptr and col, then computes.
 Status graph_conv_csr(const GraphConvCsrParams& params, const ParallelFor& parallel_for);
+
+// Depends on which gradients are needed: any value but null will do for those.
+Status graph_conv_csr_backward_workspace_size(const GraphConvCsrBackwardParams& params, int64_t* bytes);
+// Checks the values of rowptr and col, then computes.
+Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& params, const ParallelFor& parallel_for);
 }  // namespace cpu
 
 namespace cuda {
