@@ -43,6 +43,8 @@ def _communities(graph: networkx.Graph) -> list[set[int]]:
     raise RuntimeError("Louvain no longer finds the best division of the karate club; widen SEEDS")
 
 
-def one_label_each(label: numpy.ndarray) -> numpy.ndarray:
-    """The first node of every community: int64 [communities]."""
-    return numpy.unique(label, return_index=True)[1]
+def one_label_each(club: Club) -> numpy.ndarray:
+    """The node of every community that meets the most others, of which one would ask first: int64 [communities]."""
+    degree = numpy.diff(club.rowptr)
+    members = [numpy.flatnonzero(club.label == number) for number in range(club.label.max() + 1)]
+    return numpy.array([nodes[degree[nodes].argmax()] for nodes in members])

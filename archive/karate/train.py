@@ -25,7 +25,7 @@ def train(club: Club) -> Communities:
     torch.manual_seed(SEED)
     model = Communities(club.features.shape[1], int(club.label.max()) + 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
-    shown = torch.from_numpy(one_label_each(club.label))
+    shown = torch.from_numpy(one_label_each(club))
     label = torch.from_numpy(club.label)
     inputs = model_inputs(club)
     for _ in range(EPOCHS):
@@ -39,6 +39,6 @@ def train(club: Club) -> Communities:
 @torch.inference_mode()
 def accuracy(model: torch.nn.Module, club: Club) -> float:
     """Share of the nodes whose label was never shown that are put into their community."""
-    hidden = numpy.setdiff1d(numpy.arange(len(club.label)), one_label_each(club.label))
+    hidden = numpy.setdiff1d(numpy.arange(len(club.label)), one_label_each(club))
     label, _ = model(*model_inputs(club))
     return float((label.numpy()[hidden] == club.label[hidden]).mean())

@@ -1,0 +1,1 @@
+"""`karate_onnx`: the weights of `karate`, served by ONNX Runtime."""

@@ -1,0 +1,1 @@
+../karate/hooks.py
