@@ -20,7 +20,7 @@ from typing import Any
 from archive.container import MAX_BYTES, MAX_RATIO, UNSUSPICIOUS_BYTES, Container
 from archive.errors import ArchiveError
 from handlers.errors import ModelError
-from handlers.seal import PUBLIC_KEY_VARIABLE, SEAL_FILE, SIGNATURE_FILE, Seal, check_content, check_signature
+from handlers.seal import SEAL_FILE, SIGNATURE_FILE, Seal, check_content, check_signature, demanded_key
 
 MANIFEST_FILE = "MAR-INF/MANIFEST.json"
 CONFIG_FILE = "model-config.yaml"
@@ -38,7 +38,7 @@ def verify(path: Path, key: str | None = None, run: bool = True) -> Seal:
 
     Args:
         path: the archive.
-        key: absolute path of a public key that it must be signed for; by default what OPSERVE_PUBLIC_KEY says.
+        key: absolute path of a public key that it must be signed for, or `None`.
         run: whether this machine must be able to serve it: its libraries' needs are met here and its sample is answered
             as expected.
 
@@ -64,8 +64,12 @@ def is_sealed(container: Container) -> bool:
     return SEAL_FILE in container.names
 
 
-def check_sealed(container: Container, key: str | None = None) -> Seal:
+def check_sealed(container: Container, key: str | None) -> Seal:
     """Holds the files of an archive against its seal, without unpacking it and without executing anything.
+
+    Args:
+        container: the archive.
+        key: absolute path of a public key that it must be signed for, or `None`.
 
     Raises:
         ArchiveError, ModelError: naming the file and the reason.
@@ -196,7 +200,7 @@ def main() -> int:
         "--no-run", action="store_true", help="execute nothing of it, and leave out what this machine must have for it"
     )
     arguments = parser.parse_args()
-    key = str(arguments.key.resolve()) if arguments.key else os.environ.get(PUBLIC_KEY_VARIABLE)
+    key = str(arguments.key.resolve()) if arguments.key else demanded_key()
     try:
         seal = verify(arguments.archive, key, run=not arguments.no_run)
     except (ArchiveError, OSError) as error:

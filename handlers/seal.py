@@ -120,7 +120,7 @@ def check(folder: Path, gpu: int | None = None) -> Seal:
     content = _read(folder / SEAL_FILE)
     if content is None:
         raise ModelError(f"{SEAL_FILE}: missing from the archive; pack it again with `make archive`")
-    check_signature(content, _read(folder / SIGNATURE_FILE))
+    check_signature(content, _read(folder / SIGNATURE_FILE), demanded_key())
     seal = Seal.decode(content)
     check_files(folder, seal)
     seal.check_machine()
@@ -160,18 +160,22 @@ def digest(path: Path) -> tuple[str, int]:
     return hashed.hexdigest(), size
 
 
-def check_signature(content: bytes, signature: bytes | None, key: str | None = None) -> None:
+def demanded_key() -> str | None:
+    """The public key that the environment demands archives to be signed for, or `None`."""
+    return os.environ.get(PUBLIC_KEY_VARIABLE)
+
+
+def check_signature(content: bytes, signature: bytes | None, key: str | None) -> None:
     """Checks the signature of a seal where a public key is given; without one, signed and unsigned are the same.
 
     Args:
         content: the seal's bytes.
         signature: the signature's bytes, or `None` if the archive has none.
-        key: path of the public key (PEM); by default what the environment says.
+        key: absolute path of the public key (PEM), or `None`.
 
     Raises:
         ModelError: there is a key, and no signature that its private half made of these bytes; or no such key.
     """
-    key = os.environ.get(PUBLIC_KEY_VARIABLE) if key is None else key
     if key is None:
         return
     public = _load_public_key(key)

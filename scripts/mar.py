@@ -12,7 +12,7 @@ from archive.errors import ArchiveError
 from archive.verify import MANIFEST_FILE, check_sealed, is_sealed
 from handlers.errors import ModelError
 from handlers.sample import TOLERANCE
-from handlers.seal import check_signature
+from handlers.seal import check_signature, demanded_key
 from scripts.errors import OpserveError
 
 
@@ -47,9 +47,9 @@ def read(path: Path) -> Archive:
     try:
         with Container(path) as archive:
             if is_sealed(archive):
-                check_sealed(archive).check_machine()
+                check_sealed(archive, demanded_key()).check_machine()
             else:
-                check_signature(b"", None)
+                check_signature(b"", None, demanded_key())
                 archive.check_contents()
             return _read(path, archive, remedy)
     except (ArchiveError, ModelError) as error:

@@ -1,0 +1,161 @@
+"""Sealed archives behind the real TorchServe: what is wrong is said in a line, and not tried for ever."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from archive.container import write_archive
+from archive.contents import contents_of_files
+from archive.keys import load_private_key, make_keys
+from archive.pack import RETRY_SECONDS, pack
+from handlers.seal import PUBLIC_KEY_VARIABLE
+from scripts import processes
+from tests.archive.conftest import files_in
+from tests.support import foreign
+from tests.support.torchserve import TIMEOUT_S, TorchServe
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def make(their, tmp_path_factory) -> Callable[..., Path]:
+    """`make(version=…, key=…, settings…)` packs someone else's model; the settings are TorchServe's own."""
+
+    def pack_it(version: str = "1.0", key: Path | None = None, **settings: int) -> Path:
+        folder = tmp_path_factory.mktemp("packed")
+        config = foreign.write_config(folder / "mine.yaml")
+        with config.open("a") as file:
+            file.writelines(f"{name}: {value}\n" for name, value in settings.items())
+        contents = contents_of_files("mine", their.scripted, [their.library], config, None, version)
+        path, _ = pack(contents, folder, load_private_key(key) if key else None)
+        return path
+
+    return pack_it
+
+
+@pytest.fixture
+def home(tmp_path) -> Iterator[Callable[..., TorchServe]]:
+    """`home(archive, …)` is a server that is not started yet, and is gone afterwards whatever happened."""
+    made: list[TorchServe] = []
+
+    def make_home(*archives: Path) -> TorchServe:
+        made.append(TorchServe(tmp_path / f"home{len(made)}", list(archives)))
+        return made[-1]
+
+    yield make_home
+    for torchserve in made:
+        torchserve.stop()
+
+
+def unpacked(torchserve: TorchServe) -> Path:
+    """Where TorchServe unpacked its only archive."""
+    (folder,) = (torchserve.server.temp / "models").iterdir()
+    return folder
+
+
+def kill_worker(torchserve: TorchServe) -> None:
+    frontend = torchserve.server.require_running()
+    (worker,) = processes.workers(torchserve.home, torchserve.server.temp, [frontend])
+    worker.kill()
+    psutil.wait_procs([worker], timeout=30)
+
+
+def await_line(torchserve: TorchServe, pattern: str) -> None:
+    """Wait until the workers' log has a line."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not re.search(pattern, torchserve.model_log()):
+        assert time.monotonic() < deadline, torchserve.model_log()[-5000:]
+        time.sleep(0.1)
+
+
+def answer(torchserve: TorchServe, version: str = "") -> dict:
+    return torchserve.predict(f"mine{version}", json={"x": [1, 2]}).json()
+
+
+def test_two_versions_are_served_side_by_side(make, home):
+    old, new = make(), make(version="2.0")
+    assert (old.name, new.name) == ("mine.mar", "mine@2.0.mar")
+    torchserve = home(old, new)
+    started = torchserve.start()
+    assert started.returncode == 0, started.stderr
+    for version in ("/1.0", "/2.0"):
+        assert answer(torchserve, version) == {"y": [11, 12]}
+
+
+def test_a_tampered_archive_is_named_by_start(make, home, tmp_path):
+    files = files_in(make())
+    files["handlers/model.py"] += b"# changed"
+    bad = tmp_path / "mine.mar"
+    write_archive(bad, files)
+    failed = home(bad).start()
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: mine.mar: handlers/model.py: damaged or changed: it has ")
+    assert failed.stderr.count("\n") == 1
+
+
+def test_a_worker_refuses_what_changed_since_it_was_unpacked(make, home):
+    torchserve = home(make(maxRetryTimeoutInSec=5))
+    assert torchserve.start().returncode == 0
+    # Python's own bytecode lies beside the modules by now, which is no reason to refuse.
+    kill_worker(torchserve)
+    deadline = time.monotonic() + TIMEOUT_S
+    while not any(worker["status"] == "READY" for worker in torchserve.describe("mine")["workers"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert answer(torchserve) == {"y": [11, 12]}
+    # A module that would not import any more: the check comes before that.
+    module = unpacked(torchserve) / "handlers" / "decode.py"
+    module.write_bytes(module.read_bytes() + b"}")
+    kill_worker(torchserve)
+    await_line(
+        torchserve, r"ModelError: handlers/decode\.py: damaged or changed: it has [\d,]+ bytes, the packer wrote "
+    )
+    assert "SyntaxError" not in torchserve.model_log()
+
+
+def deaths_and_retries(torchserve: TorchServe) -> tuple[list[float], int]:
+    """When the worker ended, in seconds of TorchServe's clock, and how often it was started again."""
+    text = (torchserve.home / "logs" / "ts_log.log").read_text(errors="replace")
+    ends = r"^\d+-\d+-\d+T(\d+):(\d+):(\d+),(\d+) .* - Auto recovery (?:start timestamp|failed again)"
+    times = [tuple(map(int, found)) for found in re.findall(ends, text, re.MULTILINE)]
+    return [h * 3600 + m * 60 + s + ms / 1000 for h, m, s, ms in times], text.count(" - Retry worker: ")
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_load_is_not_tried_for_five_minutes(make, home):
+    torchserve = home(make())
+    assert torchserve.start().returncode == 0
+    assert torchserve.describe("mine")["maxRetryTimeoutInSec"] == RETRY_SECONDS
+    (unpacked(torchserve) / "libmine.so").unlink()
+    kill_worker(torchserve)
+    await_line(torchserve, r"ModelError: libmine\.so: missing from the archive")
+    deadline = time.monotonic() + 150
+    deaths, retries = deaths_and_retries(torchserve)
+    while len(deaths) == retries or not deaths:
+        assert time.monotonic() < deadline, "it is still being tried"
+        time.sleep(1)
+        deaths, retries = deaths_and_retries(torchserve)
+    # It was given a chance to recover, and no more than that.
+    assert retries > 2 and RETRY_SECONDS <= deaths[-1] - deaths[0] < 120
+    time.sleep(10)
+    assert deaths_and_retries(torchserve)[1] == retries
+
+
+def test_a_worker_that_was_given_a_public_key_refuses_what_is_not_signed(make, home, tmp_path, monkeypatch):
+    public = make_keys(tmp_path / "key.pem")
+    monkeypatch.setenv(PUBLIC_KEY_VARIABLE, str(public))
+    refused = home(make()).start()
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: mine.mar: opserve.sig: missing: the archive is not signed")
+    torchserve = home(make(key=tmp_path / "key.pem", maxRetryTimeoutInSec=5))
+    started = torchserve.start()
+    assert started.returncode == 0, started.stderr
+    assert answer(torchserve) == {"y": [11, 12]}
+    # The key has reached the worker: it notices by itself.
+    (unpacked(torchserve) / "opserve.sig").unlink()
+    kill_worker(torchserve)
+    await_line(torchserve, r"ModelError: opserve\.sig: missing: the archive is not signed, and .*key\.pub\.pem demands")
