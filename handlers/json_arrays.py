@@ -119,7 +119,7 @@ class _Document:
 
     def _tensor(self, root: simdjson.Array, rank: int, kind: str) -> numpy.ndarray:
         """The numbers of an array nested `rank` deep."""
-        if kind == "b":
+        if kind == "b" or not isinstance(root, simdjson.Array):
             raise _NotPlain  # simdjson has no buffers of true and false
         shape = [len(root)]
         level = [root]

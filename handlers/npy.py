@@ -62,6 +62,8 @@ def read_npy(content: Buffer, field: str | None) -> numpy.ndarray:
 @lru_cache(maxsize=256)
 def _header(text: bytes) -> tuple[numpy.dtype, bool, tuple[int, ...]] | str:
     """Dtype, whether in Fortran order, and shape; or what is wrong with the header."""
+    if b"\\" in text:
+        return "its .npy header holds a backslash"  # Python would warn of what it does not know behind it
     try:
         header = ast.literal_eval(text.decode("latin-1").strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -198,11 +200,9 @@ def read_member(content: Buffer, member: Member, field: str | None) -> numpy.nda
 
 
 def _inflate(data: memoryview, size: int) -> bytes | None:
-    """The `size` bytes that `data` unpacks to; `None` if it is damaged or has more. Never makes more than that."""
+    """The first `size + 1` bytes that `data` unpacks to, of which there should be `size`; `None` if it is damaged."""
     try:
-        decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
-        unpacked = decompressor.decompress(data, size + 1)  # 0 would mean no bound
-        return unpacked if decompressor.eof else None
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)  # 0 would mean no bound
     except zlib.error:
         return None
 

@@ -146,7 +146,7 @@ def test_an_output_that_is_not_there_is_the_askers_fault():
     assert (caught.value.field, caught.value.status) == ("q", 400)
 
 
-@pytest.mark.parametrize("value", ["text", None, {"a": 1}, [[1], [1, 2]], numpy.array(["a"]), 1j])
+@pytest.mark.parametrize("value", ["text", None, {"a": 1}, [[1], [1, 2]], numpy.array(["a"]), 1j, numpy.longdouble(1)])
 @pytest.mark.parametrize("content_type", [NPZ_TYPE, OIP_TYPE])
 def test_what_is_no_tensor_can_only_be_had_as_json(value, content_type):
     with pytest.raises(RequestError, match="the output 'y' is no tensor") as caught:
