@@ -467,19 +467,18 @@ double pixel(const std::vector<T>& image, int64_t h, int64_t w, int64_t plane, i
     return static_cast<double>(image[(plane * h + row) * w + column]);
 }
 
+// `back` is a map from the result to the source; its inverse is what the operator takes.
 template <class T, class M>
-void test_warp_perspective() {
+void test_warp_perspective(const double (&back)[9]) {
     struct Case {
         int64_t n, c, h, w, out_h, out_w;
     };
-    const Case cases[] = {{1, 1, 1, 1, 3, 3},    {1, 1, 5, 7, 4, 150}, {2, 3, 40, 30, 33, 129},
-                          {1, 2, 0, 5, 3, 3},    {1, 1, 5, 0, 3, 3},   {0, 1, 5, 5, 3, 3},
-                          {1, 0, 5, 5, 3, 3},    {1, 1, 5, 5, 0, 3},   {1, 1, 300, 300, 200, 300},
-                          {3, 1, 60, 60, 60, 60}};
+    const Case cases[] = {{1, 1, 1, 1, 3, 3},     {1, 1, 5, 7, 4, 150},  {2, 3, 40, 30, 33, 129},
+                          {1, 2, 0, 5, 3, 3},     {1, 1, 5, 0, 3, 3},    {0, 1, 5, 5, 3, 3},
+                          {1, 0, 5, 5, 3, 3},     {1, 1, 5, 5, 0, 3},    {1, 1, 300, 300, 200, 300},
+                          {3, 1, 60, 60, 60, 60}, {1, 2, 40, 70, 39, 64}};
     for (const Case& s : cases) {
         const auto image = random_values<T>(s.n * s.c * s.h * s.w);
-        // Its inverse is known: a map from the result to the source, given as such.
-        const double back[9] = {0.9, 0.1, -3.0, -0.05, 1.1, -2.0, 0.0005, 0.001, 1.0};
         double forward[9];
         for (int i = 0; i < 3; ++i) {
             for (int j = 0; j < 3; ++j) {
@@ -620,9 +619,15 @@ int main() {
     test_graph_conv_csr_backward<double, int64_t>();
     test_graph_conv_csr_indices<int32_t>();
     test_graph_conv_csr_indices<int64_t>();
-    test_warp_perspective<float, float>();
-    test_warp_perspective<float, double>();
-    test_warp_perspective<double, double>();
+    const double maps[][9] = {{0.9, 0.1, -3.0, -0.05, 1.1, -2.0, 0.0005, 0.001, 1.0},
+                              // Along the rows of the image, as far as its last pixel.
+                              {1.0, 0.0, 0.5, 0.001, 1.0, 0.25, 0.0, 0.0, 1.0},
+                              {0.3, 0.9, -3.0, 1.0, -0.2, 1.5, 0.0, 0.0005, 1.0}};
+    for (const auto& back : maps) {
+        test_warp_perspective<float, float>(back);
+        test_warp_perspective<float, double>(back);
+        test_warp_perspective<double, double>(back);
+    }
     test_warp_perspective_matrices();
     test_sizes();
     test_devices();
