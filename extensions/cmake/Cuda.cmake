@@ -11,12 +11,15 @@ set(OPSERVE_CUDA_ARCHS "" CACHE STRING
 set(OPSERVE_DEFAULT_CUDA_ARCHS 75-real 80-real 86-real 90)
 set(OPSERVE_DEFAULT_CUDA_ARCHS_SINCE_12_8 75-real 80-real 86-real 90 120-real)
 
+# Sets OPSERVE_NVCC_PATH and OPSERVE_NVCC_VERSION, or else `reason`.
 function(opserve_find_cuda_compiler reason)
   find_program(OPSERVE_NVCC nvcc
-    HINTS "$ENV{CUDACXX}" "$ENV{CUDA_HOME}/bin" "$ENV{CUDA_PATH}/bin" /usr/local/cuda/bin
-    DOC "The CUDA compiler")
+    PATHS "$ENV{CUDA_HOME}/bin" "$ENV{CUDA_PATH}/bin" /usr/local/cuda/bin
+    DOC "The CUDA compiler; empty to do without")
   if(CMAKE_CUDA_COMPILER)
     set(OPSERVE_NVCC "${CMAKE_CUDA_COMPILER}")
+  elseif(NOT "$ENV{CUDACXX}" STREQUAL "")
+    set(OPSERVE_NVCC "$ENV{CUDACXX}")
   elseif(NOT OPSERVE_NVCC)
     set(${reason} "no CUDA compiler was found. Install the CUDA toolkit, or from PyPI 'pip install nvidia-cuda-nvcc \
 nvidia-cuda-runtime nvidia-cuda-cccl', and put the folder of nvcc on PATH (or name it: -DCMAKE_CUDA_COMPILER=.../nvcc)"
@@ -83,7 +86,8 @@ if(OPSERVE_HAS_CUDA)
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   message(STATUS "CUDA ${OPSERVE_NVCC_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 
-  add_library(opserve_cuda_kernels STATIC
+  # Only what links it needs it built.
+  add_library(opserve_cuda_kernels STATIC EXCLUDE_FROM_ALL
     kernels/cuda/check_csr_cuda.cu
     kernels/cuda/csr_kernels.cu
     kernels/cuda/graph_conv_csr_cuda.cpp

@@ -58,7 +58,9 @@ def _open(path: Path) -> None:
             raise OSError("not a complete 64-bit ELF file")
         torch.ops.load_library(str(path))
     except (OSError, RuntimeError) as error:
-        raise ImportError(f"opserve_ops: cannot load {path}: {error}. Build it again with: make ext") from error
+        # PyTorch says only that it could not; why is in what it caught.
+        reason = error.__cause__ or error
+        raise ImportError(f"opserve_ops: cannot load {path}: {reason}. Build it again with: make ext") from error
 
 
 def _cuda_is_available() -> bool:

@@ -44,7 +44,7 @@ CUDA = Backend("opserve", "cuda")
 def emulated() -> Backend:
     """Kept compiled between runs, so that only what changed is compiled again."""
     build, output = REPOSITORY / "build" / "cmake-emulated", REPOSITORY / "build" / "tests-emulated"
-    options = ("-DOPSERVE_BUILD_TESTS=ON", "-DOPSERVE_CUDA=OFF", f"-DPython_EXECUTABLE={sys.executable}")
+    options = ("-DOPSERVE_BUILD_TESTS=ON", f"-DPython_EXECUTABLE={sys.executable}")
     configured = configure(build, *options, f"-DOPSERVE_OUTPUT_DIR={output}")
     assert configured.returncode == 0, configured.stderr
     command = [tool("ninja"), "-C", str(build), "opserve_emulated"]
