@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # -- what may be set on the command line ------------------------------------------------------------------------------
 
-SETTINGS := MODEL WORKERS ARTIFACT OPS NAME CONFIG SAMPLE REQUEST FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK
+SETTINGS := MODEL WORKERS ARCHIVE VERSION SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
 unknown := $(filter-out $(SETTINGS) -%,$(given))
@@ -30,6 +30,7 @@ need = $(if $(filter $1,$(goals)),$(if $(strip $($2)),,$(error make $1 needs $2,
 $(call need,scale,MODEL,MODEL=digits WORKERS=2)
 $(call need,scale,WORKERS,MODEL=digits WORKERS=2)
 $(call need,predict,MODEL,MODEL=digits)
+$(call need,verify,ARCHIVE,ARCHIVE=model_store/digits.mar)
 
 models := $(sort $(patsubst archive/%/model-config.yaml,%,$(wildcard archive/*/model-config.yaml)))
 ifneq ($(filter train model archive serve,$(goals)),)
@@ -61,7 +62,7 @@ handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/nu
 packer := $(wildcard archive/*.py)
 .PRECIOUS: build/models/%/.built
 
-.PHONY: help env env-dev ext train model archive serve start stop status predict scale logs doctor test lint fuzz bench-ops format clean distclean FORCE
+.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale logs doctor test lint fuzz bench-ops format clean distclean FORCE
 
 help: ## list the targets
 	@echo 'usage: make TARGET [SETTING=value ...]'
@@ -106,18 +107,25 @@ build/models/%/.built: $$(wildcard archive/$$*/*.py) | $(library) $(link)
 	@$(python) -m "archive.$*.build" --output "build/models/$*"
 	@touch $@
 
+# These export the weights of others.
+build/models/digits_onnx/.built: build/models/digits/.built
+build/models/karate_onnx/.built: build/models/karate/.built
+
 ifneq ($(foreign),)
 archive: $(library) $(link)
 	@arguments=(--artifact "$$ARTIFACT" --name "$$NAME" --config "$$CONFIG"); \
 	  if [[ -n $$OPS ]]; then arguments+=(--ops "$$OPS"); fi; \
 	  if [[ -n $$SAMPLE ]]; then arguments+=(--sample "$$SAMPLE"); fi; \
-	  $(python) -m archive.pack "$${arguments[@]}"
+	  $(pack) "$${arguments[@]}"
 else
-archive: $(chosen:%=model_store/%.mar) ## pack model_store/*.mar (MODEL=digits; ARTIFACT= OPS= NAME= CONFIG= [SAMPLE=]: your own)
+archive: $(chosen:%=model_store/%.mar) ## pack model_store/*.mar (MODEL=digits; ARTIFACT= OPS= NAME= CONFIG= [SAMPLE=]: your own; VERSION=2.0 SIGN_KEY=key.pem)
 endif
 
-model_store/%.mar: build/models/%/.built $$(wildcard archive/$$*/*) $(handlers) $(packer) $(library) | $(link)
-	@$(python) -m archive.pack "$*"
+model_store/%.mar: build/models/%/.built $$(wildcard archive/$$*/*) $(handlers) $(packer) $(library) $(if $(VERSION)$(SIGN_KEY),FORCE) | $(link)
+	@$(pack) "$*"
+
+verify: $(environment) ## check an archive without a server: ARCHIVE=model_store/digits.mar
+	@$(python) -m archive.verify -- "$$ARCHIVE"
 
 serve: archive ## everything from nothing: environment, operators, models, archives, server, a first prediction
 	@$(python) scripts/start.py --predict
@@ -184,5 +192,6 @@ distclean: clean ## remove the environment and the logs too
 configure = $(cmake) -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_OUTPUT_DIR="$$PWD/build" -DOPSERVE_BUILD_NATIVE=ON \
   -DOPSERVE_CUDA="$${CUDA:-auto}" -DOPSERVE_CUDA_ARCHS="$$CUDA_ARCHS"
+pack = $(python) -m archive.pack $${VERSION:+--version "$$VERSION"} $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
 need-venv = if [[ ! -x $(python) ]]; then echo 'error: there is no .venv; `make env` makes it' >&2; exit 1; fi
 cpp-files = find extensions -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 2>/dev/null | xargs -0 -r
