@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import re
 import tempfile
 import warnings
@@ -78,6 +79,7 @@ def export_onnx(
 
     axes = {name: torch.export.Dim(name) for sizes in dynamic.values() for name in sizes.values()}
     shapes = {name: {axis: axes[size] for axis, size in sizes.items()} for name, sizes in dynamic.items()}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages that it could use
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(

@@ -30,6 +30,12 @@ _PROGRAM = struct.Struct("<HHIQ12xI")
 _PTX, _CUBIN = 1, 2
 
 
+def is_library(path: Path) -> bool:
+    """Whether a file is native code, whatever it is called."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def read_needs(path: Path) -> LibraryNeeds:
     """What a shared library needs, as far as the file says it.
 

@@ -30,8 +30,14 @@ from archive.process import run_in_fresh_process
 from archive.sealing import seal_archive
 from archive.verify import describe, verify
 from handlers.config import CONFIG_FILE
+<<<<<<< HEAD
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED
 from handlers.seal import Seal
+=======
+from handlers.sample import SAMPLE_FOLDER
+from handlers.seal import SEAL_FILE, SIGNATURE_FILE, Seal
+from handlers.selfcheck import REFUSED
+>>>>>>> seal
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -79,6 +85,8 @@ def stage_files(contents: ArchiveContents, stage: Path) -> None:
     shutil.copytree(HANDLERS, stage / "handlers", ignore=ignored)
     shutil.copy(handler_file(contents), stage)
     for path in (contents.artifact, *contents.op_libraries, *filter(None, [contents.hooks])):
+        if path.name in (SEAL_FILE, SIGNATURE_FILE):
+            raise ArchiveError(f"{path.name}: the packer writes a file of this name; rename yours")
         if (stage / path.name).exists():
             raise ArchiveError(f"two files of the archive are named {path.name}; rename one")
         shutil.copy(path, stage)

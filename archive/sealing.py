@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archive.container import write_archive
-from archive.errors import ArchiveError
-from archive.needs import MAGIC, read_needs
+from archive.needs import is_library, read_needs
 from archive.verify import MANIFEST_FILE
 from handlers.seal import SEAL_FILE, SIGNATURE_FILE, FileRecord, Seal, digest
 
@@ -35,9 +34,6 @@ def seal_archive(folder: Path, target: Path, key: Ed25519PrivateKey | None = Non
     )
     content = seal.encode()
     extra = {SEAL_FILE: content} | ({SIGNATURE_FILE: key.sign(content)} if key else {})
-    taken = paths.keys() & {SEAL_FILE, SIGNATURE_FILE}
-    if taken:
-        raise ArchiveError(f"{taken.pop()}: the packer writes this file; take yours out, or rename it")
     write_archive(target, paths | extra)
     return seal
 
@@ -52,9 +48,3 @@ def settle_manifest(path: Path) -> tuple[str, str]:
     manifest["createdOn"] = CREATED_ON
     path.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return manifest["model"]["modelName"], manifest["model"]["modelVersion"]
-
-
-def is_library(path: Path) -> bool:
-    """Whether a file is native code, whatever it is called."""
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC

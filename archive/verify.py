@@ -132,8 +132,7 @@ def check_contents(folder: Path, seal: Seal) -> None:
         ArchiveError, ModelError: naming the file and the reason.
     """
     # Slow to import, and not needed where only the files are checked.
-    from archive.needs import read_needs
-    from archive.sealing import is_library
+    from archive.needs import is_library, read_needs
     from handlers.config import ModelConfig, read_yaml
 
     config = ModelConfig.parse(read_yaml(folder / CONFIG_FILE), CONFIG_FILE)

@@ -1,9 +1,10 @@
 """The packer: what it makes, and that whatever goes wrong leaves the model store as it was."""
 
+import hashlib
 import json
+import re
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,12 @@ import yaml
 from torch import nn
 
 from archive.contents import ROOT
+<<<<<<< HEAD
 from archive.export import quiet_torchscript
+=======
+from archive.output import quiet_torchscript
+from tests.archive.conftest import files_in
+>>>>>>> seal
 from tests.support import foreign
 
 
@@ -25,22 +31,22 @@ def pack_theirs(artifact: Path, config: Path, store: Path, *more, name: str = "m
     return pack("--artifact", artifact, "--name", name, "--config", config, *more, store=store)
 
 
-def files_in(archive: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(archive) as file:
-        return {name: file.read(name) for name in file.namelist()}
-
-
 def test_an_archive_holds_all_that_a_worker_needs(their, tmp_path):
     done = pack_theirs(their.scripted, their.config, tmp_path, "--ops", their.library)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("mine 1.0: ") and "sha256" in done.stdout
+    first, needs = done.stdout.splitlines()
+    digest = hashlib.sha256((tmp_path / "mine.mar").read_bytes()).hexdigest()
+    assert first.startswith("mine 1.0: ") and first.endswith(f" bytes, sha256 {digest}")
+    assert re.fullmatch(r"  libmine\.so needs x86_64, CXXABI [\d.]+, GLIBC [\d.]+, GLIBCXX [\d.]+", needs)
     files = files_in(tmp_path / "mine.mar")
     assert {"branching.pt", "libmine.so", "model-config.yaml", "opserve_handler.py"} <= files.keys()
     assert "handlers/model.py" in files and not any("__pycache__" in name for name in files)
     manifest = json.loads(files["MAR-INF/MANIFEST.json"])["model"]
     assert manifest["handler"] == "opserve_handler.py"
     assert manifest["configFile"] == "model-config.yaml"
-    section = yaml.safe_load(files["model-config.yaml"])["opserve"]
+    config = yaml.safe_load(files["model-config.yaml"])
+    assert config["maxRetryTimeoutInSec"] == 30
+    section = config["opserve"]
     assert (section["artifact"], section["op_libraries"]) == ("branching.pt", ["libmine.so"])
     # The request was made up from the signature, the answer is the model's own.
     values = json.loads(files["sample/request/body.json"])["x"]
@@ -61,6 +67,22 @@ def test_a_sample_request_is_packed_as_it_is(their, tmp_path):
 def test_a_traced_model_is_packed_too(their, tmp_path):
     done = pack_theirs(their.traced, their.config, tmp_path, "--ops", their.library)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_setting_of_the_configuration_is_left_as_it_is(their, tmp_path):
+    config = foreign.write_config(tmp_path / "mine.yaml")
+    config.write_text(config.read_text() + "maxRetryTimeoutInSec: 300\n")
+    assert pack_theirs(their.scripted, config, tmp_path, "--ops", their.library).returncode == 0
+    assert yaml.safe_load(files_in(tmp_path / "mine.mar")["model-config.yaml"])["maxRetryTimeoutInSec"] == 300
+
+
+def test_another_version_lies_beside_the_first(their, tmp_path):
+    (tmp_path / "mine.mar").write_bytes(b"the first")
+    done = pack_theirs(their.scripted, their.config, tmp_path, "--ops", their.library, "--version", "2.0")
+    assert done.stdout.startswith("mine 2.0: ")
+    assert (tmp_path / "mine.mar").read_bytes() == b"the first"
+    manifest = json.loads(files_in(tmp_path / "mine@2.0.mar")["MAR-INF/MANIFEST.json"])["model"]
+    assert (manifest["modelName"], manifest["modelVersion"]) == ("mine", "2.0")
 
 
 class TestRefusals:
@@ -142,6 +164,22 @@ class TestRefusals:
     def test_a_name_that_is_no_name(self, their, store):
         done = pack_theirs(their.scripted, their.config, store, name="../mine")
         self.refused(done, "NAME '../mine' is not allowed")
+
+    def test_a_version_that_is_no_version(self, their, store):
+        done = pack_theirs(their.scripted, their.config, store, "--version", "../2")
+        self.refused(done, "VERSION '../2' is not allowed")
+
+    def test_a_file_name_that_not_every_system_reads_alike(self, their, store, tmp_path):
+        artifact = tmp_path / "mein modell.pt"
+        artifact.write_bytes(their.scripted.read_bytes())
+        done = pack_theirs(artifact, their.config, store, "--ops", their.library)
+        self.refused(done, "'mein modell.pt': rename it")
+
+    def test_a_name_that_the_packer_needs(self, their, store, tmp_path):
+        config = foreign.write_config(tmp_path / "mine.yaml", hooks="opserve.json")
+        (tmp_path / "opserve.json").write_text("def preprocess(inputs): return inputs\n")
+        done = pack_theirs(their.scripted, config, store, "--ops", their.library)
+        self.refused(done, "opserve.json: the packer writes a file of this name; rename yours")
 
     def test_a_model_that_never_answers_the_same(self, store, tmp_path):
         class Dice(nn.Module):

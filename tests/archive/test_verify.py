@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -252,6 +253,15 @@ def test_nothing_is_left_in_the_temporary_folder(packed, tmp_path, monkeypatch):
     broken.write_bytes(broken.read_bytes()[:-30])
     refusal(broken)
     assert [path.name for path in tmp_path.iterdir()] == ["broken.mar"]
+
+
+def test_the_check_at_the_start_of_a_server_is_fast(packed):
+    """A fresh process, imports included; it makes every check but those that unpack or run something."""
+    script = "import sys; from pathlib import Path; from scripts import mar; print(mar.read(Path(sys.argv[1])).model)"
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script, packed], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "mine\n"
+    assert time.monotonic() - begun < 5  # 0.3 on an idle machine
 
 
 def test_our_own_archive_is_accepted(tmp_path):

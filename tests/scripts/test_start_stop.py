@@ -136,6 +136,15 @@ def flipped(path: Path) -> None:
     path.write_bytes(content)
 
 
+def flipped_end(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        handler = archive.getinfo("echo_handler.py")
+    content = bytearray(path.read_bytes())
+    # The end mark of the compressed handler: Python's reader does not look at it, TorchServe's does.
+    content[handler.header_offset + 30 + len(handler.filename) + handler.compress_size - 1] ^= 0xFF
+    path.write_bytes(content)
+
+
 def foreign(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "no archive of TorchServe")
@@ -150,8 +159,9 @@ def without_handler(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (truncated, "bad.mar is not a readable archive"),
-        (flipped, "bad.mar is "),
+        (truncated, "bad.mar: not a readable archive"),
+        (flipped, "bad.mar: "),
+        (flipped_end, "bad.mar: echo_handler.py: "),
         (foreign, "bad.mar is no TorchServe archive"),
         (without_handler, "bad.mar: the handler gone.py that it names is not in it"),
     ],
@@ -172,13 +182,14 @@ def test_a_broken_archive_is_named_before_anything_starts(
 
 def test_an_archive_that_torchserve_refuses_is_named_at_once(stopped: TorchServe) -> None:
     bad = stopped.model_store / "echo.mar"
-    content = bytearray(bad.read_bytes())
     with zipfile.ZipFile(bad) as archive:
-        handler = archive.getinfo("echo_handler.py")
-    # The end mark of the compressed handler: Python reads the file without looking at it, Java does not.
-    content[handler.header_offset + 30 + len(handler.filename) + handler.compress_size - 1] ^= 0xFF
+        files = {name: archive.read(name) for name in archive.namelist()}
+    # Whole and harmless, but nothing that TorchServe could run.
+    files["MAR-INF/MANIFEST.json"] = files["MAR-INF/MANIFEST.json"].replace(b'"python"', b'"cobol"')
     bad.unlink()
-    bad.write_bytes(content)
+    with zipfile.ZipFile(bad, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
     failed = stopped.start()
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: TorchServe cannot open echo.mar: ")
