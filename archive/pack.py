@@ -30,14 +30,8 @@ from archive.process import run_in_fresh_process
 from archive.sealing import seal_archive
 from archive.verify import describe, verify
 from handlers.config import CONFIG_FILE
-<<<<<<< HEAD
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED
-from handlers.seal import Seal
-=======
-from handlers.sample import SAMPLE_FOLDER
 from handlers.seal import SEAL_FILE, SIGNATURE_FILE, Seal
-from handlers.selfcheck import REFUSED
->>>>>>> seal
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

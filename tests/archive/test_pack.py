@@ -13,12 +13,8 @@ import yaml
 from torch import nn
 
 from archive.contents import ROOT
-<<<<<<< HEAD
 from archive.export import quiet_torchscript
-=======
-from archive.output import quiet_torchscript
 from tests.archive.conftest import files_in
->>>>>>> seal
 from tests.support import foreign
 
 
