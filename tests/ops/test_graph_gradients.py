@@ -83,12 +83,13 @@ def test_an_expanded_gradient() -> None:
         torch.testing.assert_close(got.grad, want.grad)
 
 
-LARGE = [(300, 40, 17), (300, 17, 40), (130, 200, 150), (95, 150, 290), (257, 128, 7)]
+LARGE = [(300, 40, 17), (130, 17, 40), (95, 150, 290), (157, 128, 7)]
 
 
 def assert_near(got: Tensor, want: Tensor, dtype: torch.dtype) -> None:
     largest = max(want.abs().max().item(), 1.0)
-    torch.testing.assert_close(got.double(), want, rtol=0, atol=256 * torch.finfo(dtype).eps * largest)
+    assert got.shape == want.shape
+    assert (got.double() - want).abs().max() <= 256 * torch.finfo(dtype).eps * largest
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -198,8 +199,8 @@ class Network(torch.nn.Module):
 
     def forward(self, rowptr: Tensor, col: Tensor, value: Tensor, x: Tensor, a: Tensor) -> Tensor:
         hidden = torch.ops.opserve.graph_conv_csr(rowptr, col, value, x, self.weights[0], self.weights[1])
-        hidden = torch.ops.opserve.graph_conv_csr(rowptr, col, None, hidden.relu(), self.weights[2], self.weights[3])
-        return torch.ops.opserve.graph_conv(a, hidden.relu(), self.weights[4], None)
+        hidden = torch.ops.opserve.graph_conv_csr(rowptr, col, None, hidden.tanh(), self.weights[2], self.weights[3])
+        return torch.ops.opserve.graph_conv(a, hidden.tanh(), self.weights[4], None)
 
 
 class Plain(Network):
@@ -207,8 +208,8 @@ class Plain(Network):
 
     def forward(self, rowptr: Tensor, col: Tensor, value: Tensor, x: Tensor, a: Tensor) -> Tensor:
         hidden = reference.graph_conv_csr(rowptr, col, value, x, self.weights[0], self.weights[1])
-        hidden = reference.graph_conv_csr(rowptr, col, None, hidden.relu(), self.weights[2], self.weights[3])
-        return a @ hidden.relu() @ self.weights[4]
+        hidden = reference.graph_conv_csr(rowptr, col, None, hidden.tanh(), self.weights[2], self.weights[3])
+        return a @ hidden.tanh() @ self.weights[4]
 
 
 def network_inputs() -> tuple[Tensor, ...]:

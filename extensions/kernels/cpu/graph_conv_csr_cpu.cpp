@@ -99,7 +99,8 @@ struct BackwardPlan {
         int64_t ends = 0;
         rowptr = workspace.take<Index>(!transposes ? 0 : checked_add(n, 2, &ends) ? ends : -1);
         col = workspace.take<Index>(transposes ? nnz : 0);
-        value = workspace.take<T>(transposes && p.value != nullptr ? nnz : 0);
+        // Also where there turn out to be none: the size is asked for before the matrices are at hand.
+        value = workspace.take<T>(transposes ? nnz : 0);
         // The products run one after the other, and share the room too.
         int64_t most = 0;
         const auto packs = [&](bool used, int64_t depth, int64_t columns) {
