@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from archive.contents import BUILD, ROOT
-from archive.output import quiet_torchscript, save_script_module
+from archive.export import quiet_torchscript, save_script_module
 from tests.archive.conftest import files_in
 
 

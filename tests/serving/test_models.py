@@ -1,0 +1,123 @@
+"""Every model that ships, through HTTP, in every format it has."""
+
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy
+import pytest
+
+from archive.contents import BUILD, ROOT, known_models
+from archive.karate.club import load_club
+from handlers.sample import difference
+
+pytestmark = pytest.mark.server
+
+MODELS = known_models()
+
+
+@pytest.fixture(scope="module")
+def server(serve):
+    """All of them on one server; it has compared each sample when it is ready."""
+    return serve([ROOT / "model_store" / f"{name}.mar" for name in MODELS])
+
+
+def sample_of(name: str) -> tuple[dict, object]:
+    folder = BUILD / "models" / name / "sample"
+    files = {path.stem: (path.name, path.read_bytes()) for path in (folder / "request").iterdir()}
+    return files, json.loads((folder / "answer.json").read_text())
+
+
+def send_sample(server, name: str):
+    files, expected = sample_of(name)
+    if set(files) == {"body"}:
+        headers = {"Content-Type": "application/json"}
+        return server.predict(name, data=files["body"][1], headers=headers), expected
+    return server.predict(name, files=files), expected
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_sample_is_answered(server, name):
+    response, expected = send_sample(server, name)
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "application/json")
+    assert difference(response.json(), expected) is None
+
+
+@pytest.mark.parametrize("pair", [("digits", "digits_onnx"), ("karate", "karate_onnx")])
+def test_torchscript_and_onnx_answer_alike(server, pair):
+    (first, _), (second, _) = (send_sample(server, name) for name in pair)
+    assert difference(first.json(), second.json(), 1e-5) is None
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_describe_tells_tensors_artifact_device_and_libraries(server, name):
+    described = server.management("GET", f"/models/{name}?customized=true").json()[0]
+    told = described["customizedMetadata"]
+    told = json.loads(told) if isinstance(told, str) else told
+    assert told["device"] == "cpu" and told["threads"] == 1
+    assert Path(told["artifact"]).suffix in (".pt", ".onnx")
+    assert all({"name", "dtype", "shape"} <= spec.keys() for spec in told["inputs"] + told["outputs"])
+    assert all(len(digest) == 64 for digest in told["op_libraries"].values()) and told["op_libraries"]
+
+
+def part_of_the_club(members: list[int]) -> dict:
+    """The club's graph without the others."""
+    club = load_club()
+    place = {member: index for index, member in enumerate(members)}
+    rows = [[place[c] for c in club.col[club.rowptr[m] : club.rowptr[m + 1]] if c in place] for m in members]
+    return {
+        "rowptr": numpy.cumsum([0, *map(len, rows)]).tolist(),
+        "col": [column for row in rows for column in row],
+        "x": club.features[members].tolist(),
+    }
+
+
+@pytest.mark.parametrize("name", ["karate", "karate_onnx"])
+def test_graphs_of_different_sizes_in_one_batch(server, name):
+    """Sent at once they are joined; each gets what it gets alone, and a broken one gets its 400."""
+    sizes = [34, 1, 5, 20, 0, 12, 33]
+    graphs = [part_of_the_club(list(range(size))) for size in sizes]
+    graphs[4]["x"] = numpy.zeros((0, 34)).tolist()
+    broken = part_of_the_club([0, 1, 2]) | {"col": [0, 1, 7, 0, 1, 2]}
+    alone = [server.predict(name, json=graph) for graph in graphs]
+    assert [response.status_code for response in alone if response.status_code != 200] in ([], [400])
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            together = list(pool.map(lambda graph: server.predict(name, json=graph), [*graphs, broken]))
+            refused = together.pop()
+            assert (refused.status_code, refused.json()["error"]["field"]) == (400, "col")
+            for got, want in zip(together, alone, strict=True):
+                assert got.status_code == want.status_code
+                assert difference(got.json(), want.json(), 1e-5) is None
+
+
+def test_edge_weights_may_be_left_out_and_change_the_answer(server):
+    graph = part_of_the_club(list(range(34)))
+    plain = server.predict("karate", json=graph).json()
+    ones = server.predict("karate", json=graph | {"value": [1] * len(graph["col"])}).json()
+    heavy = server.predict("karate", json=graph | {"value": list(range(len(graph["col"])))}).json()
+    assert plain == ones and plain != heavy
+    response = server.predict("karate", json=graph | {"value": [-1] * len(graph["col"])})
+    assert (response.status_code, response.json()["error"]["field"]) == (400, "value")
+
+
+def test_npz_in_and_out(server):
+    club = load_club()
+    body = io.BytesIO()
+    numpy.savez(body, rowptr=club.rowptr.astype(numpy.int32), col=club.col, x=club.features.astype(numpy.float16))
+    headers = {"Content-Type": "application/x-npz", "Accept": "application/x-npz"}
+    response = server.predict("karate", data=body.getvalue(), headers=headers)
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "application/x-npz"), response.text
+    answer = numpy.load(io.BytesIO(response.content))
+    expected = sample_of("karate")[1]
+    assert answer["label"].tolist() == expected["label"]
+    numpy.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-5)
+
+
+def test_open_inference_protocol(server):
+    x = {"name": "x", "shape": [2], "datatype": "FP32", "data": [1, 2]}
+    y = {"name": "y", "shape": [2], "datatype": "FP32", "data": [0.5, 0.25]}
+    answer = server.predict("scaled_add", json={"id": "a-7", "inputs": [x, y]}).json()
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("scaled_add", "1.0", "a-7")
+    assert answer["outputs"] == [{"name": "z", "shape": [2], "datatype": "FP32", "data": [2.5, 4.25]}]
