@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -24,6 +25,13 @@ Buffer = bytes | bytearray | memoryview
 
 # Under so many bytes orjson and a list are faster than the handling of proxies.
 SMALL = 1024
+# A parser that is kept keeps its memory, which the system else hands out page by page for every request: twice the
+# time. It is some 13 times the text at worst, so after larger texts it is given back.
+KEPT = 4 << 20
+
+_PIECE = 1 << 17
+
+_kept = threading.local()  # .parser, one a thread: what it parsed last lives in it
 
 
 def parse_json(content: Buffer, field: str | None, specs: Sequence[TensorSpec]) -> Any:
@@ -40,7 +48,8 @@ def parse_json(content: Buffer, field: str | None, specs: Sequence[TensorSpec]) 
         try:
             return _Document(content, specs).value
         except (_NotPlain, ValueError, TypeError, KeyError, RuntimeError):
-            pass  # not JSON, or not as plain as it must be here: the general parsers say what it is
+            # Not JSON, or not as plain as it must be here: the general parsers say what it is.
+            _kept.__dict__.clear()
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
@@ -50,6 +59,15 @@ def parse_json(content: Buffer, field: str | None, specs: Sequence[TensorSpec]) 
         except (ValueError, RecursionError):
             name = f"'{field}'" if field else "the request's body"
             raise RequestError(f"{name} is not valid JSON: {error}", field=field) from error
+
+
+def _parser(size: int) -> simdjson.Parser:
+    """A parser for a text of `size` bytes."""
+    if size > KEPT:
+        return simdjson.Parser()
+    if not hasattr(_kept, "parser"):
+        _kept.parser = simdjson.Parser()
+    return _kept.parser
 
 
 class _NotPlain(Exception):
@@ -66,8 +84,7 @@ class _Document:
     def __init__(self, content: Buffer, specs: Sequence[TensorSpec]):
         self.arrays = 0  # JSON arrays seen and proved to hold what they should
         self.specs = {spec.name: spec for spec in specs}
-        # A parser of its own costs nothing measurable; one that is kept would keep the memory of its largest text.
-        root = simdjson.Parser().parse(content)
+        root = _parser(len(content)).parse(content)
         if isinstance(root, simdjson.Object):
             self.value = {name: self._member(name, root[name]) for name in self._names(root)}
         elif isinstance(root, simdjson.Array) and len(specs) == 1:
@@ -75,7 +92,7 @@ class _Document:
         else:
             raise _NotPlain
         # `[` within strings only makes this fail, and then the general parser is taken.
-        if numpy.count_nonzero(numpy.frombuffer(content, numpy.uint8) == ord("[")) != self.arrays:
+        if _count_brackets(content) != self.arrays:
             raise _NotPlain
 
     @staticmethod
@@ -143,6 +160,13 @@ def _numbers(root: simdjson.Array, kind: str) -> numpy.ndarray:
         except (TypeError, ValueError):
             pass  # 3.0 is a whole number too, and the conversion to the signature's dtype sees to that
     return numpy.frombuffer(root.as_buffer(of_type="d"), numpy.float64)
+
+
+def _count_brackets(content: Buffer) -> int:
+    """How often `[` stands in a text; piece by piece, so that what is compared stays in the processor's cache."""
+    view = numpy.frombuffer(content, numpy.uint8)
+    pieces = (view[start : start + _PIECE] for start in range(0, len(view), _PIECE))
+    return sum(int(numpy.count_nonzero(piece == ord("["))) for piece in pieces)
 
 
 def _count_lists(value: Any) -> int:

@@ -77,24 +77,26 @@ class TensorSpec:
             return array
         if (array.dtype.kind == "b") != (self.dtype.kind == "b"):
             raise RequestError(f"'{self.name}' must be {self.describe()}, got {array.dtype} values", field=self.name)
-        if numpy.can_cast(array.dtype, self.dtype, "safe") or _is_within(array.dtype, self.dtype):
+        if numpy.can_cast(array.dtype, self.dtype, "safe"):
             return array.astype(self.dtype)
-        with numpy.errstate(over="ignore", invalid="ignore"):
-            converted = array.astype(self.dtype)
-            if self.dtype.kind == "f":
-                lossless = numpy.isfinite(converted).all() or numpy.array_equal(
-                    numpy.isinf(converted), numpy.isinf(array)
-                )
-            else:
+        if self.dtype.kind == "f":
+            lossless, converted = _as_float(array, self.dtype)
+        else:
+            with numpy.errstate(invalid="ignore"):
+                converted = array.astype(self.dtype)
                 lossless = numpy.array_equal(converted.astype(array.dtype), array) and not _wraps(array, self.dtype)
         if not lossless:
             raise RequestError(f"'{self.name}' holds a number that {self.dtype} cannot hold", field=self.name)
         return converted
 
 
-def _is_within(source: numpy.dtype, target: numpy.dtype) -> bool:
-    """Whether every number of an integer dtype lies in the range of a float dtype, whose precision may be less."""
-    return source.kind in "iu" and target.kind == "f" and target.itemsize > 2
+def _as_float(array: numpy.ndarray, dtype: numpy.dtype) -> tuple[bool, numpy.ndarray]:
+    """Whether every number lies in the range of a float dtype, and the converted array; precision may be lost."""
+    try:
+        with numpy.errstate(over="raise"):
+            return True, array.astype(dtype)
+    except FloatingPointError:
+        return False, array
 
 
 def _wraps(array: numpy.ndarray, dtype: numpy.dtype) -> bool:
@@ -102,6 +104,8 @@ def _wraps(array: numpy.ndarray, dtype: numpy.dtype) -> bool:
     if array.size == 0 or array.dtype.kind == "b":
         return False
     limits = numpy.iinfo(dtype)
+    if array.dtype.kind in "iu":
+        return int(array.min()) < limits.min or int(array.max()) > limits.max
     return float(array.min()) < float(limits.min) or float(array.max()) >= float(limits.max) + 1.0
 
 

@@ -105,7 +105,7 @@ def test_a_module_is_saved_alike_by_every_process(tmp_path):
     """Sets of names have another order in each."""
     script = (
         "import sys, torch; from pathlib import Path; from tests.archive.test_reproducible import Small;"
-        "from archive.output import save_script_module; torch.manual_seed(0);"
+        "from archive.export import save_script_module; torch.manual_seed(0);"
         "save_script_module(torch.jit.script(Small()), Path(sys.argv[1]))"
     )
     saved = []
