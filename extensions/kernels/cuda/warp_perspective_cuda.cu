@@ -198,7 +198,7 @@ __device__ __forceinline__ Position<A> locate_far(const Back& back, const Shape&
 
 // Kept out of the way of the pixels that do not need it.
 __device__ __attribute__((noinline)) Position<float> locate_near_horizon(const Back& back, const Shape& shape,
-                                                            int32_t column, int32_t row) {
+                                                                         int32_t column, int32_t row) {
     return locate_far<float>(back, shape, column, row);
 }
 
