@@ -88,7 +88,7 @@ if(OPSERVE_HAS_CUDA)
     kernels/cuda/csr_kernels.cu
     kernels/cuda/graph_conv_csr_cuda.cpp
     kernels/cuda/graph_conv_cuda.cpp
-    kernels/cuda/product_kernel.cu
+    kernels/cuda/product_kernels.cu
     kernels/cuda/runtime.cu
     kernels/cuda/scaled_add_cuda.cu
     kernels/cuda/sums_kernels.cu
@@ -98,4 +98,10 @@ if(OPSERVE_HAS_CUDA)
     target_compile_options(opserve_cuda_kernels PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>")
   endif()
   target_link_libraries(opserve_cuda_kernels PUBLIC opserve_kernels)
+
+  set(OPSERVE_CUDA_LINK_OPTIONS
+    # Nothing is called by name. Exported would be what the CUDA runtime and the standard library leave behind.
+    "-Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/bindings/no_exports.map"
+    # The symbols that stay in the file would name nvcc's temporary ones, which have another name each time.
+    -Wl,--strip-all)
 endif()

@@ -7,8 +7,9 @@ _library.load()
 # Registration needs the operators to exist, so it comes after loading.
 from . import _autograd as _autograd  # noqa: E402
 from . import _fake as _fake  # noqa: E402
-from ._library import library_path  # noqa: E402
+from ._library import cuda_library_path, library_path  # noqa: E402
 from .ops import (  # noqa: E402
+    check_csr,
     cpu_capability,
     graph_conv,
     graph_conv_csr,
@@ -17,7 +18,9 @@ from .ops import (  # noqa: E402
 )
 
 __all__ = [
+    "check_csr",
     "cpu_capability",
+    "cuda_library_path",
     "graph_conv",
     "graph_conv_csr",
     "library_path",

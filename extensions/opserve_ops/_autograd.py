@@ -52,3 +52,42 @@ torch.library.register_autograd(
     "opserve::warp_perspective", _warp_perspective_backward, setup_context=_save_warp_perspective
 )
 _no_second_backward("_warp_perspective_backward")
+
+
+# --- graph_conv
+
+
+def _four(needs: tuple[bool, ...]) -> tuple[bool, ...]:
+    """Without a word on the bias where the call left it out."""
+    return (*needs, False)[:4]
+
+
+def _save_graph_conv(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+
+
+def _graph_conv_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    needs = _four(ctx.needs_input_grad)
+    grads = torch.ops.opserve._graph_conv_backward.default(grad, *ctx.saved_tensors, needs)
+    return tuple(grad if needed else None for grad, needed in zip(grads, needs, strict=True))
+
+
+torch.library.register_autograd("opserve::graph_conv", _graph_conv_backward, setup_context=_save_graph_conv)
+_no_second_backward("_graph_conv_backward")
+
+
+# --- graph_conv_csr
+
+
+def _save_graph_conv_csr(ctx: Any, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:5])
+
+
+def _graph_conv_csr_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    needs = _four(ctx.needs_input_grad[2:])
+    grads = torch.ops.opserve._graph_conv_csr_backward.default(grad, *ctx.saved_tensors, needs)
+    return (None, None, *(grad if needed else None for grad, needed in zip(grads, needs, strict=True)))
+
+
+torch.library.register_autograd("opserve::graph_conv_csr", _graph_conv_csr_backward, setup_context=_save_graph_conv_csr)
+_no_second_backward("_graph_conv_csr_backward")

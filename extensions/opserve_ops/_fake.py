@@ -29,8 +29,7 @@ def _expect_rank(op: str, name: str, tensor: Tensor, rank: int) -> None:
 def _expect_dtype(op: str, name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     _expect(
         tensor.dtype == other.dtype,
-        f"opserve::{op}: {name} must have the dtype of {other_name}, {_dtype_name(other)}, "
-        f"got {_dtype_name(tensor)}",
+        f"opserve::{op}: {name} must have the dtype of {other_name}, {_dtype_name(other)}, got {_dtype_name(tensor)}",
     )
 
 
@@ -51,8 +50,7 @@ def _(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
         torch._check(
             y.size(axis) == x.size(axis),
             lambda axis=axis: (
-                f"opserve::{op}: y must have size {x.size(axis)} in dimension {axis}, as x has, "
-                f"got {y.size(axis)}"
+                f"opserve::{op}: y must have size {x.size(axis)} in dimension {axis}, as x has, got {y.size(axis)}"
             ),
         )
     return x.new_empty(x.shape)
@@ -130,9 +128,7 @@ def _(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)) -> Tensor:
     for i, side in enumerate(size):
         torch._check(
             0 <= side < 2**31 - 8,
-            lambda i=i, side=side: (
-                f"opserve::{op}: size[{i}] must be at least 0 and below 2^31 - 8, got {side}"
-            ),
+            lambda i=i, side=side: f"opserve::{op}: size[{i}] must be at least 0 and below 2^31 - 8, got {side}",
         )
     return image.new_empty((*image.shape[:-2], *size))
 
@@ -143,9 +139,7 @@ def _(grad: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.register_fake("opserve::_warp_perspective_backward")
-def _(
-    grad: Tensor, image: Tensor, matrix: Tensor, size: Sequence[int], needs: Sequence[bool]
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, image: Tensor, matrix: Tensor, size: Sequence[int], needs: Sequence[bool]) -> tuple[Tensor, Tensor]:
     op = "_warp_perspective_backward"
     _expect_rank(op, "grad", grad, image.dim())
     _expect_dtype(op, "grad", grad, "image", image)
@@ -162,3 +156,52 @@ def _(
         image.new_empty(image.shape if needs[0] else (0,)),
         matrix.new_empty(matrix.shape if needs[1] else (0,)),
     )
+
+
+@torch.library.register_fake("opserve::check_csr")
+def _(rowptr: Tensor, col: Tensor, n: int) -> None:
+    op = "check_csr"
+    _expect_rank(op, "rowptr", rowptr, 1)
+    _expect_rank(op, "col", col, 1)
+    _expect_dtype(op, "col", col, "rowptr", rowptr)
+    _expect_size(op, "rowptr", rowptr, 0, "n+1", n + 1)
+
+
+@torch.library.register_fake("opserve::_graph_conv_backward")
+def _(
+    grad: Tensor, a: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _expect_graph_conv_grad("_graph_conv_backward", grad, x, weight)
+    return (
+        a.new_empty(a.shape if needs[0] else (0,)),
+        x.new_empty(x.shape if needs[1] else (0,)),
+        weight.new_empty(weight.shape if needs[2] else (0,)),
+        x.new_empty((weight.size(1) if needs[3] else 0,)),
+    )
+
+
+@torch.library.register_fake("opserve::_graph_conv_csr_backward")
+def _(
+    grad: Tensor,
+    rowptr: Tensor,
+    col: Tensor,
+    value: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _expect_graph_conv_grad("_graph_conv_csr_backward", grad, x, weight)
+    return (
+        # What is not there has no gradient.
+        x.new_empty(value.shape if value is not None and needs[0] else (0,)),
+        x.new_empty(x.shape if needs[1] else (0,)),
+        weight.new_empty(weight.shape if needs[2] else (0,)),
+        x.new_empty((weight.size(1) if needs[3] else 0,)),
+    )
+
+
+def _expect_graph_conv_grad(op: str, grad: Tensor, x: Tensor, weight: Tensor) -> None:
+    _expect_rank(op, "grad", grad, 2)
+    _expect_dtype(op, "grad", grad, "x", x)
+    _expect_size(op, "grad", grad, 0, "n", x.size(0))
+    _expect_size(op, "grad", grad, 1, "k", weight.size(1))

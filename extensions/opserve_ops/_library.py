@@ -2,15 +2,21 @@
 
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
 _PACKAGE = Path(__file__).resolve().parent
 _NAME = "libopserve_torch.so"
+_CUDA_NAME = "libopserve_torch_cuda.so"
 _ENVIRONMENT = "OPSERVE_LIBRARY_DIR"
 
 _loaded: Path | None = None
+_cuda_loaded: Path | None = None
+# Keeps what it registers registered.
+_without_cuda: torch.library.Library | None = None
 
 
 def _folders() -> list[Path]:
@@ -46,24 +52,67 @@ def _is_complete(path: Path) -> bool:
     return path.stat().st_size >= section_offset + entry_size * entries
 
 
-def load() -> None:
-    """Loads the operator library, once.
-
-    Raises:
-        ImportError: it is missing or does not load; the message names the file, the cause and the fix.
-    """
-    global _loaded  # noqa: PLW0603
-    if _loaded is not None:
-        return
-    path = find()
+def _open(path: Path) -> None:
     try:
         if not _is_complete(path):
             raise OSError("not a complete 64-bit ELF file")
         torch.ops.load_library(str(path))
     except (OSError, RuntimeError) as error:
-        raise ImportError(
-            f"opserve_ops: cannot load {path}: {error}. Build it again with: make ext"
-        ) from error
+        raise ImportError(f"opserve_ops: cannot load {path}: {error}. Build it again with: make ext") from error
+
+
+def _cuda_is_available() -> bool:
+    # Asked through NVML. Otherwise PyTorch initializes the driver, and a process forked after that cannot use the GPU.
+    name = "PYTORCH_NVML_BASED_CUDA_CHECK"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        return torch.cuda.is_available()
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _explain_missing_cuda(path: Path) -> torch.library.Library:
+    """Makes the operators say on CUDA tensors how to get kernels for them."""
+    library = torch.library.Library("opserve", "IMPL", "CUDA")
+
+    def explain(op: str) -> Callable[..., NoReturn]:
+        def fail(*_: object, **__: object) -> NoReturn:
+            raise RuntimeError(
+                f"opserve::{op}: no kernels for CUDA: {path} was not built. Build it with: make ext CUDA=on"
+            )
+
+        return fail
+
+    for op in ("scaled_add", "graph_conv", "graph_conv_csr", "warp_perspective", "check_csr"):
+        library.impl(op, explain(op))
+    return library
+
+
+def load() -> None:
+    """Loads the operator library, once; where there is a GPU, the one with the kernels for it as well.
+
+    Without the latter the operators work on the CPU, and on CUDA tensors they raise an error that says so.
+
+    Raises:
+        ImportError: a library does not load, or the first is missing; the message names the file, the cause and the
+            fix.
+    """
+    global _loaded, _cuda_loaded, _without_cuda  # noqa: PLW0603
+    if _loaded is not None:
+        return
+    path = find()
+    _open(path)
+    if _cuda_is_available():
+        cuda_path = path.with_name(_CUDA_NAME)
+        if cuda_path.is_file():
+            _open(cuda_path)
+            _cuda_loaded = cuda_path
+        else:
+            _without_cuda = _explain_missing_cuda(cuda_path)
     _loaded = path
 
 
@@ -71,3 +120,8 @@ def library_path() -> Path:
     """The file the operators were loaded from, to be packed beside a saved model."""
     assert _loaded is not None
     return _loaded
+
+
+def cuda_library_path() -> Path | None:
+    """The file the CUDA kernels were loaded from; none where there is no GPU, or where they were not built."""
+    return _cuda_loaded

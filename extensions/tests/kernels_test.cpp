@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <random>
 #include <string>
 #include <thread>
@@ -73,13 +74,12 @@ std::vector<T> random_values(int64_t count) {
     return values;
 }
 
-template <class T>
+// Ends where it says, so that a sanitizer sees the first byte beyond.
 struct AlignedBuffer {
-    explicit AlignedBuffer(int64_t bytes) : storage(static_cast<size_t>(bytes) + 64) {
-        const auto address = reinterpret_cast<uintptr_t>(storage.data());
-        pointer = storage.data() + (64 - address % 64) % 64;
-    }
-    std::vector<char> storage;
+    explicit AlignedBuffer(int64_t bytes)
+        : pointer(static_cast<char*>(::operator new(static_cast<size_t>(bytes), std::align_val_t{64}))) {}
+    AlignedBuffer(const AlignedBuffer&) = delete;
+    ~AlignedBuffer() { ::operator delete(pointer, std::align_val_t{64}); }
     char* pointer;
 };
 
@@ -150,8 +150,9 @@ std::vector<double> product(const std::vector<T>& a, int64_t a_stride, const std
 struct Shape {
     int64_t n, f, k;
 };
-const Shape kShapes[] = {{0, 3, 2},   {3, 0, 2},   {3, 2, 0},    {1, 1, 1},      {2, 3, 5},     {34, 16, 7},
-                         {49, 7, 33}, {50, 70, 3}, {95, 64, 64}, {61, 300, 100}, {300, 40, 129}};
+const Shape kShapes[] = {{0, 3, 2},    {3, 0, 2},      {3, 2, 0},      {1, 1, 1},
+                         {2, 3, 5},    {34, 16, 7},    {49, 7, 33},    {50, 70, 3},
+                         {95, 64, 64}, {61, 300, 100}, {300, 40, 129}, {300, 40, 17}};
 
 template <class T>
 void test_graph_conv() {
@@ -178,7 +179,7 @@ void test_graph_conv() {
             int64_t bytes = -1;
             EXPECT(opserve::cpu::graph_conv_workspace_size(p, &bytes).ok() && bytes >= 0,
                    "workspace " + name);
-            AlignedBuffer<char> workspace(bytes);
+            AlignedBuffer workspace(bytes);
             p.workspace = workspace.pointer;
             p.out = serial.data();
             EXPECT(opserve::cpu::graph_conv(p, kSerial).ok(), "graph_conv " + name);
@@ -253,7 +254,7 @@ void test_graph_conv_csr() {
             int64_t bytes = -1;
             EXPECT(opserve::cpu::graph_conv_csr_workspace_size(p, &bytes).ok() && bytes >= 0,
                    "workspace " + name);
-            AlignedBuffer<char> workspace(bytes);
+            AlignedBuffer workspace(bytes);
             p.workspace = workspace.pointer;
             p.out = serial.data();
             EXPECT(opserve::cpu::graph_conv_csr(p, kSerial).ok(), "graph_conv_csr " + name);
@@ -261,6 +262,172 @@ void test_graph_conv_csr() {
             EXPECT(opserve::cpu::graph_conv_csr(p, kThreads).ok(), "graph_conv_csr " + name);
             EXPECT(near(serial, expected, static_cast<double>(16 + f) * 8), "graph_conv_csr " + name);
             EXPECT(same_bits(serial, threaded), "graph_conv_csr in threads " + name);
+        }
+    }
+}
+
+template <class T>
+std::vector<double> transposed(const std::vector<T>& a, int64_t rows, int64_t columns) {
+    std::vector<double> out(static_cast<size_t>(rows * columns));
+    for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t j = 0; j < columns; ++j) out[j * rows + i] = static_cast<double>(a[i * columns + j]);
+    }
+    return out;
+}
+
+// The rows of a matrix without what lies between them.
+template <class T>
+std::vector<double> dense(const std::vector<T>& a, int64_t rows, int64_t columns, int64_t stride) {
+    std::vector<double> out;
+    for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t j = 0; j < columns; ++j) out.push_back(static_cast<double>(a[i * stride + j]));
+    }
+    return out;
+}
+
+// Gradients of a·x·weight with respect to each and to the bias, from a in full.
+struct Gradients {
+    Gradients(const std::vector<double>& a, const std::vector<double>& x, const std::vector<double>& weight,
+              const std::vector<double>& grad, int64_t n, int64_t f, int64_t k)
+        : bias(static_cast<size_t>(k)) {
+        const auto back = product(transposed(a, n, n), n, grad, k, n, n, k);
+        this->x = product(back, k, transposed(weight, f, k), f, n, k, f);
+        this->weight = product(transposed(x, n, f), n, back, k, f, n, k);
+        const auto forward = product(x, f, weight, k, n, f, k);
+        this->a = product(grad, k, transposed(forward, n, k), n, n, k, n);
+        for (int64_t i = 0; i < n * k; ++i) bias[i % k] += grad[i];
+    }
+    std::vector<double> a, x, weight, bias;
+};
+
+template <class T>
+void test_graph_conv_backward() {
+    for (const auto& [n, f, k] : kShapes) {
+        for (int64_t gap : {0, 3}) {
+            const std::string name = std::to_string(n) + " " + std::to_string(f) + " " + std::to_string(k);
+            const auto a = matrix<T>(n, n, n + gap), x = matrix<T>(n, f, f + gap),
+                       w = matrix<T>(f, k, k + gap), grad = matrix<T>(n, k, k + gap);
+            const Gradients expected(dense(a, n, n, n + gap), dense(x, n, f, f + gap),
+                                     dense(w, f, k, k + gap), dense(grad, n, k, k + gap), n, f, k);
+            for (int needs = 0; needs < 16; ++needs) {
+                std::vector<T> results[2][4];
+                for (int threaded = 0; threaded < 2; ++threaded) {
+                    const auto room = [&](int which, int64_t size) -> void* {
+                        // A vector without elements may have no address, and null means not needed.
+                        auto& result = results[threaded][which];
+                        if ((needs >> which & 1) == 0) return nullptr;
+                        result.reserve(1);
+                        result.resize(static_cast<size_t>(size));
+                        return result.data();
+                    };
+                    opserve::GraphConvBackwardParams p{};
+                    p.dtype = dtype_of<T>();
+                    p.sizes = {n, f, k};
+                    p.grad = grad.data();
+                    p.grad_stride = k + gap;
+                    p.a = a.data();
+                    p.a_stride = n + gap;
+                    p.x = x.data();
+                    p.x_stride = f + gap;
+                    p.weight = w.data();
+                    p.weight_stride = k + gap;
+                    p.grad_a = room(0, n * n);
+                    p.grad_x = room(1, n * f);
+                    p.grad_weight = room(2, f * k);
+                    p.grad_bias = room(3, k);
+                    int64_t bytes = -1;
+                    EXPECT(opserve::cpu::graph_conv_backward_workspace_size(p, &bytes).ok() && bytes >= 0,
+                           "workspace " + name);
+                    AlignedBuffer workspace(bytes);
+                    p.workspace = workspace.pointer;
+                    EXPECT(opserve::cpu::graph_conv_backward(p, threaded ? kThreads : kSerial).ok(), name);
+                }
+                const std::vector<double>* exact[] = {&expected.a, &expected.x, &expected.weight,
+                                                      &expected.bias};
+                for (int which = 0; which < 4; ++which) {
+                    if ((needs >> which & 1) == 0) continue;
+                    const std::string what = "gradient " + std::to_string(which) + " of graph_conv " + name;
+                    EXPECT(near(results[0][which], *exact[which], static_cast<double>(16 + n + f + k) * 8),
+                           what);
+                    EXPECT(same_bits(results[0][which], results[1][which]), what + " in threads");
+                }
+            }
+        }
+    }
+}
+
+template <class T, class Index>
+void test_graph_conv_csr_backward() {
+    for (const auto& [n, f, k] : kShapes) {
+        for (bool weighted : {false, true}) {
+            const std::string name = std::to_string(n) + " " + std::to_string(f) + " " + std::to_string(k);
+            const auto csr = random_csr<Index>(n, 4);
+            const int64_t nnz = static_cast<int64_t>(csr.col.size());
+            const auto value = random_values<T>(nnz);
+            const int64_t gap = weighted ? 2 : 0;
+            const auto x = matrix<T>(n, f, f + gap), w = matrix<T>(f, k, k + gap),
+                       grad = matrix<T>(n, k, k + gap);
+            std::vector<double> a(static_cast<size_t>(n * n));
+            for (int64_t i = 0; i < n; ++i) {
+                for (int64_t e = csr.rowptr[i]; e < static_cast<int64_t>(csr.rowptr[i + 1]); ++e) {
+                    a[i * n + csr.col[e]] += weighted ? static_cast<double>(value[e]) : 1.0;
+                }
+            }
+            const Gradients expected(a, dense(x, n, f, f + gap), dense(w, f, k, k + gap),
+                                     dense(grad, n, k, k + gap), n, f, k);
+            std::vector<double> of_value;
+            for (int64_t i = 0; i < n; ++i) {
+                for (int64_t e = csr.rowptr[i]; e < static_cast<int64_t>(csr.rowptr[i + 1]); ++e) {
+                    of_value.push_back(expected.a[i * n + csr.col[e]]);
+                }
+            }
+            for (int needs = 0; needs < 16; ++needs) {
+                if (!weighted && (needs & 1) != 0) continue;
+                std::vector<T> results[2][4];
+                for (int threaded = 0; threaded < 2; ++threaded) {
+                    const auto room = [&](int which, int64_t size) -> void* {
+                        auto& result = results[threaded][which];
+                        if ((needs >> which & 1) == 0) return nullptr;
+                        result.reserve(1);
+                        result.resize(static_cast<size_t>(size));
+                        return result.data();
+                    };
+                    opserve::GraphConvCsrBackwardParams p{};
+                    p.dtype = dtype_of<T>();
+                    p.index_dtype = dtype_of<Index>();
+                    p.sizes = {n, nnz, f, k};
+                    p.rowptr = csr.rowptr.data();
+                    p.col = csr.col.data();
+                    p.value = weighted ? value.data() : nullptr;
+                    p.grad = grad.data();
+                    p.grad_stride = k + gap;
+                    p.x = x.data();
+                    p.x_stride = f + gap;
+                    p.weight = w.data();
+                    p.weight_stride = k + gap;
+                    p.grad_value = room(0, nnz);
+                    p.grad_x = room(1, n * f);
+                    p.grad_weight = room(2, f * k);
+                    p.grad_bias = room(3, k);
+                    int64_t bytes = -1;
+                    EXPECT(opserve::cpu::graph_conv_csr_backward_workspace_size(p, &bytes).ok() && bytes >= 0,
+                           "workspace " + name);
+                    AlignedBuffer workspace(bytes);
+                    p.workspace = workspace.pointer;
+                    EXPECT(opserve::cpu::graph_conv_csr_backward(p, threaded ? kThreads : kSerial).ok(),
+                           name);
+                }
+                const std::vector<double>* exact[] = {&of_value, &expected.x, &expected.weight,
+                                                      &expected.bias};
+                for (int which = 0; which < 4; ++which) {
+                    if ((needs >> which & 1) == 0) continue;
+                    const std::string what =
+                        "gradient " + std::to_string(which) + " of graph_conv_csr " + name;
+                    EXPECT(near(results[0][which], *exact[which], static_cast<double>(16 + n + f + k) * 8),
+                           what);
+                    EXPECT(same_bits(results[0][which], results[1][which]), what + " in threads");
+                }
+            }
         }
     }
 }
@@ -276,7 +443,7 @@ void test_graph_conv_csr_indices() {
         p.out = out.data();
         int64_t bytes = 0;
         EXPECT(opserve::cpu::graph_conv_csr_workspace_size(p, &bytes).ok(), "workspace");
-        AlignedBuffer<char> workspace(bytes);
+        AlignedBuffer workspace(bytes);
         p.workspace = workspace.pointer;
         return opserve::cpu::graph_conv_csr(p, kSerial);
     };
@@ -447,6 +614,10 @@ int main() {
     test_graph_conv_csr<float, int64_t>();
     test_graph_conv_csr<double, int32_t>();
     test_graph_conv_csr<double, int64_t>();
+    test_graph_conv_backward<float>();
+    test_graph_conv_backward<double>();
+    test_graph_conv_csr_backward<float, int32_t>();
+    test_graph_conv_csr_backward<double, int64_t>();
     test_graph_conv_csr_indices<int32_t>();
     test_graph_conv_csr_indices<int64_t>();
     const double maps[][9] = {{0.9, 0.1, -3.0, -0.05, 1.1, -2.0, 0.0005, 0.001, 1.0},

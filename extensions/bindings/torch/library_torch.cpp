@@ -25,6 +25,8 @@ STABLE_TORCH_LIBRARY_IMPL(opserve, CPU, library) {
     library.impl("graph_conv_csr", &graph_conv_csr_cpu);
     library.impl("warp_perspective", &warp_perspective_cpu);
     library.impl("_scaled_add_backward", &scaled_add_backward_cpu);
+    library.impl("_graph_conv_backward", &graph_conv_backward_cpu);
+    library.impl("_graph_conv_csr_backward", &graph_conv_csr_backward_cpu);
     library.impl("_warp_perspective_backward", &warp_perspective_backward_cpu);
     library.impl("check_csr", &check_csr_cpu);
 }

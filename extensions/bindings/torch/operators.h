@@ -13,6 +13,8 @@ void graph_conv_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
 void graph_conv_csr_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
 void warp_perspective_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
 void scaled_add_backward_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
+void graph_conv_backward_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
+void graph_conv_csr_backward_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
 void warp_perspective_backward_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
 void check_csr_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
 

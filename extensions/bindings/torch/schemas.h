@@ -14,6 +14,11 @@ inline constexpr const char* kSchemas[] = {
     "_warp_perspective_backward(Tensor grad, Tensor image, Tensor matrix, int[2] size, bool[2] needs) -> "
     "(Tensor, "
     "Tensor)",
+    "_graph_conv_backward(Tensor grad, Tensor a, Tensor x, Tensor weight, bool[4] needs) -> "
+    "(Tensor, Tensor, Tensor, Tensor)",
+    "_graph_conv_csr_backward(Tensor grad, Tensor rowptr, Tensor col, Tensor? value, Tensor x, Tensor "
+    "weight, "
+    "bool[4] needs) -> (Tensor, Tensor, Tensor, Tensor)",
     "check_csr(Tensor rowptr, Tensor col, int n) -> ()",
     "cpu_capability() -> str",
 };

@@ -86,6 +86,10 @@ struct GraphConvBackwardParams {
 namespace cpu {
 Status graph_conv_workspace_size(const GraphConvParams& params, int64_t* bytes);
 Status graph_conv(const GraphConvParams& params, const ParallelFor& parallel_for);
+
+// Depends on which gradients are needed: any value but null will do for those.
+Status graph_conv_backward_workspace_size(const GraphConvBackwardParams& params, int64_t* bytes);
+Status graph_conv_backward(const GraphConvBackwardParams& params, const ParallelFor& parallel_for);
 }  // namespace cpu
 
 namespace cuda {

@@ -13,8 +13,8 @@
 // matrix. n, nnz, f and k may be 0; a row without entries is the bias. Rejected: any other rank, a size that
 // disagrees, mixed dtypes or devices, and on the CPU, before an index is followed: rowptr not starting at 0,
 // decreasing, or not ending at nnz; col outside [0, n). The cheaper of (A·x)·weight and A·(x·weight) is
-// computed: the first where f <= k. NaN and infinity propagate as IEEE arithmetic says in that order; an entry
-// that A does not have contributes nothing, not 0·x.
+// computed: the first where f <= k. NaN and infinity propagate as IEEE arithmetic says in that order; an
+// entry that A does not have contributes nothing, not 0·x.
 //
 // On CUDA the values of rowptr and col cannot be checked without waiting for the device. There each read is
 // guarded: a row whose two ends in rowptr cannot be right (they decrease, leave [0, nnz], or are not 0 at the
@@ -105,6 +105,11 @@ namespace cpu {
 Status graph_conv_csr_workspace_size(const GraphConvCsrParams& params, int64_t* bytes);
 // Checks the values of rowptr and col, then computes.
 Status graph_conv_csr(const GraphConvCsrParams& params, const ParallelFor& parallel_for);
+
+// Depends on which gradients are needed: any value but null will do for those.
+Status graph_conv_csr_backward_workspace_size(const GraphConvCsrBackwardParams& params, int64_t* bytes);
+// Checks the values of rowptr and col, then computes.
+Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& params, const ParallelFor& parallel_for);
 }  // namespace cpu
 
 namespace cuda {

@@ -248,7 +248,8 @@ int64_t gemm_packed_elements(int64_t k, int64_t n) {
 // in the order in which a tile reads it, filled up with zeros. Else it is read as it lies.
 template <class T>
 OPSERVE_INLINE bool gemm_packs(const GemmParams<T>& p) {
-    return p.b_transposed || p.n % kLanes<T> != 0 || (p.n > kPanel<T> && p.m > 3 * kGroupRows);
+    return p.b_transposed || (p.n % kLanes<T> != 0 && !p.b_padded) ||
+           (p.n > kPanel<T> && p.m > 3 * kGroupRows);
 }
 
 template <class T>
@@ -402,8 +403,12 @@ void gemm_columns(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_
 }
 
 template <class T>
-void gemm(const GemmParams<T>& p, const ParallelFor& parallel_for) {
+void gemm(const GemmParams<T>& given, const ParallelFor& parallel_for) {
+    GemmParams<T> p = given;
     if (p.m == 0 || p.n == 0) return;
+    // Matrices without elements may have no address; nothing is read of them, but places in them are
+    // computed.
+    if (p.k == 0) p.a = p.b = p.c;
     const bool packed = gemm_packs(p);
     if (packed) pack_panels(p, parallel_for);
     const int64_t groups = (p.m + kGroupRows - 1) / kGroupRows;
@@ -416,6 +421,32 @@ void gemm(const GemmParams<T>& p, const ParallelFor& parallel_for) {
             gemm_columns(p, packed, row_begin, row_end);
         } else {
             gemm_rows(p, packed, row_begin, row_end);
+        }
+    });
+}
+
+template <class T>
+void column_sums(int64_t rows, int64_t columns, const T* a, int64_t stride, T* out,
+                 const ParallelFor& parallel_for) {
+    constexpr int64_t lanes = kLanes<T>, band = 4 * lanes;
+    const int64_t bands = (columns + band - 1) / band;
+    parallel_for(bands, max_of(1, 65536 / (rows * band + 1)), [=](int64_t begin, int64_t end) {
+        for (int64_t column = begin * band; column < min_of(end * band, columns); column += lanes) {
+            const int64_t here = min_of(lanes, columns - column);
+            const Mask<T> mask(here);
+            Vector<T> total{};
+            // Sums of sums have smaller rounding errors than one long one.
+            constexpr int64_t part = 128;
+            for (int64_t first = 0; first < rows; first += part) {
+                Vector<T> sum{};
+                for (int64_t row = first; row < min_of(first + part, rows); ++row) {
+                    Vector<T> term;
+                    load_masked(a + row * stride + column, mask, term);
+                    sum += term;
+                }
+                total += sum;
+            }
+            store_masked(total, mask, out + column);
         }
     });
 }

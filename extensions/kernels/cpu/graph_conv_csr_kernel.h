@@ -221,3 +221,38 @@ bool spmm_gemm(const SpmmParams<T, Index>& s, const GemmParams<T>& p, const Para
         });
     return valid;
 }
+
+template <class T, class Index>
+void entry_products(const EntryProductParams<T, Index>& p, const ParallelFor& parallel_for) {
+    if (p.rows == 0) return;
+    const double width = static_cast<double>(p.width);
+    for_rows_evenly(p.rowptr, p.rows, 1, 16.0, 16.0 + width, parallel_for, [&](int64_t begin, int64_t end) {
+        constexpr int64_t lanes = kLanes<T>;
+        const Mask<T> mask(p.width % lanes);
+        for (int64_t row = begin; row < end; ++row) {
+            const T* left = p.left + row * p.left_stride;
+            const int64_t last = static_cast<int64_t>(p.rowptr[row + 1]);
+            for (int64_t e = static_cast<int64_t>(p.rowptr[row]); e < last; ++e) {
+                const T* right = p.right + static_cast<int64_t>(p.col[e]) * p.right_stride;
+                Vector<T> sum{}, a, b;
+                int64_t i = 0;
+                for (; i + lanes <= p.width; i += lanes) {
+                    load(left + i, a);
+                    load(right + i, b);
+                    sum += a * b;
+                }
+                if (i < p.width) {
+                    load_masked(left + i, mask, a);
+                    load_masked(right + i, mask, b);
+                    sum += a * b;
+                }
+                T parts[lanes];
+                store<T>(sum, parts);
+                for (int64_t half = lanes / 2; half > 0; half /= 2) {
+                    for (int64_t lane = 0; lane < half; ++lane) parts[lane] += parts[lane + half];
+                }
+                p.out[e] = parts[0];
+            }
+        }
+    });
+}

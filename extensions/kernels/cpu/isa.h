@@ -18,19 +18,20 @@ namespace {
 #include "warp_perspective_backward_kernel.h"
 
 template <class T, class Index>
-constexpr SparseTable<T, Index> sparse_table = {spmm<T, Index>, spmm_gemm<T, Index>};
+constexpr SparseTable<T, Index> sparse_table = {spmm<T, Index>, spmm_gemm<T, Index>,
+                                                entry_products<T, Index>};
 
 }  // namespace
 
 const Kernels OPSERVE_ISA_KERNELS = {
     OPSERVE_ISA_NAME,
     OPSERVE_VECTOR_BYTES,
-    {scaled_add<float>, gemm_packed_elements<float>, gemm<float>, warp_perspective<float>,
+    {scaled_add<float>, gemm_packed_elements<float>, gemm<float>, column_sums<float>, warp_perspective<float>,
      scaled_add_backward<float>, warp_perspective_backward<float>, sparse_table<float, int32_t>,
      sparse_table<float, int64_t>},
-    {scaled_add<double>, gemm_packed_elements<double>, gemm<double>, warp_perspective<double>,
-     scaled_add_backward<double>, warp_perspective_backward<double>, sparse_table<double, int32_t>,
-     sparse_table<double, int64_t>},
+    {scaled_add<double>, gemm_packed_elements<double>, gemm<double>, column_sums<double>,
+     warp_perspective<double>, scaled_add_backward<double>, warp_perspective_backward<double>,
+     sparse_table<double, int32_t>, sparse_table<double, int64_t>},
     {rowptr_decreases<int32_t>, col_outside<int32_t>},
     {rowptr_decreases<int64_t>, col_outside<int64_t>},
 };

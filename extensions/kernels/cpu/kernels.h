@@ -25,6 +25,9 @@ struct GemmParams {
     // Whether element (i, j) of the matrix lies at [j * stride + i].
     bool a_transposed = false;
     bool b_transposed = false;
+    // Whether rows of B have room for whole vectors, so that one may read past n; what it finds there must
+    // not be subnormal, which is slow.
+    bool b_padded = false;
 };
 
 // out[i] = sum over the entries e of row i of value[e]·x[col[e]], + bias. Rows of x have `x_columns` >= width
@@ -46,6 +49,19 @@ struct SpmmParams {
     int64_t out_columns;
 };
 
+// out[e] = the scalar product of row i of `left` and row col[e] of `right`, for each entry e of each row i.
+template <class T, class Index>
+struct EntryProductParams {
+    int64_t rows, width;
+    const Index* rowptr;
+    const Index* col;
+    const T* left;
+    int64_t left_stride;
+    const T* right;
+    int64_t right_stride;
+    T* out;
+};
+
 // The routines for one type of index. Those that return bool return false where a column is outside the
 // matrix; what they have written by then is of no use.
 template <class T, class Index>
@@ -54,6 +70,8 @@ struct SparseTable {
     // C = (A·x)·B + bias; of the sparse product `out` and `bias` are not used, of the dense one `a`.
     bool (*spmm_gemm)(const SpmmParams<T, Index>& sparse, const GemmParams<T>& dense,
                       const ParallelFor& parallel_for);
+    // The columns have been checked.
+    void (*entry_products)(const EntryProductParams<T, Index>& params, const ParallelFor& parallel_for);
 };
 
 template <class Index>
@@ -87,6 +105,9 @@ struct KernelTable {
     // Elements that packing a k by n matrix takes; a negative number if that overflows.
     int64_t (*gemm_packed_elements)(int64_t k, int64_t n);
     void (*gemm)(const GemmParams<T>& params, const ParallelFor& parallel_for);
+    // out[j] = the sum over the rows of a[i·stride + j].
+    void (*column_sums)(int64_t rows, int64_t columns, const T* a, int64_t stride, T* out,
+                        const ParallelFor& parallel_for);
     void (*warp_perspective)(const WarpParams<T>& params, const ParallelFor& parallel_for);
     void (*scaled_add_backward)(int64_t numel, T alpha, const T* grad, T* grad_x, T* grad_y,
                                 const ParallelFor& parallel_for);

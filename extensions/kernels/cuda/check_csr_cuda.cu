@@ -4,7 +4,7 @@
 #include "device.h"
 
 namespace opserve::cuda {
-namespace {
+inline namespace check_csr_cuda {
 
 constexpr const char* kOp = "check_csr";
 constexpr int kThreads = 256;
@@ -71,7 +71,7 @@ Status run(const CheckCsrParams& p, void* workspace, Stream stream) {
     return check::csr_fault(kOp, fault, p.n, p.nnz);
 }
 
-}  // namespace
+}  // namespace check_csr_cuda
 
 Status check_csr(const CheckCsrParams& params, void* workspace, Stream stream) {
     return params.index_dtype == DType::kInt32 ? run<int32_t>(params, workspace, stream)

@@ -14,7 +14,7 @@
 #endif
 
 namespace opserve::cuda {
-namespace {
+inline namespace csr_kernels {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
@@ -280,7 +280,7 @@ int group_for(int64_t width, int64_t pack) {
 
 bool divisible(int64_t elements, int64_t size) { return elements * size % kPackBytes == 0; }
 
-}  // namespace
+}  // namespace csr_kernels
 
 Status aggregate(const char* op, const AggregateParams& p, Stream stream) {
     if (p.csr.n == 0 || p.width == 0) return {};

@@ -5,7 +5,7 @@
 #include "device.h"
 
 namespace opserve::cuda {
-namespace {
+inline namespace scaled_add_cuda {
 
 constexpr int kThreads = 256;
 // Packs of each input a thread has under way at once.
@@ -110,7 +110,7 @@ int64_t blocks_for(const Cut& plan) {
     return plan.packs == 0 ? 1 : divide_up(plan.packs, int64_t{kThreads} * kUnroll);
 }
 
-}  // namespace
+}  // namespace scaled_add_cuda
 
 Status scaled_add(const ScaledAddParams& p, Stream stream) {
     constexpr const char* op = "scaled_add";

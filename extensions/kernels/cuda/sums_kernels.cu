@@ -3,7 +3,7 @@
 #include "kernels.h"
 
 namespace opserve::cuda {
-namespace {
+inline namespace sums_kernels {
 
 constexpr int kThreads = 256;
 constexpr int kLanes = 32;                // columns of a block
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
-}  // namespace
+}  // namespace sums_kernels
 
 int64_t column_sum_workspace(int64_t rows, int64_t columns) {
     int64_t elements = 0;

@@ -5,7 +5,7 @@
 #include "plan.h"
 
 namespace opserve::cuda {
-namespace {
+inline namespace warp_perspective_cuda {
 
 constexpr const char* kOp = "warp_perspective";
 constexpr const char* kBackwardOp = "_warp_perspective_backward";
@@ -70,7 +70,7 @@ __device__ inline bool usable(const Matrices& matrices, int64_t matrix) {
 }
 
 // One thread does this for a block: a call costs nothing here, and one copy serves all kernels.
-__device__ __noinline__ void turn_back(const Matrices& matrices, int64_t matrix, Back& back) {
+__device__ __attribute__((noinline)) void turn_back(const Matrices& matrices, int64_t matrix, Back& back) {
     back.usable = usable(matrices, matrix);
     double largest = 0.0;
     for (int i = 0; i < 9; ++i) largest = fmax(largest, fabs(matrices.at(matrix, i)));
@@ -110,7 +110,7 @@ struct Tile {
 };
 
 template <int Rows>
-__device__ __noinline__ void place(const Back& back, int32_t column, int32_t row, Tile& tile) {
+__device__ __attribute__((noinline)) void place(const Back& back, int32_t column, int32_t row, Tile& tile) {
     constexpr int half_width = kTileWidth / 2, half_height = kLines * Rows / 2;
     tile.column = column;
     tile.row = row;
@@ -197,7 +197,7 @@ __device__ __forceinline__ Position<A> locate_far(const Back& back, const Shape&
 }
 
 // Kept out of the way of the pixels that do not need it.
-__device__ __noinline__ Position<float> locate_near_horizon(const Back& back, const Shape& shape,
+__device__ __attribute__((noinline)) Position<float> locate_near_horizon(const Back& back, const Shape& shape,
                                                             int32_t column, int32_t row) {
     return locate_far<float>(back, shape, column, row);
 }
@@ -515,7 +515,7 @@ struct BackwardPlan {
     void* sums;
 };
 
-}  // namespace
+}  // namespace warp_perspective_cuda
 
 Status warp_perspective(const WarpPerspectiveParams& p, Stream stream) {
     if (is_empty(p.sizes)) return {};

@@ -16,7 +16,6 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __noinline__ __attribute__((noinline)) inline
 #define __launch_bounds__(...)
 // One block runs at a time.
 #define __shared__ static

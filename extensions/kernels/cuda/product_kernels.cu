@@ -2,7 +2,7 @@
 #include "kernels.h"
 
 namespace opserve::cuda {
-namespace {
+inline namespace product_kernels {
 
 constexpr int kThreads = 256;
 
@@ -110,7 +110,7 @@ Status run(const char* op, const ProductParams& p, Stream stream) {
                   operand<T>(p.b), static_cast<const T*>(p.bias), static_cast<T*>(p.c));
 }
 
-}  // namespace
+}  // namespace product_kernels
 
 Status product_kernel(const char* op, const ProductParams& p, Stream stream) {
     if (p.a.rows == 0 || p.b.columns == 0) return {};

@@ -1,0 +1,55 @@
+"""Where the CUDA kernels run in the tests: on a GPU, or, compiled by the C++ compiler, on the CPU."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from conftest import REPOSITORY
+from test_build import configure, tool
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The operators of one of the two, and the device their tensors must be on."""
+
+    name: str
+    device: str
+
+    def op(self, name: str) -> Callable:
+        return getattr(getattr(torch.ops, self.name), name).default
+
+    def put(self, arg: object) -> object:
+        """A tensor on the device, with its strides and its place in its storage; anything else as it is."""
+        if not isinstance(arg, Tensor) or self.device == "cpu":
+            return arg
+        storage = torch.empty(0, dtype=arg.dtype).set_(arg.untyped_storage())
+        return storage.to(self.device).as_strided(arg.shape, arg.stride(), arg.storage_offset())
+
+    def call(self, op: str, *args: object) -> object:
+        """The results on the CPU."""
+        result = self.op(op)(*(self.put(arg) for arg in args))
+        if isinstance(result, Tensor):
+            return result.cpu()
+        return None if result is None else tuple(tensor.cpu() for tensor in result)
+
+
+CUDA = Backend("opserve", "cuda")
+
+
+@pytest.fixture(scope="session")
+def emulated() -> Backend:
+    """Kept compiled between runs, so that only what changed is compiled again."""
+    build, output = REPOSITORY / "build" / "cmake-emulated", REPOSITORY / "build" / "tests-emulated"
+    options = ("-DOPSERVE_BUILD_TESTS=ON", "-DOPSERVE_CUDA=OFF", f"-DPython_EXECUTABLE={sys.executable}")
+    configured = configure(build, *options, f"-DOPSERVE_OUTPUT_DIR={output}")
+    assert configured.returncode == 0, configured.stderr
+    command = [tool("ninja"), "-C", str(build), "opserve_emulated"]
+    built = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout
+    assert "warning:" not in built.stdout
+    torch.ops.load_library(str(output / "lib" / "libopserve_emulated.so"))
+    return Backend("opserve_emulated", "cpu")
