@@ -38,6 +38,10 @@ OPSERVE_INLINE void split(const FloatVector& value, IntVector& whole, FloatVecto
 #endif
 }
 
+// Results of these sizes are stored past the caches: a store then does not first fetch what it replaces.
+// Larger ones get new memory from the system each time, which has just been zeroed through the caches.
+constexpr int64_t kStreamFrom = int64_t{16} << 20, kStreamUpTo = int64_t{32} << 20;
+
 // A store past the caches, to an address aligned to a vector; finish_streams makes such stores visible to
 // other threads.
 #if OPSERVE_VECTOR_BYTES == 64

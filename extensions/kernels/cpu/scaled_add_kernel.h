@@ -1,21 +1,57 @@
+// Vectors of a width chosen by the caller: after a single 512-bit instruction a processor takes longer to be
+// itself again than a call on a few elements takes.
+template <class T, int64_t kBytes>
+struct WideOf;
+template <int64_t kBytes>
+struct WideOf<float, kBytes> {
+    typedef float type __attribute__((vector_size(kBytes)));
+};
+template <int64_t kBytes>
+struct WideOf<double, kBytes> {
+    typedef double type __attribute__((vector_size(kBytes)));
+};
+
+constexpr int64_t kNarrowBytes = OPSERVE_VECTOR_BYTES < 32 ? OPSERVE_VECTOR_BYTES : 32;
+constexpr int64_t kFewBytes = 16384;
+
+// Every element takes the same path, wherever ranges are cut and whatever the width.
+template <class T, int64_t kBytes>
+OPSERVE_INLINE void add_scaled(int64_t n, T alpha, const T* x, const T* y, T* z) {
+    using Wide = typename WideOf<T, kBytes>::type;
+    constexpr int64_t lanes = kBytes / sizeof(T);
+    const auto sum = [=](int64_t i, size_t bytes) __attribute__((always_inline)) {
+        Wide vx{}, vy{};
+        __builtin_memcpy(&vx, x + i, bytes);
+        __builtin_memcpy(&vy, y + i, bytes);
+        return alpha * vx + vy;
+    };
+    int64_t i = 0;
+    // Stores last: a load after one to the same place in another page would wait for it.
+    for (; i + 4 * lanes <= n; i += 4 * lanes) {
+        const Wide a = sum(i, kBytes), b = sum(i + lanes, kBytes), c = sum(i + 2 * lanes, kBytes),
+                   d = sum(i + 3 * lanes, kBytes);
+        __builtin_memcpy(z + i, &a, kBytes);
+        __builtin_memcpy(z + i + lanes, &b, kBytes);
+        __builtin_memcpy(z + i + 2 * lanes, &c, kBytes);
+        __builtin_memcpy(z + i + 3 * lanes, &d, kBytes);
+    }
+    while (i < n) {
+        const int64_t count = min_of(lanes, n - i);
+        const Wide a = count == lanes ? sum(i, kBytes) : sum(i, static_cast<size_t>(count) * sizeof(T));
+        __builtin_memcpy(z + i, &a, static_cast<size_t>(count) * sizeof(T));
+        i += count;
+    }
+}
+
 template <class T>
 void scaled_add(int64_t numel, T alpha, const T* x, const T* y, T* z, const ParallelFor& parallel_for) {
     constexpr int64_t grain = 32768;
+    const bool few = numel * static_cast<int64_t>(sizeof(T)) <= kFewBytes;
     parallel_for(numel, grain, [=](int64_t begin, int64_t end) {
-        // Every element takes the same path, wherever ranges are cut.
-        constexpr int64_t lanes = kLanes<T>;
-        int64_t i = begin;
-        for (; i + lanes <= end; i += lanes) {
-            Vector<T> vx, vy;
-            load(x + i, vx);
-            load(y + i, vy);
-            store<T>(alpha * vx + vy, z + i);
-        }
-        if (i < end) {
-            Vector<T> vx, vy;
-            load_some(x + i, end - i, vx);
-            load_some(y + i, end - i, vy);
-            store_some<T>(alpha * vx + vy, end - i, z + i);
+        if (few) {
+            add_scaled<T, kNarrowBytes>(end - begin, alpha, x + begin, y + begin, z + begin);
+        } else {
+            add_scaled<T, OPSERVE_VECTOR_BYTES>(end - begin, alpha, x + begin, y + begin, z + begin);
         }
     });
 }
@@ -25,19 +61,14 @@ void scaled_add_backward(int64_t numel, T alpha, const T* grad, T* grad_x, T* gr
                          const ParallelFor& parallel_for) {
     constexpr int64_t grain = 32768;
     parallel_for(numel, grain, [=](int64_t begin, int64_t end) {
-        constexpr int64_t lanes = kLanes<T>;
-        int64_t i = begin;
-        for (; i + lanes <= end; i += lanes) {
-            Vector<T> g;
-            load(grad + i, g);
-            store<T>(alpha * g, grad_x + i);
-            store<T>(g, grad_y + i);
-        }
-        if (i < end) {
-            Vector<T> g;
-            load_some(grad + i, end - i, g);
-            store_some<T>(alpha * g, end - i, grad_x + i);
-            store_some<T>(g, end - i, grad_y + i);
+        T* const to_x = grad_x;
+        T* const to_y = grad_y;
+        const T* const from = grad;
+        const T factor = alpha;
+        for (int64_t i = begin; i < end; ++i) {
+            const T g = from[i];
+            to_x[i] = factor * g;
+            to_y[i] = g;
         }
     });
 }

@@ -255,9 +255,6 @@ OPSERVE_INLINE FloatVector weigh(const FloatVector& right, const FloatVector& be
 }
 
 // Past the caches, where the result is too large for them: a store then does not first fetch what it
-// replaces.
-constexpr int64_t kStreamBytes = int64_t{16} << 20;
-
 template <bool kStream>
 OPSERVE_INLINE void put(const FloatVector& values, int64_t count, float* out) {
     if (count < kFloats) {
@@ -445,7 +442,8 @@ OPSERVE_INLINE void warp_block(const WarpParams<float>& p, const Adjugate& back,
             if (place.mode == kAlong && !can_sample_along(p, plans, i, count, runs[i])) place.mode = kInside;
         }
     }
-    const bool large = p.n * p.c * p.out_h * p.out_w >= kStreamBytes / static_cast<int64_t>(sizeof(float));
+    const int64_t bytes = p.n * p.c * p.out_h * p.out_w * static_cast<int64_t>(sizeof(float));
+    const bool large = bytes >= kStreamFrom && bytes < kStreamUpTo;
     for (int64_t channel = 0; channel < p.c; ++channel) {
         const float* plane = p.image + image * p.stride_n + channel * p.stride_c;
         float* out_plane = p.out + (image * p.c + channel) * p.out_h * p.out_w;
