@@ -80,7 +80,7 @@ def tensors(args: tuple) -> list[Tensor]:
 
 @pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)
 def test_scaled_add_at_every_alignment(backend: Backend, dtype: torch.dtype) -> None:
-    """Together misaligned, so that there is a head to cut off, and misaligned differently."""
+    """Aligned as the kernel likes it, and not; with whole packs, a rest and both."""
     memory = [random(3000, dtype=dtype, seed=seed) for seed in (0, 1)]
     for count in (1, 2, 7, 8, 9, 31, 1024, 2900):
         for left, right in ((0, 0), (1, 1), (3, 3), (7, 7), (0, 1), (5, 2)):
