@@ -158,7 +158,7 @@ logs: ## the ends of the server's logs (FOLLOW=1: go on)
 doctor: ## check every prerequisite; each failure prints its fix
 	@if [[ -x $(python) ]]; then $(python) scripts/doctor.py; else "$${PYTHON:-python3}" scripts/doctor.py; fi
 
-test: env-dev archive ## run the tests (TESTS=tests/scripts: some of them)
+test: env-dev ext archive ## run the tests (TESTS=tests/scripts: some of them)
 	@$(python) -m pytest $${TESTS:+"$$TESTS"}
 
 lint: env-dev ## check style: ruff, clang-format
