@@ -234,7 +234,8 @@ def test_an_old_java_home_does_not_win_silently(
 
 
 def test_an_interrupted_start_leaves_nothing_behind(stopped: TorchServe, store: dict[str, Path]) -> None:
-    command = [sys.executable, "-m", "scripts.start", "--home", str(stopped.home)]
+    # Whoever runs the tests in the background has an interrupt ignored, also by what the tests start.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "scripts.start", "--home", str(stopped.home)]
     starting = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: stopped.server.frontend() is not None, "the frontend's start")
     starting.send_signal(signal.SIGINT)
