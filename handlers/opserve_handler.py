@@ -46,8 +46,9 @@ class OpserveHandler:
         properties = context.system_properties
         self.context, self.manifest = context, context.manifest
         folder, gpu = Path(properties["model_dir"]), properties.get("gpu_id")
-        ours = "opserve" in (getattr(context, "model_yaml_config", None) or {})
-        if ours or os.environ.get(seal.PUBLIC_KEY_VARIABLE):
+        # Not by the configuration alone: that is a file which may be damaged.
+        ours = "opserve" in (getattr(context, "model_yaml_config", None) or {}) or (folder / seal.SEAL_FILE).exists()
+        if ours or seal.PUBLIC_KEY_VARIABLE in os.environ:
             seal.check(folder, gpu)
             # Not before: these modules are files of the archive too, and a damaged one would not import.
             from handlers.model import ServableModel

@@ -13,6 +13,7 @@ from ts.context import Context, RequestProcessor
 
 from handlers import seal
 from handlers.config import CONFIG_FILE
+from handlers.errors import ModelError
 from handlers.opserve_handler import OpserveHandler
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
@@ -74,6 +75,13 @@ def test_a_lack_of_memory_is_a_507_and_keeps_the_worker(served, monkeypatch, err
     assert context.get_response_status(0)[0] == 507
     assert json.loads(answers[0])["error"]["message"] == "running the model ran out of memory"
     assert json.loads(send(b'{"x": [1]}')[0][0]) == {"y": [2]}
+
+
+def test_a_sealed_archive_with_a_damaged_configuration_is_not_taken_for_torchserves_own(tmp_path):
+    (tmp_path / seal.SEAL_FILE).write_text("{}")
+    context = Context("m", str(tmp_path), {"model": {}}, 1, None, "0.12", model_yaml_config={"0pserve": {}})
+    with pytest.raises(ModelError, match=seal.SEAL_FILE):
+        OpserveHandler().initialize(context)
 
 
 def raising(error: Exception):
