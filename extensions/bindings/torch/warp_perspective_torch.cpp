@@ -24,7 +24,7 @@ void warp_perspective_cpu(StableIValue* stack, uint64_t, uint64_t) {
     matrix.make_contiguous();
     const int64_t dim = image_arg.dim;
     int64_t sizes[4];
-    for (int64_t axis = 0; axis < dim - 2; ++axis) sizes[axis] = image_arg.sizes[axis];
+    for (int64_t axis = 0; axis < dim - 2; ++axis) sizes[axis] = image.sizes()[axis];
     sizes[dim - 2] = params.sizes.out_h;
     sizes[dim - 1] = params.sizes.out_w;
     Tensor out = Tensor::empty(sizes, dim, image.dtype(), image);
