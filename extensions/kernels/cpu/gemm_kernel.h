@@ -23,10 +23,10 @@ enum class Layout {
 // How much of A a buffer holds. Sums over more terms than its depth are formed in parts, each from zero: that
 // keeps their rounding errors smaller than one long sum would.
 template <class T>
-constexpr int64_t kDepth = 512 / static_cast<int64_t>(sizeof(T));
+constexpr int64_t kDepth = 1024 / static_cast<int64_t>(sizeof(T));
 template <class T>
 constexpr int64_t kBufferStride = kDepth<T> + 64 / static_cast<int64_t>(sizeof(T));
-constexpr int64_t kBufferRows = 2 * kGroupRows;
+constexpr int64_t kBufferRows = kGroupRows;
 
 template <class T>
 struct Tile {
