@@ -79,6 +79,41 @@ OPSERVE_INLINE void aggregate_band(const SpmmParams<T, Index>& p, int64_t e, int
     }
 }
 
+// The same for rows of x that are a short vector each, one after the other: a line of the cache then holds
+// whole rows only, and no load reaches into a second one.
+template <class T, class Index, int64_t Lanes, bool Valued>
+void aggregate_short_rows(const SpmmParams<T, Index>& p, int64_t begin, int64_t end, int64_t width,
+                          const T* bias, T* out, int64_t out_stride, int64_t writable) {
+    typedef T Short __attribute__((vector_size(Lanes * sizeof(T))));
+    Short start{};
+    if (bias != nullptr) __builtin_memcpy(&start, bias, static_cast<size_t>(width) * sizeof(T));
+    const T* x = p.x;
+    const T* value = p.value;
+    const Index* col = p.col;
+    int64_t e = static_cast<int64_t>(p.rowptr[begin]);
+    // What a row writes beyond its end is for the next to overwrite: the last ones must write no more than
+    // theirs.
+    const int64_t whole = writable >= Lanes ? end : end - (Lanes - writable + out_stride - 1) / out_stride;
+    for (int64_t row = begin; row < end; ++row, out += out_stride) {
+        const int64_t stop = static_cast<int64_t>(p.rowptr[row + 1]);
+        Short sum = start;
+        for (; e < stop; ++e) {
+            Short term;
+            __builtin_memcpy(&term, x + static_cast<int64_t>(col[e]) * Lanes, sizeof(term));
+            if constexpr (Valued) {
+                sum += value[e] * term;
+            } else {
+                sum += term;
+            }
+        }
+        if (row < whole) {
+            __builtin_memcpy(out, &sum, sizeof(sum));
+        } else {
+            __builtin_memcpy(out, &sum, static_cast<size_t>(width) * sizeof(T));
+        }
+    }
+}
+
 // Rows [begin, end), columns [column, column + width), to `out`, whose rows may be written up to `writable`
 // columns.
 template <class T, class Index, bool Valued>
@@ -86,6 +121,18 @@ void aggregate_rows(const SpmmParams<T, Index>& p, int64_t begin, int64_t end, i
                     const T* bias, T* out, int64_t out_stride, int64_t writable) {
     constexpr int64_t lanes = kLanes<T>;
     constexpr int64_t widest = OPSERVE_VECTOR_BYTES == 64 ? 16 : 8;
+#define OPSERVE_SHORT(lanes)                                                                             \
+    if constexpr ((lanes) * sizeof(T) >= 16) {                                                           \
+        if (p.x_stride == (lanes) && p.x_columns == (lanes) && column == 0 &&                            \
+            (writable >= (lanes) || writable == out_stride)) {                                           \
+            aggregate_short_rows<T, Index, (lanes), Valued>(p, begin, end, width, bias, out, out_stride, \
+                                                            writable);                                   \
+            return;                                                                                      \
+        }                                                                                                \
+    }
+    OPSERVE_SHORT(lanes / 2)
+    OPSERVE_SHORT(lanes / 4)
+#undef OPSERVE_SHORT
     const int64_t partial = width % lanes;
     // A whole vector is read and written where there is room for one.
     const Mask<T> read(!kMasks && p.x_columns - column - (width - partial) >= lanes ? lanes : partial);
