@@ -293,10 +293,10 @@ void pack_panels(const GemmParams<T>& p, const ParallelFor& parallel_for) {
 }
 
 // C[row …] (+)= A·B for some rows and some of the depth; `a` is where that part of A begins. Bias is added
-// once, with the first part of the depth.
+// once, with the first part of the depth. A tile is at most `height` rows high.
 template <class T, Layout layout>
 void gemm_block(const GemmParams<T>& p, bool packed, const T* a, int64_t row, int64_t rows,
-                int64_t depth_begin, int64_t depth) {
+                int64_t depth_begin, int64_t depth, int64_t height = kAccumulators) {
     constexpr int64_t panel = kPanel<T>, lanes = kLanes<T>;
     for (int64_t column = 0; column < p.n; column += panel) {
         const int64_t columns = min_of(panel, p.n - column);
@@ -319,10 +319,13 @@ void gemm_block(const GemmParams<T>& p, bool packed, const T* a, int64_t row, in
         const int64_t a_stride = layout == Layout::kBuffer    ? kBufferStride<T>
                                  : layout == Layout::kColumns ? 1
                                                               : p.a_stride;
+        // Tiles of like heights: a low one at the end would take almost as long as a high one.
+        const int64_t most = min_of(height, kAccumulators / vectors), tiles = (rows + most - 1) / most;
+        const int64_t each = (rows + tiles - 1) / tiles;
         for (int64_t done = 0; done < rows;) {
             t.a = a + done * a_stride;
             t.c = p.c + (row + done) * p.c_stride + column;
-            t.rows = rows - done;
+            t.rows = min_of(rows - done, each + each % 2);
             done += vectors == 1 ? gemm_some_rows<T, 1, layout>(t) : gemm_some_rows<T, 2, layout>(t);
         }
     }
@@ -340,34 +343,11 @@ OPSERVE_INLINE void clear_rows(T* buffer, int64_t rows, int64_t depth) {
 }
 
 template <class T>
-void gemm_buffered(const GemmParams<T>& p, bool packed, int64_t row, int64_t rows, int64_t depth_begin,
-                   int64_t depth) {
-    constexpr int64_t lanes = kLanes<T>;
-    alignas(64) T buffer[kBufferRows * kBufferStride<T>];
-    const Mask<T> mask(depth % lanes);
-    for (int64_t r = 0; r < rows; ++r) {
-        const T* from = p.a + (row + r) * p.a_stride + depth_begin;
-        T* to = buffer + r * kBufferStride<T>;
-        Vector<T> v;
-        int64_t i = 0;
-        for (; i + lanes <= depth; i += lanes) {
-            load(from + i, v);
-            store<T>(v, to + i);
-        }
-        if (i < depth) {
-            load_masked(from + i, mask, v);
-            store<T>(v, to + i);
-        }
-    }
-    clear_rows(buffer, rows, depth);
-    gemm_block<T, Layout::kBuffer>(p, packed, buffer, row, rows, depth_begin, depth);
-}
-
-template <class T>
 void gemm_rows(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t row_end) {
     constexpr int64_t size = static_cast<int64_t>(sizeof(T));
-    // Rows that far apart share the few places of the first-level cache that one address has.
-    const bool colliding = p.k > kLanes<T> && p.a_stride * size % 2048 == 0;
+    // Rows that far apart share the few places of the first-level cache that one address has: fewer at a time
+    // fit.
+    const int64_t height = p.n <= kLanes<T> && p.a_stride * size % 4096 == 0 ? 10 : kAccumulators;
     // More than what is left of a shared cache.
     const bool far = p.m * p.k > (int64_t{24} << 20) / size;
     for (int64_t row = row_begin; row < row_end; row += kBufferRows) {
@@ -377,12 +357,10 @@ void gemm_rows(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t r
         do {
             const int64_t depth = min_of(kDepth<T>, p.k - depth_begin);
             const T* a = p.a + row * p.a_stride + depth_begin;
-            if (colliding) {
-                gemm_buffered(p, packed, row, rows, depth_begin, depth);
-            } else if (far && p.n <= kPanel<T>) {
-                gemm_block<T, Layout::kFarRows>(p, packed, a, row, rows, depth_begin, depth);
+            if (far && p.n <= kPanel<T>) {
+                gemm_block<T, Layout::kFarRows>(p, packed, a, row, rows, depth_begin, depth, height);
             } else {
-                gemm_block<T, Layout::kRows>(p, packed, a, row, rows, depth_begin, depth);
+                gemm_block<T, Layout::kRows>(p, packed, a, row, rows, depth_begin, depth, height);
             }
             depth_begin += depth;
         } while (depth_begin < p.k);
