@@ -62,7 +62,7 @@ handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/nu
 packer := $(wildcard archive/*.py)
 .PRECIOUS: build/models/%/.built
 
-.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale logs doctor test lint fuzz bench-ops format clean distclean FORCE
+.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale logs doctor test lint fuzz sanitize-cuda bench-ops format clean distclean FORCE
 
 help: ## list the targets
 	@echo 'usage: make TARGET [SETTING=value ...]'
@@ -178,6 +178,10 @@ fuzz: $(environment) ## random and malformed cases over the kernels under ASan a
 	@$(cmake) --build build/cmake-fuzz
 	@build/fuzz/bin/fuzz_kernels --cases "$${CASES:-300000}"
 	@.venv/bin/ctest --test-dir build/cmake-fuzz -R 'mutant|kernels' --output-on-failure
+
+sanitize-cuda: ## the CUDA kernels on this machine's GPU under compute-sanitizer (after make env-dev ext)
+	@$(need-venv)
+	@tests/ops/sanitize_cuda.sh "$$PWD/$(python)"
 
 bench-ops: env-dev ext ## measure the operators against what people would use instead (QUICK=1: fewer shapes)
 	@$(python) -m benchmarks.ops $(if $(QUICK),--quick)

@@ -14,6 +14,7 @@ import numpy
 from archive.errors import ArchiveError
 from handlers.config import CONFIG_FILE, ModelConfig, read_yaml
 from handlers.errors import ModelError
+from handlers.op_library import cuda_library
 from handlers.signature import TensorSpec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,14 +73,14 @@ def contents_of_model(name: str, build: Path = BUILD, version: str = DEFAULT_VER
         raise ArchiveError(f"there is no model '{name}'; there are: {', '.join(known_models())}")
     _check_version(version)
     folder = MODELS / name
-    document, config = _read_config(folder / CONFIG_FILE)
+    document, config = _with_cuda_libraries(*_read_config(folder / CONFIG_FILE), folder / CONFIG_FILE)
     built = build / "models" / name
     return ArchiveContents(
         name=name,
         document=document,
         config=config,
         artifact=_existing(built / config.artifact, f"make archive MODEL={name}"),
-        op_libraries=tuple(_existing(build / "lib" / library, "make ext") for library in config.op_libraries),
+        op_libraries=tuple(_library(build / "lib" / library) for library in config.op_libraries),
         hooks=_existing(folder / config.hooks, "add it, or take 'hooks' out") if config.hooks else None,
         sample=_existing(built / "sample", f"make archive MODEL={name}"),
         version=version,
@@ -131,6 +132,21 @@ def _with_file_names(document: dict, artifact: Path, op_libraries: Sequence[Path
         if section.get(key, value) != value:
             raise ArchiveError(f"{source}: opserve.{key} is {section[key]!r}, but {value!r} was given; make them agree")
     return document | {"opserve": section | given}
+
+
+def _with_cuda_libraries(document: dict, config: ModelConfig, path: Path) -> tuple[dict, ModelConfig]:
+    """With the CUDA libraries of our own operators as well, where `device: cuda` says that nothing else will do."""
+    if config.device != "cuda":
+        return document, config
+    names = list(config.op_libraries)
+    ours = [name for name in names if name.startswith("libopserve_") and not name.endswith("_cuda.so")]
+    names += [name for name in map(cuda_library, ours) if name not in names]
+    document = document | {"opserve": document["opserve"] | {"op_libraries": names}}
+    return document, _checked(document, path)
+
+
+def _library(path: Path) -> Path:
+    return _existing(path, "make ext CUDA=on" if path.name.endswith("_cuda.so") else "make ext")
 
 
 def _read_config(path: Path) -> tuple[dict, ModelConfig]:

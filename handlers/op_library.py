@@ -1,9 +1,10 @@
-"""Loads a shared library that registers operators with PyTorch."""
+"""Shared libraries with operators: which of them a worker opens, what is wrong with a file, loading with PyTorch."""
 
 from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from handlers.errors import ModelError
@@ -12,6 +13,28 @@ from handlers.errors import ModelError
 _ELF_HEADER_BYTES = 64
 _SECTION_OFFSET = struct.Struct("<Q"), 0x28
 _SECTION_SIZE_AND_COUNT = struct.Struct("<HH"), 0x3A
+
+
+def cuda_library(name: str) -> str:
+    """The name of the library that has a library's operators for CUDA."""
+    return name.removesuffix(".so") + "_cuda.so"
+
+
+def for_device(libraries: Sequence[str], gpu: bool, instead: bool) -> list[str]:
+    """Those of an archive's libraries that a worker opens.
+
+    Where an archive holds both NAME.so and NAME_cuda.so, the second is for workers on a GPU only: it needs a runtime
+    built for CUDA.
+
+    Args:
+        libraries: file names.
+        gpu: the worker runs on a GPU.
+        instead: there NAME_cuda.so is opened instead of NAME.so and not after it.
+    """
+    left_out = {cuda_library(name) for name in libraries} if not gpu else set()
+    if gpu and instead:
+        left_out = {name for name in libraries if cuda_library(name) in libraries}
+    return [name for name in libraries if name not in left_out]
 
 
 def load_op_library(path: Path) -> None:

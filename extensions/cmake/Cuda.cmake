@@ -103,9 +103,8 @@ if(OPSERVE_HAS_CUDA)
   endif()
   target_link_libraries(opserve_cuda_kernels PUBLIC opserve_kernels)
 
+  # A library also takes a list of what it exports: the CUDA runtime and the standard library leave names behind.
   set(OPSERVE_CUDA_LINK_OPTIONS
-    # Nothing is called by name. Exported would be what the CUDA runtime and the standard library leave behind.
-    "-Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/bindings/no_exports.map"
     # The symbols that stay in the file would name nvcc's temporary ones, which have another name each time.
     -Wl,--strip-all)
 endif()

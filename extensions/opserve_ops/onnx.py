@@ -28,25 +28,31 @@ DOMAIN = "opserve"
 VERSION = 1
 
 _LIBRARY = "libopserve_onnxruntime.so"
+_CUDA_LIBRARY = "libopserve_onnxruntime_cuda.so"
 
 
-def library_path() -> Path:
+def library_path(cuda: bool = False) -> Path:
     """The library of ONNX Runtime operators, to be registered with a session or packed beside a saved model.
 
+    Args:
+        cuda: the one for the CUDA execution provider, which has the operators of the CPU too.
+
     Raises:
-        ImportError: it has not been built, which `make ext` leaves out where it finds no headers for it.
+        ImportError: it has not been built, which `make ext` leaves out where it finds no headers for it, or no CUDA
+            compiler.
     """
     try:
-        return _library.find(_LIBRARY)
+        return _library.find(_CUDA_LIBRARY if cuda else _LIBRARY)
     except ImportError as error:
         raise ImportError(f"{error}; if it leaves the library out, it says what is missing") from None
 
 
-def session_options(threads: int | None = None) -> "onnxruntime.SessionOptions":
+def session_options(threads: int | None = None, cuda: bool = False) -> "onnxruntime.SessionOptions":
     """Options for an `onnxruntime.InferenceSession` that knows the operators.
 
     Args:
         threads: how many threads one run of the session may use; ONNX Runtime decides where it is none.
+        cuda: the operators for the CUDA execution provider as well; the session is created with that provider.
 
     Raises:
         ImportError: onnxruntime is not installed, or the library has not been built.
@@ -57,7 +63,7 @@ def session_options(threads: int | None = None) -> "onnxruntime.SessionOptions":
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        options.register_custom_ops_library(str(library_path()))
+        options.register_custom_ops_library(str(library_path(cuda)))
     except Exception as error:
         if isinstance(error, ImportError):
             raise

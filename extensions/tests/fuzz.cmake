@@ -3,7 +3,7 @@
 
 set(OPSERVE_KERNELS_DIR "${CMAKE_CURRENT_SOURCE_DIR}/../kernels")
 
-add_library(fuzz_kernels_main OBJECT fuzz_kernels.cpp)
+add_library(fuzz_kernels_main OBJECT fuzz_backward.cpp fuzz_kernels.cpp)
 target_link_libraries(fuzz_kernels_main PRIVATE opserve_options)
 target_include_directories(fuzz_kernels_main PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/../native")
 add_library(fuzz_npy STATIC ../native/npy.cpp)
@@ -50,10 +50,16 @@ opserve_mutant(skip_weight_rows graph_conv_check.cpp graph_conv_check.cpp
   "OPSERVE_RETURN_IF_ERROR(check::size(op, \"weight\", weight, 0, \"f\", f));" "")
 opserve_mutant(skip_y_sizes scaled_add_check.cpp scaled_add_check.cpp
   "if (y.sizes[axis] != x.sizes[axis])" "if (false)")
+opserve_mutant(skip_grad_rows backward_check.cpp backward_check.cpp
+  "OPSERVE_RETURN_IF_ERROR(check::size(op, \"grad\", grad, 0, \"n\", n));" "")
+opserve_mutant(skip_grad_sizes backward_check.cpp backward_check.cpp
+  "if (grad.sizes[axis] != expected)" "if (false)")
 # Of the baseline kernels only.
 opserve_mutant(skip_col_check cpu/isa_default.cpp cpu/graph_conv_csr_kernel.h
   "signs |= (last - column) | column;" "" cpu/isa.h)
 opserve_mutant(col_off_by_one cpu/isa_default.cpp cpu/graph_conv_csr_kernel.h
   "min_of(limit - 1, largest)" "min_of(limit, largest)" cpu/isa.h)
 opserve_mutant(right_border cpu/isa_default.cpp cpu/warp_perspective_kernel.h
+  "has_right = column >= -1 && column < w - 1" "has_right = column >= -1 && column < w" cpu/isa.h)
+opserve_mutant(gradient_right_border cpu/isa_default.cpp cpu/warp_perspective_backward_kernel.h
   "has_right = column >= -1 && column < w - 1" "has_right = column >= -1 && column < w" cpu/isa.h)

@@ -12,7 +12,7 @@ import onnxruntime
 from handlers.config import ModelConfig
 from handlers.engines import Arrays
 from handlers.errors import ModelError
-from handlers.op_library import damage
+from handlers.op_library import damage, for_device
 
 _OPTIMIZATION = {
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -45,11 +45,11 @@ class OnnxRuntimeEngine:
     def __init__(self, folder: Path, config: ModelConfig, device_index: int | None = None):
         self.config = config
         self._device_index = device_index
-        options = self._options(folder)
+        providers = self._providers()
+        options = self._options(folder, gpu=providers != [_CPU])
         path = folder / config.artifact
         if not path.is_file():
             raise ModelError(f"{path.name}: the artifact is not in {path.parent}")
-        providers = self._providers()
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the runtime's exceptions have no common base but Exception
@@ -61,7 +61,7 @@ class OnnxRuntimeEngine:
         self.device = f"cuda:{device_index}" if _CUDA in got else "cpu"
         self._check_signature(path.name)
 
-    def _options(self, folder: Path) -> onnxruntime.SessionOptions:
+    def _options(self, folder: Path, gpu: bool) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.config.threads
         options.inter_op_num_threads = 1
@@ -69,7 +69,8 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         if self.config.device == "cuda":
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        for library in self.config.op_libraries:
+        # A session takes one library for a domain; the one for CUDA has the operators of the CPU too.
+        for library in for_device(self.config.op_libraries, gpu, instead=True):
             path = folder / library
             if not path.is_file():
                 raise ModelError(f"{library}: the operator library is not in {folder}")

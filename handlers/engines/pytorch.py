@@ -12,7 +12,7 @@ import torch
 from handlers.config import ModelConfig
 from handlers.engines import Arrays
 from handlers.errors import ModelError
-from handlers.op_library import load_op_library
+from handlers.op_library import for_device, load_op_library
 
 
 class PyTorchEngine:
@@ -28,7 +28,7 @@ class PyTorchEngine:
         self.config = config
         self._device = select_device(config.device, device_index)
         torch.set_num_threads(config.threads)
-        for library in config.op_libraries:
+        for library in for_device(config.op_libraries, gpu=self._device.type == "cuda", instead=False):
             load_op_library(folder / library)
         path = folder / config.artifact
         if not path.is_file():

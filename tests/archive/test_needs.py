@@ -38,6 +38,19 @@ def test_our_libraries_say_what_they_were_built_for():
     assert (for_onnx.torch_stable_abi, for_onnx.torch_exactly, for_onnx.onnxruntime_api) == (None, None, 18)
 
 
+@pytest.mark.parametrize(
+    ("name", "torch_stable_abi", "onnxruntime_api"), [("torch_cuda", "2.10", None), ("onnxruntime_cuda", None, 18)]
+)
+def test_our_libraries_for_cuda_say_so_too(name, torch_stable_abi, onnxruntime_api):
+    library = BUILD / "lib" / f"libopserve_{name}.so"
+    if not library.is_file():
+        pytest.skip("built without a CUDA compiler")
+    needs = read_needs(library)
+    assert (needs.torch_stable_abi, needs.onnxruntime_api) == (torch_stable_abi, onnxruntime_api)
+    assert needs.torch_exactly is None
+    assert needs.cuda_programs
+
+
 def test_symbol_versions_are_those_that_readelf_shows():
     library = BUILD / "lib" / "libopserve_torch.so"
     shown = subprocess.run(["readelf", "-V", library], capture_output=True, text=True, check=True).stdout

@@ -12,7 +12,9 @@ import torch
 import yaml
 from torch import nn
 
+from archive import contents
 from archive.contents import ROOT
+from archive.errors import ArchiveError
 from archive.export import quiet_torchscript
 from tests.archive.conftest import files_in
 from tests.support import foreign
@@ -211,3 +213,27 @@ class TestRefusals:
         changed = parts.ArchiveContents(**(vars(ours) | {"sample": sample}))
         with pytest.raises(ArchiveError, match=r"digits: .* wrong answer: answer\.probabilities\[0\] is "):
             pack(changed, store)
+
+
+def test_device_cuda_takes_the_libraries_for_cuda_along(tmp_path, monkeypatch):
+    monkeypatch.setattr(contents, "MODELS", tmp_path / "archive")
+    built = tmp_path / "build"
+    for folder in ("archive/mine", "build/lib", "build/models/mine/sample"):
+        (tmp_path / folder).mkdir(parents=True)
+    document = yaml.safe_load((ROOT / "archive" / "scaled_add" / "model-config.yaml").read_text())
+    (built / "models" / "mine" / document["opserve"]["artifact"]).touch()
+    (built / "lib" / "libopserve_torch.so").touch()
+
+    def gather(device: str) -> contents.ArchiveContents:
+        changed = document | {"opserve": document["opserve"] | {"device": device}}
+        (tmp_path / "archive" / "mine" / "model-config.yaml").write_text(yaml.safe_dump(changed))
+        return contents.contents_of_model("mine", built)
+
+    assert [path.name for path in gather("auto").op_libraries] == ["libopserve_torch.so"]
+    with pytest.raises(ArchiveError, match=r"libopserve_torch_cuda\.so does not exist; make ext CUDA=on"):
+        gather("cuda")
+    (built / "lib" / "libopserve_torch_cuda.so").touch()
+    found = gather("cuda")
+    assert [path.name for path in found.op_libraries] == ["libopserve_torch.so", "libopserve_torch_cuda.so"]
+    assert found.document["opserve"]["op_libraries"] == list(found.config.op_libraries)
+    assert found.config.op_libraries == ("libopserve_torch.so", "libopserve_torch_cuda.so")

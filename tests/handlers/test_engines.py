@@ -15,6 +15,7 @@ from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.engines import load_engine
 from handlers.errors import ModelError
 from handlers.model import ServableModel
+from handlers.op_library import for_device
 from handlers.request import Part
 
 SPECS = [{"name": name, "dtype": "float32", "shape": [-1]} for name in ("x", "y")]
@@ -105,6 +106,37 @@ def test_a_file_that_is_none_of_its_format_is_named(tmp_path, artifact):
 def test_cuda_never_falls_back(place, artifact):
     with pytest.raises(ModelError, match="device: cuda is asked for and"):
         ServableModel(place(artifact, device="cuda"))
+
+
+@pytest.mark.parametrize(("artifact", "runtime"), [("sum.pt", "torch"), ("sum.onnx", "onnxruntime")])
+def test_a_library_for_cuda_is_left_alone_on_the_processor(place, artifact, runtime):
+    """One that cannot be opened does no harm there."""
+    libraries = [f"libopserve_{runtime}.so", f"libopserve_{runtime}_cuda.so"]
+    folder = place(artifact, libraries=libraries)
+    (folder / libraries[1]).unlink(missing_ok=True)
+    (folder / libraries[1]).write_bytes(b"\x7fELF and no more")
+    model = ServableModel(folder)
+    arrays = {name: numpy.ones((1, 2), numpy.float32) for name in "xy"}
+    numpy.testing.assert_array_equal(model.engine.run(arrays)["z"], [[3, 3]])
+
+
+def test_the_onnx_library_for_cuda_does_for_the_processor_too(place):
+    library = "libopserve_onnxruntime_cuda.so"
+    if not (opserve_ops.library_path().parent / library).is_file():
+        pytest.skip("built without a CUDA compiler")
+    model = ServableModel(place("sum.onnx", libraries=[library]))
+    arrays = {name: numpy.ones((1, 2), numpy.float32) for name in "xy"}
+    numpy.testing.assert_array_equal(model.engine.run(arrays)["z"], [[3, 3]])
+
+
+def test_which_libraries_a_worker_opens():
+    both, other = ["a.so", "b.so", "b_cuda.so"], ["only_cuda.so"]
+    for instead in (True, False):
+        assert for_device(both, gpu=False, instead=instead) == ["a.so", "b.so"]
+        assert for_device(other, gpu=False, instead=instead) == other
+        assert for_device(other, gpu=True, instead=instead) == other
+    assert for_device(both, gpu=True, instead=False) == both
+    assert for_device(both, gpu=True, instead=True) == ["a.so", "b_cuda.so"]
 
 
 def test_onnx_without_its_library_is_told(place):

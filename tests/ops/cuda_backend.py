@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,16 +41,19 @@ class Backend:
 CUDA = Backend("opserve", "cuda")
 
 
-@pytest.fixture(scope="session")
-def emulated() -> Backend:
-    """Kept compiled between runs, so that only what changed is compiled again."""
+def build_emulated(target: str) -> Path:
+    """A library whose kernels are emulated; kept compiled between runs, so that only what changed is compiled again."""
     build, output = REPOSITORY / "build" / "cmake-emulated", REPOSITORY / "build" / "tests-emulated"
     options = ("-DOPSERVE_BUILD_TESTS=ON", f"-DPython_EXECUTABLE={sys.executable}")
     configured = configure(build, *options, f"-DOPSERVE_OUTPUT_DIR={output}")
     assert configured.returncode == 0, configured.stderr
-    command = [tool("ninja"), "-C", str(build), "opserve_emulated"]
-    built = subprocess.run(command, check=False, capture_output=True, text=True)
+    built = subprocess.run([tool("ninja"), "-C", str(build), target], check=False, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout
     assert "warning:" not in built.stdout
-    torch.ops.load_library(str(output / "lib" / "libopserve_emulated.so"))
+    return output / "lib" / f"lib{target}.so"
+
+
+@pytest.fixture(scope="session")
+def emulated() -> Backend:
+    torch.ops.load_library(str(build_emulated("opserve_emulated")))
     return Backend("opserve_emulated", "cpu")

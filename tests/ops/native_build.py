@@ -1,11 +1,13 @@
-"""Builds of the C++ programs and of the fuzzer, kept between test runs: only what changed is compiled again."""
+"""Builds by every route, kept between test runs: only what changed is compiled again."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 from conftest import REPOSITORY
 from test_build import configure, tool
@@ -33,6 +35,10 @@ def programs() -> Path:
     return output
 
 
+def cmake_library() -> Path:
+    return programs() / "lib" / "libopserve_torch.so"
+
+
 @cache
 def wheel() -> Path:
     """The wheel of the setuptools route."""
@@ -57,6 +63,45 @@ def setuptools_build() -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.unpack_archive(wheel(), folder, "zip")
     return folder
+
+
+def setuptools_library() -> Path:
+    return setuptools_build() / "opserve_ops" / "lib" / "libopserve_torch.so"
+
+
+@cache
+def pybind_module() -> ModuleType:
+    """The module of the setuptools route, imported."""
+    (path,) = setuptools_build().glob("opserve_pybind.*.so")
+    spec = importlib.util.spec_from_file_location("opserve_pybind", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+JIT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import jit_build
+print(jit_build.load(sys.argv[2]))
+import torch
+print(torch.ops.opserve.cpu_capability())
+"""
+
+
+@cache
+def jit_library() -> Path:
+    """By torch.utils.cpp_extension.load, in a process that has no other library."""
+    built = subprocess.run(
+        [sys.executable, "-c", JIT, REPOSITORY / "extensions", REPOSITORY / "build" / "jit"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    path, capability = built.stdout.split()
+    assert capability in ("default", "avx2", "avx512")
+    return Path(path)
 
 
 def run_program(name: str, *arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

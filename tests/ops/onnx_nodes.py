@@ -88,6 +88,21 @@ def run(op: str, args: tuple, threads: int = 1) -> Tensor:
     return torch.from_numpy(out)
 
 
+def run_bound(session: onnxruntime.InferenceSession, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
+    """By the addresses of tensors, on any device and of any dtype: NumPy has no bfloat16."""
+    binding = session.io_binding()
+    kept: list[Tensor] = []
+    for bind, tensors in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
+        for name, tensor in tensors.items():
+            assert tensor.is_contiguous(), name
+            place = (tensor.device.type, tensor.device.index or 0)
+            # An empty tensor may have no memory, which the runtime refuses.
+            memory = tensor if tensor.numel() else torch.empty(1, device=tensor.device)
+            kept.append(memory)
+            bind(name, *place, ELEMENT_TYPES[tensor.dtype], tuple(tensor.shape), memory.data_ptr())
+    session.run_with_iobinding(binding)
+
+
 def assert_same(got: Tensor, want: Tensor, what: str) -> None:
     """To the last bit: it is the same kernel. A NaN is as good as another."""
     assert got.dtype == want.dtype, what

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the CUDA tests under NVIDIA's compute-sanitizer: memcheck, racecheck and initcheck, each of which must find nothing.
-# Needs a GPU, a PyTorch with CUDA, and compute-sanitizer (part of the toolkit) on PATH.
+# Needs a GPU, a PyTorch with CUDA, the libraries for CUDA, and compute-sanitizer (part of the toolkit) on PATH.
 #
 #   tests/ops/sanitize_cuda.sh [PYTHON]
 set -eu
@@ -8,14 +8,16 @@ set -eu
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 python=${1:-$repository/.venv/bin/python}
 
-command -v compute-sanitizer >/dev/null || {
-    echo "compute-sanitizer is not on PATH: it is in the CUDA toolkit's bin folder (package cuda-sanitizer)." >&2
+fail() {
+    echo "error: $1" >&2
     exit 1
 }
-"$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || {
-    echo "$python sees no GPU: install a CUDA build of PyTorch, or run this on a machine with one." >&2
-    exit 1
-}
+command -v compute-sanitizer >/dev/null ||
+    fail "compute-sanitizer is not on PATH: it is in the CUDA toolkit's bin folder (package cuda-sanitizer)"
+"$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
+    fail "$python sees no GPU: install a CUDA build of PyTorch, or run this on a machine with a GPU"
+"$python" -c 'import sys, opserve_ops; sys.exit(opserve_ops.cuda_library_path() is None)' ||
+    fail "the operators are not built for CUDA; make ext CUDA=on builds them"
 
 # PyTorch's caching of memory would hide accesses beyond a tensor. Left out are tests that are not about memory, or that
 # take more of it, or longer, than the tool has patience for.

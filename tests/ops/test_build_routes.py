@@ -1,4 +1,4 @@
-"""The library of each build route, in Python and in C++: the same results, and no more needed than PyTorch."""
+"""The library file of each build route needs no more than PyTorch; test_parity has the results."""
 
 import importlib.util
 import json
@@ -7,55 +7,17 @@ import re
 import subprocess
 import sys
 import venv
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
-from native_build import programs, run_program, setuptools_build, wheel
-from samples import HOMOGRAPHY, Sample, assert_matches_reference, csr, random
+from native_build import cmake_library, jit_library, setuptools_build, setuptools_library, wheel
 from test_library import read_tool
-from torch import Tensor
-
-import opserve_ops  # noqa: F401  the models are scripted with its operators
 
 # The first run compiles for one to three minutes.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-
-
-def cmake_library() -> Path:
-    return programs() / "lib" / "libopserve_torch.so"
-
-
-def setuptools_library() -> Path:
-    return setuptools_build() / "opserve_ops" / "lib" / "libopserve_torch.so"
-
-
-JIT = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import jit_build
-print(jit_build.load(sys.argv[2]))
-import torch
-print(torch.ops.opserve.cpu_capability())
-"""
-
-
-def jit_library() -> Path:
-    """By torch.utils.cpp_extension.load, in a process that has no other library."""
-    built = subprocess.run(
-        [sys.executable, "-c", JIT, REPOSITORY / "extensions", REPOSITORY / "build" / "jit"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert built.returncode == 0, built.stderr
-    path, capability = built.stdout.split()
-    assert capability in ("default", "avx2", "avx512")
-    return Path(path)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(
@@ -64,107 +26,6 @@ def jit_library() -> Path:
 def library(request: pytest.FixtureRequest) -> Path:
     route: Callable[[], Path] = request.param
     return route()
-
-
-class ScaledAdd(torch.nn.Module):
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.ops.opserve.scaled_add(x, y, -0.3)
-
-
-class GraphConv(torch.nn.Module):
-    def forward(self, a: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return torch.ops.opserve.graph_conv(a, x, weight, bias)
-
-
-class GraphConvCsr(torch.nn.Module):
-    def forward(self, rowptr: Tensor, col: Tensor, value: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return torch.ops.opserve.graph_conv_csr(rowptr, col, value, x, weight, bias)
-
-
-class WarpPerspective(torch.nn.Module):
-    def forward(self, image: Tensor, matrix: Tensor) -> Tensor:
-        return torch.ops.opserve.warp_perspective(image, matrix, [33, 141])
-
-
-# What the models above give beside their inputs.
-OPTIONS = {"scaled_add": (-0.3,), "warp_perspective": ((33, 141),)}
-
-
-def inputs() -> dict[str, tuple[torch.nn.Module, tuple[Tensor, ...]]]:
-    """Of sizes that reach whole vectors, parts of them, and several threads."""
-    rowptr, col = csr(1000, 8, torch.int32)
-    f32 = torch.float32
-    graph = (random(1000, 33, dtype=f32), random(33, 17, dtype=f32), random(17, dtype=f32))
-    return {
-        "scaled_add": (ScaledAdd(), (random(123_457, dtype=f32), random(123_457, dtype=f32, seed=1))),
-        "graph_conv": (GraphConv(), (random(1000, 1000, dtype=f32), *graph)),
-        "graph_conv_csr": (GraphConvCsr(), (rowptr, col, random(len(col), dtype=f32), *graph)),
-        "warp_perspective": (WarpPerspective(), (random(2, 3, 60, 71, dtype=f32), HOMOGRAPHY)),
-    }
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with NAME.pt, NAME/0.npy … and NAME.expected.npy, made by the library that Python imported here."""
-    folder = tmp_path_factory.mktemp("models")
-    for name, (module, tensors) in inputs().items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            torch.jit.script(module).save(folder / f"{name}.pt")
-        (folder / name).mkdir()
-        for i, tensor in enumerate(tensors):
-            np.save(folder / name / f"{i}.npy", tensor.numpy())
-        expected = module(*tensors)
-        assert_matches_reference(name, expected, Sample(name, (*tensors, *OPTIONS.get(name, ())), roundings=1024))
-        np.save(folder / f"{name}.expected.npy", expected.numpy())
-    return folder
-
-
-IN_PYTHON = """
-import sys, warnings
-from pathlib import Path
-import numpy, torch
-warnings.simplefilter("ignore", DeprecationWarning)
-library, folder, output = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-torch.ops.load_library(library)
-for model in folder.glob("*.pt"):
-    files = sorted((folder / model.stem).iterdir())
-    result = torch.jit.load(model)(*(torch.from_numpy(numpy.load(file)) for file in files))
-    numpy.save(output / f"{model.stem}.npy", result.numpy())
-assert "opserve_ops" not in sys.modules
-"""
-
-
-def assert_as_expected(models: Path, output: Path) -> None:
-    for name in inputs():
-        expected, got = np.load(models / f"{name}.expected.npy"), np.load(output / f"{name}.npy")
-        np.testing.assert_array_equal(got, expected, err_msg=name, strict=True)
-
-
-def test_in_a_fresh_python(library: Path, models: Path, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", IN_PYTHON, library, models, tmp_path], check=True, timeout=120)
-    assert_as_expected(models, tmp_path)
-
-
-def test_in_a_cpp_program(library: Path, models: Path, tmp_path: Path) -> None:
-    for name, (_, tensors) in inputs().items():
-        files = [models / name / f"{i}.npy" for i in range(len(tensors))]
-        result = run_program(
-            "opserve_run", models / f"{name}.pt", "--ops", library, "--input", *files,
-            "--output", tmp_path / f"{name}.npy",
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
-    assert_as_expected(models, tmp_path)
-
-
-def test_linked_into_a_cpp_program(models: Path, tmp_path: Path) -> None:
-    for name, (_, tensors) in inputs().items():
-        files = [models / name / f"{i}.npy" for i in range(len(tensors))]
-        result = run_program(
-            "opserve_run_linked", models / f"{name}.pt", "--input", *files, "--output", tmp_path / f"{name}.npy"
-        )
-        assert result.returncode == 0, result.stderr
-    assert_as_expected(models, tmp_path)
 
 
 def test_needs_only_pytorch_and_the_system(library: Path) -> None:

@@ -1,4 +1,4 @@
-"""Gradients: against numbers, against PyTorch's own of the reference, compiled, scripted, and what is refused.
+"""Gradients: against numbers, against PyTorch's own of the reference, and what is refused.
 
 Of the operators whose backward is here; `samples` has the inputs.
 """
@@ -198,34 +198,6 @@ def test_a_second_backward_is_refused(op: str) -> None:
     (grad,) = torch.autograd.grad(result.square().sum(), first, create_graph=True)
     with pytest.raises(RuntimeError, match=f"opserve::_{op}_backward: gradients of gradients are not supported"):
         grad.sum().backward()
-
-
-class Both(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.matrix = torch.nn.Parameter(HOMOGRAPHY.clone())
-
-    def forward(self, image: Tensor, other: Tensor) -> Tensor:
-        warped = torch.ops.opserve.warp_perspective(image, self.matrix, [6, 7])
-        return torch.ops.opserve.scaled_add(warped, other, 0.5).square().sum()
-
-
-def gradients(model: Callable[..., Tensor], module: torch.nn.Module) -> list[Tensor]:
-    image, other = leaf(random(2, 9, 9)), leaf(random(2, 6, 7))
-    return list(torch.autograd.grad(model(image, other), (image, other, *module.parameters())))
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("how", ["script", "compile"])
-def test_gradients_through_a_module_scripted_or_compiled(how: str) -> None:
-    module = Both()
-    expected = gradients(module, module)
-    scripted = (
-        torch.jit.script(module) if how == "script" else torch.compile(module, backend="aot_eager", fullgraph=True)
-    )
-    for got, want in zip(gradients(scripted, module), expected, strict=True):
-        assert torch.equal(got, want)
-    assert all(grad.abs().max() > 0 for grad in expected)
 
 
 REFUSED = [

@@ -244,18 +244,6 @@ def test_training_is_that_of_plain_pytorch(how: str) -> None:
         torch.testing.assert_close(got, want)
 
 
-def test_gradients_with_respect_to_the_inputs_of_a_scripted_module() -> None:
-    module = Network()
-    results = []
-    for model in (module, torch.jit.script(module)):
-        rowptr, col, *floats = network_inputs()
-        floats = [leaf(tensor) for tensor in floats]
-        results.append(torch.autograd.grad(model(rowptr, col, *floats).square().sum(), floats))
-    for got, want in zip(*results, strict=True):
-        assert torch.equal(got, want)
-        assert want.abs().max() > 0
-
-
 X, W = torch.zeros(3, 2), torch.zeros(2, 4)
 A, GRAD = torch.zeros(3, 3), torch.zeros(3, 4)
 ROWPTR, COL = torch.tensor([0, 1, 1, 2]), torch.tensor([2, 0])

@@ -1,12 +1,11 @@
 """The classic pybind11 module, as one uses it: from a torch.autograd.Function."""
 
-import importlib.util
 from types import ModuleType
 
 import pytest
 import torch
-from native_build import setuptools_build
-from samples import random
+from native_build import pybind_module
+from samples import DTYPES, random
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
@@ -15,11 +14,7 @@ import opserve_ops
 
 @pytest.fixture(scope="module")
 def kernels() -> ModuleType:
-    (path,) = setuptools_build().glob("opserve_pybind.*.so")
-    spec = importlib.util.spec_from_file_location("opserve_pybind", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return pybind_module()
 
 
 def autograd_functions(kernels: ModuleType) -> tuple[type[torch.autograd.Function], type[torch.autograd.Function]]:
@@ -76,6 +71,24 @@ def test_layouts(kernels: ModuleType) -> None:
         torch.testing.assert_close(kernels.scaled_add_forward(arrange(x), x, 1.0), 2 * x)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gradients_are_those_of_the_operators(dtype: torch.dtype, kernels: ModuleType) -> None:
+    """To the last bit: they are the same kernels."""
+    a, x, weight, grad = (random(*shape, dtype=dtype) for shape in ((60, 60), (60, 33), (33, 17), (60, 17)))
+    for arrange in (Tensor.contiguous, lambda t: t.mT.contiguous().mT, lambda t: torch.cat((t, t), 1)[:, : t.size(1)]):
+        args = tuple(map(arrange, (grad, a, x, weight)))
+        want = torch.ops.opserve._graph_conv_backward(*args, [True] * 4)
+        for got, expected in zip(kernels.graph_conv_backward(*args), want, strict=True):
+            assert torch.equal(got, expected)
+        want = torch.ops.opserve._scaled_add_backward(args[0], 0.3)
+        for got, expected in zip(kernels.scaled_add_backward(args[0], 0.3), want, strict=True):
+            assert torch.equal(got, expected)
+    expanded = grad[:1, :1].expand(60, 17)
+    want = torch.ops.opserve._graph_conv_backward(expanded, a, x, weight, [True] * 4)
+    for got, expected in zip(kernels.graph_conv_backward(expanded, a, x, weight), want, strict=True):
+        assert torch.equal(got, expected)
+
+
 def test_gradients_that_are_not_needed_are_none(kernels: ModuleType) -> None:
     gradients = kernels.graph_conv_backward(
         random(3, 2), random(3, 3), random(3, 4), random(4, 2), needs=[False, True, False, False]
@@ -88,7 +101,14 @@ def test_what_does_not_fit_is_refused(kernels: ModuleType) -> None:
         kernels.scaled_add_forward(random(3), random(4))
     with pytest.raises(RuntimeError, match=r"^opserve::graph_conv: weight must have f = 4 rows, got 5$"):
         kernels.graph_conv_forward(random(3, 3), random(3, 4), random(5, 2))
-    with pytest.raises(RuntimeError, match=r"grad must be \[n, k\] = \[3, 2\], got \[2, 3\]"):
+    with pytest.raises(RuntimeError, match=r"^opserve::_graph_conv_backward: grad must have n = 3 rows, got 2$"):
         kernels.graph_conv_backward(random(2, 3), random(3, 3), random(3, 4), random(4, 2))
-    with pytest.raises(RuntimeError, match="runs on the CPU only"):
-        kernels.scaled_add_forward(random(3).to("meta"), random(3).to("meta"))
+    with pytest.raises(RuntimeError, match=r"^opserve::_graph_conv_backward: grad must have the dtype of x, float64"):
+        kernels.graph_conv_backward(random(3, 2).float(), random(3, 3), random(3, 4), random(4, 2))
+    with pytest.raises(RuntimeError, match=r"must be float32 or float64 on the CPU, got float16$"):
+        kernels.graph_conv_backward(*(random(3, 3).half() for _ in range(4)))
+    with pytest.raises(RuntimeError, match=r"must be of a floating-point dtype, got int64$"):
+        kernels.scaled_add_backward(torch.zeros(3, dtype=torch.int64))
+    for name, count in {"scaled_add_forward": 2, "scaled_add_backward": 1, "graph_conv_backward": 4}.items():
+        with pytest.raises(RuntimeError, match=f"{name} runs on the CPU only"):
+            getattr(kernels, name)(*(random(3, 3).to("meta") for _ in range(count)))

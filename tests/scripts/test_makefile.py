@@ -192,3 +192,30 @@ def test_a_missing_environment_is_said(house: House) -> None:
     failed = house.make("status")
     assert failed.returncode != 0
     assert "there is no .venv; `make env` makes it" in failed.stderr
+
+
+SANITIZER = '#!/bin/sh\necho compute-sanitizer "$@" >> "$CALLS"\n'
+
+
+def test_the_sanitizer_of_cuda_says_what_it_lacks(house: House, tmp_path: Path) -> None:
+    script = house.root / "tests" / "ops" / "sanitize_cuda.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "tests" / "ops" / "sanitize_cuda.sh", script)
+    tools = house.root / "tools"
+    tools.mkdir()
+    for name in ("make", "bash", "sh", "dirname", "basename", "find", "env"):
+        (tools / name).symlink_to(shutil.which(name))
+    failed = house.make("sanitize-cuda", PATH=str(tools))
+    assert failed.returncode != 0
+    assert "error: compute-sanitizer is not on PATH: it is in the CUDA toolkit's bin folder" in failed.stderr
+    (tools / "compute-sanitizer").write_text(SANITIZER)
+    (tools / "compute-sanitizer").chmod(0o755)
+    done = house.make("sanitize-cuda", PATH=str(tools))
+    assert done.returncode == 0, done.stderr
+    ran = [call.split()[2] for call in house.calls() if call.startswith("compute-sanitizer")]
+    assert ran == ["memcheck", "racecheck", "initcheck"]
+    # The question whether PyTorch sees a GPU is answered by a stand-in that says no.
+    (house.root / ".venv" / "bin" / "python").write_text("#!/bin/sh\nexit 1\n")
+    failed = house.make("sanitize-cuda", PATH=str(tools))
+    assert failed.returncode != 0
+    assert "sees no GPU: install a CUDA build of PyTorch" in failed.stderr

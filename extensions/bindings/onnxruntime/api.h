@@ -22,7 +22,9 @@ inline constexpr uint32_t kApiVersion = 18;
 static_assert(ORT_API_VERSION >= kApiVersion, "ONNX Runtime headers of 1.18 or newer are needed");
 
 inline OrtStatus* to_ort(const OrtApi& api, const Status& status) {
-    return status.ok() ? nullptr : api.CreateStatus(ORT_INVALID_ARGUMENT, status.message());
+    if (status.ok()) return nullptr;
+    const bool device = status.code() == Status::Code::kDeviceFailure;
+    return api.CreateStatus(device ? ORT_EP_FAIL : ORT_INVALID_ARGUMENT, status.message());
 }
 
 // For a call whose failure means that something is not there.

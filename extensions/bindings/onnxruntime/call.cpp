@@ -3,8 +3,6 @@
 namespace opserve::ort_binding {
 namespace {
 
-constexpr int64_t kAlignment = 64;
-
 OrtStatus* read_type_and_shape(const OrtApi& api, const OrtTensorTypeAndShapeInfo* info, Input* input) {
     ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
     OPSERVE_ORT_RETURN_IF_ERROR(api.GetTensorElementType(info, &type));
@@ -54,6 +52,13 @@ OrtStatus* Call::output(const int64_t* sizes, int64_t dim, void** data) const {
     return api_.GetTensorMutableData(value, data);
 }
 
+OrtStatus* align_scratch(const OrtApi& api, void* block, void** data) {
+    if (block == nullptr) return api.CreateStatus(ORT_FAIL, "opserve: no memory for intermediate results");
+    const uintptr_t address = reinterpret_cast<uintptr_t>(block);
+    *data = static_cast<char*>(block) + (kScratchAlignment - address % kScratchAlignment) % kScratchAlignment;
+    return nullptr;
+}
+
 DeviceScratch::~DeviceScratch() {
     if (block_ != nullptr) call_.allocator()->Free(call_.allocator(), block_);
 }
@@ -62,15 +67,10 @@ OrtStatus* DeviceScratch::allocate(int64_t bytes, void** data) {
     *data = nullptr;
     if (bytes == 0) return nullptr;
     int64_t room = 0;
-    if (checked_add(bytes, kAlignment - 1, &room)) {
+    if (checked_add(bytes, kScratchAlignment - 1, &room)) {
         block_ = call_.allocator()->Alloc(call_.allocator(), static_cast<size_t>(room));
     }
-    if (block_ == nullptr) {
-        return call_.api().CreateStatus(ORT_FAIL, "opserve: no memory for intermediate results");
-    }
-    const uintptr_t address = reinterpret_cast<uintptr_t>(block_);
-    *data = static_cast<char*>(block_) + (kAlignment - address % kAlignment) % kAlignment;
-    return nullptr;
+    return align_scratch(call_.api(), block_, data);
 }
 
 }  // namespace opserve::ort_binding

@@ -53,6 +53,12 @@ class Call {
     DeviceType device_type_;
 };
 
+inline constexpr int64_t kScratchAlignment = 64;
+
+// `data` is the first aligned byte of a block that has kScratchAlignment - 1 bytes to spare, and is null
+// where there was no memory for it.
+OrtStatus* align_scratch(const OrtApi& api, void* block, void** data);
+
 // Bytes of the device's memory from the runtime's own allocator, aligned to 64, until the end of the scope.
 class DeviceScratch {
   public:

@@ -100,7 +100,18 @@ Tensor scaled_add_forward(const Tensor& x, const Tensor& y, double alpha) {
 }
 
 std::tuple<Tensor, Tensor> scaled_add_backward(const Tensor& grad, double alpha) {
-    return {grad * alpha, grad};
+    opserve::ScaledAddBackwardParams params{};
+    throw_if_error(opserve::check_scaled_add_backward(arg_of(grad), &params.numel));
+    expect_cpu("scaled_add_backward", grad);
+    const Tensor dense_grad = grad.contiguous();
+    Tensor grad_x = at::empty(grad.sizes(), grad.options()), grad_y = at::empty(grad.sizes(), grad.options());
+    params.dtype = to_dtype(grad.scalar_type());
+    params.alpha = alpha;
+    params.grad = dense_grad.const_data_ptr();
+    params.grad_x = grad_x.mutable_data_ptr();
+    params.grad_y = grad_y.mutable_data_ptr();
+    throw_if_error(opserve::cpu::scaled_add_backward(params, parallel_for()));
+    return {grad_x, grad_y};
 }
 
 Tensor graph_conv_forward(const Tensor& a, const Tensor& x, const Tensor& weight,
@@ -136,23 +147,35 @@ using Gradients = std::array<std::optional<Tensor>, 4>;
 
 Gradients graph_conv_backward(const Tensor& grad, const Tensor& a, const Tensor& x, const Tensor& weight,
                               std::array<bool, 4> needs) {
-    opserve::GraphConvSizes sizes{};
-    throw_if_error(opserve::check_graph_conv(arg_of(a), arg_of(x), arg_of(weight), nullptr, &sizes));
-    TORCH_CHECK(grad.dim() == 2 && grad.size(0) == sizes.n && grad.size(1) == sizes.k,
-                "opserve::graph_conv_backward: grad must be [n, k] = [", sizes.n, ", ", sizes.k, "], got ",
-                grad.sizes());
-    const auto [needs_a, needs_x, needs_weight, needs_bias] = needs;
-    // Through the narrower of f and k, so that each product with `a` is as small as it can be.
-    const bool narrow_out = sizes.k <= sizes.f;
-    Tensor back;  // aᵀ·grad, or grad·weightᵀ
-    if (narrow_out ? needs_x || needs_weight : needs_x || needs_a) {
-        back = narrow_out ? a.t().mm(grad) : grad.mm(weight.t());
-    }
+    opserve::GraphConvBackwardParams params{};
+    throw_if_error(opserve::check_graph_conv_backward(arg_of(grad), arg_of(a), arg_of(x), arg_of(weight),
+                                                      &params.sizes));
+    expect_cpu("graph_conv_backward", x);
+    params.dtype = to_dtype(x.scalar_type());
     Gradients out;
-    if (needs_a) out[0] = narrow_out ? grad.mm(x.mm(weight).t()) : back.mm(x.t());
-    if (needs_x) out[1] = narrow_out ? back.mm(weight.t()) : a.t().mm(back);
-    if (needs_weight) out[2] = narrow_out ? x.t().mm(back) : a.mm(x).t().mm(grad);
-    if (needs_bias) out[3] = grad.sum(0);
+    void** const pointers[] = {&params.grad_a, &params.grad_x, &params.grad_weight, &params.grad_bias};
+    const Tensor* const like[] = {&a, &x, &weight};
+    for (size_t i = 0; i < out.size(); ++i) {
+        if (!needs[i]) continue;
+        out[i] = i < 3 ? at::empty(like[i]->sizes(), x.options()) : at::empty({params.sizes.k}, x.options());
+        // A tensor without elements may have no memory, but it is needed all the same.
+        *pointers[i] = out[i]->numel() > 0 ? out[i]->mutable_data_ptr() : &params;
+    }
+    int64_t bytes = 0;
+    throw_if_error(opserve::cpu::graph_conv_backward_workspace_size(params, &bytes));
+    const Tensor dense_grad = with_dense_rows(grad), dense_a = with_dense_rows(a),
+                 dense_x = with_dense_rows(x), dense_weight = with_dense_rows(weight);
+    Tensor workspace = at::empty({bytes}, x.options().dtype(at::kByte));
+    params.grad = dense_grad.const_data_ptr();
+    params.grad_stride = dense_grad.stride(0);
+    params.a = dense_a.const_data_ptr();
+    params.a_stride = dense_a.stride(0);
+    params.x = dense_x.const_data_ptr();
+    params.x_stride = dense_x.stride(0);
+    params.weight = dense_weight.const_data_ptr();
+    params.weight_stride = dense_weight.stride(0);
+    params.workspace = workspace.mutable_data_ptr();
+    throw_if_error(opserve::cpu::graph_conv_backward(params, parallel_for()));
     return out;
 }
 
@@ -167,7 +190,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
                "alpha * x + y of two tensors of one shape and dtype, float32 or float64, on the CPU.\n\n"
                "Raises RuntimeError where they disagree. Source: extensions/include/opserve/scaled_add.h");
     module.def("scaled_add_backward", &scaled_add_backward, arg("grad"), arg("alpha") = 2.0, without_gil,
-               "The gradients of x and y, in the shape of `grad`.");
+               "The gradients of x and y, in the shape of `grad`, float32 or float64, on the CPU.\n\n"
+               "Raises RuntimeError for anything else.");
     module.def(
         "graph_conv_forward", &graph_conv_forward, arg("a"), arg("x"), arg("weight"),
         arg("bias") = pybind11::none(), without_gil,
@@ -177,5 +201,6 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
     module.def("graph_conv_backward", &graph_conv_backward, arg("grad"), arg("a"), arg("x"), arg("weight"),
                arg("needs") = std::array<bool, 4>{true, true, true, true}, without_gil,
                "The gradients of a, x, weight and bias for `grad` [n, k]: a list with None for each that\n"
-               "`needs` (4 bools) does not ask for.");
+               "`needs` (4 bools) does not ask for.\n\n"
+               "Raises RuntimeError as graph_conv_forward does, and for another shape or dtype of `grad`.");
 }

@@ -3,6 +3,9 @@
 #include <torch/csrc/stable/library.h>
 
 #include "operators_cuda.h"
+#include "opserve/built_for.h"
+
+OPSERVE_BUILT_FOR(kTorchStableAbi, TORCH_TARGET_VERSION >> 56, TORCH_TARGET_VERSION >> 48 & 0xff)
 
 STABLE_TORCH_LIBRARY_IMPL(opserve, CUDA, library) {
     for (const auto& [name, function] : opserve::torch_binding::kCudaImplementations) {

@@ -1,0 +1,49 @@
+#include "cuda.h"
+
+namespace opserve::ort_binding {
+namespace {
+
+OrtStatus* compute_stream(const Call& call, void** stream) {
+    *stream = nullptr;
+    return call.api().KernelContext_GetGPUComputeStream(call.context(), stream);
+}
+
+}  // namespace
+
+StreamScratch::~StreamScratch() {
+    if (block_ != nullptr) call_.allocator()->Free(call_.allocator(), block_);
+}
+
+OrtStatus* StreamScratch::allocate(int64_t bytes, void** data) {
+    *data = nullptr;
+    if (bytes == 0) return nullptr;
+    void* stream = nullptr;
+    OPSERVE_ORT_RETURN_IF_ERROR(compute_stream(call_, &stream));
+    int64_t room = 0;
+    if (checked_add(bytes, kScratchAlignment - 1, &room)) {
+        const size_t size = static_cast<size_t>(room);
+        if (stream == nullptr) {
+            // The default stream, which is everybody's.
+            block_ = call_.allocator()->Alloc(call_.allocator(), size);
+        } else {
+            const OrtMemoryInfo* memory = nullptr;
+            OPSERVE_ORT_RETURN_IF_ERROR(call_.api().AllocatorGetInfo(call_.allocator(), &memory));
+            OPSERVE_ORT_RETURN_IF_ERROR(
+                call_.api().KernelContext_GetScratchBuffer(call_.context(), memory, size, &block_));
+        }
+    }
+    return align_scratch(call_.api(), block_, data);
+}
+
+OrtStatus* Cuda::Execution::start() {
+    void* stream = nullptr;
+    OPSERVE_ORT_RETURN_IF_ERROR(compute_stream(call_, &stream));
+    stream_ = static_cast<cuda::Stream>(stream);
+    const OrtMemoryInfo* memory = nullptr;
+    OPSERVE_ORT_RETURN_IF_ERROR(call_.api().AllocatorGetInfo(call_.allocator(), &memory));
+    int device = 0;
+    OPSERVE_ORT_RETURN_IF_ERROR(call_.api().MemoryInfoGetId(memory, &device));
+    return call_.status(cuda::set_device(device));
+}
+
+}  // namespace opserve::ort_binding

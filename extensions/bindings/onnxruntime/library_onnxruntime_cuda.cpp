@@ -1,0 +1,14 @@
+#include "cpu.h"
+#include "cuda.h"
+#include "custom_op.h"
+#include "opserve/built_for.h"
+
+OPSERVE_BUILT_FOR(kOnnxRuntimeApi, opserve::ort_binding::kApiVersion, 0)
+
+// The one symbol of the library, which the runtime looks for. The operators of the CPU are here too: a
+// session takes only one library for them, and nodes whose results are constants run there.
+extern "C" __attribute__((visibility("default"))) OrtStatus* ORT_API_CALL
+RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
+    using namespace opserve::ort_binding;
+    return register_operators<Cpu, Cuda>("libopserve_onnxruntime_cuda", options, base);
+}

@@ -1,0 +1,408 @@
+// What the cases of the fuzzer are made of: random sizes and numbers, buffers that are exactly as large as
+// their contracts say, arguments as a runtime would describe them, and what is wrong with them.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "opserve/cpu_capability.h"
+#include "opserve/parallel.h"
+#include "opserve/status.h"
+#include "opserve/tensor.h"
+
+namespace fuzz {
+
+using opserve::DeviceType;
+using opserve::DType;
+using opserve::ParallelFor;
+using opserve::Status;
+using opserve::TensorArg;
+
+// What a report has to say to be repeated.
+struct Case {
+    uint64_t seed = 1;
+    int64_t number = 0;
+    const char* op = "";
+};
+inline Case current_case;
+
+inline int64_t failures = 0;
+
+inline void print_case() {
+    std::fprintf(stderr, "fuzz_kernels: in case %lld of seed %llu, %s, %s\n",
+                 static_cast<long long>(current_case.number),
+                 static_cast<unsigned long long>(current_case.seed), current_case.op,
+                 opserve::cpu_capability());
+}
+
+inline void fail(const std::string& what) {
+    if (++failures > 10) return;
+    print_case();
+    std::fprintf(stderr, "  %s\n", what.c_str());
+}
+
+// SplitMix64 (Steele, Lea and Flood, 2014): well mixed from any seed, so that cases can be numbered.
+class Random {
+  public:
+    Random(uint64_t seed, uint64_t number) : state_(seed * 0x9e3779b97f4a7c15ULL ^ number << 20) {}
+
+    uint64_t bits() {
+        uint64_t z = state_ += 0x9e3779b97f4a7c15ULL;
+        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+        z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+        return z ^ z >> 31;
+    }
+    // In [0, limit).
+    int64_t below(int64_t limit) { return static_cast<int64_t>(bits() % static_cast<uint64_t>(limit)); }
+    bool one_in(int64_t n) { return below(n) == 0; }
+    double uniform() { return static_cast<double>(bits() >> 11) * 0x1p-52 - 1.0; }
+    template <class T>
+    T pick(std::initializer_list<T> values) {
+        return values.begin()[below(static_cast<int64_t>(values.size()))];
+    }
+
+    // A side of a matrix: small, often around the widths of vectors and tiles, seldom large.
+    int64_t side() {
+        if (one_in(8)) return 0;
+        if (one_in(12)) return below(300);
+        if (one_in(4)) return pick<int64_t>({4, 8, 12, 16, 32, 48, 64}) + below(3) - 1;
+        return 1 + below(12);
+    }
+    int64_t huge() {
+        constexpr int64_t most = std::numeric_limits<int64_t>::max();
+        return pick<int64_t>({most, most - 1, most / 2, most / 4, most / 8, most / 64, int64_t{1} << 32,
+                              (int64_t{1} << 31) - 8, (int64_t{1} << 31) - 9, int64_t{1} << 40}) -
+               below(3);
+    }
+    double number() {
+        if (!one_in(16)) return uniform();
+        return pick({0.0, -0.0, 1e-310, 1e-40, 1e30, -1e300, 1.7e308, std::nan(""), HUGE_VAL, -HUGE_VAL});
+    }
+
+  private:
+    uint64_t state_;
+};
+
+// Exactly `bytes` on the heap; neither more nor less is there to be touched.
+class Heap {
+  public:
+    explicit Heap(int64_t bytes, size_t alignment = alignof(std::max_align_t)) : bytes_(bytes) {
+        if (posix_memalign(&pointer_, alignment, static_cast<size_t>(bytes)) != 0) std::abort();
+    }
+    Heap(Heap&& other) noexcept : bytes_(other.bytes_), pointer_(std::exchange(other.pointer_, nullptr)) {}
+    Heap& operator=(Heap&&) = delete;
+    ~Heap() { std::free(pointer_); }
+    void fill(int byte) { std::memset(pointer_, byte, static_cast<size_t>(bytes_)); }
+    void* get() const { return pointer_; }
+
+  private:
+    int64_t bytes_;
+    void* pointer_ = nullptr;
+};
+
+// Elements of a tensor, at times beginning at an odd place, as views of larger tensors do.
+template <class T>
+class Elements {
+  public:
+    Elements(Random& random, int64_t count)
+        : offset_(random.one_in(4) ? 1 : 0), heap_((count + offset_) * static_cast<int64_t>(sizeof(T))) {
+        heap_.fill(0x5a);
+    }
+    T* data() { return static_cast<T*>(heap_.get()) + offset_; }
+
+    void randomize(Random& random, int64_t count) {
+        for (int64_t i = 0; i < count; ++i) data()[i] = static_cast<T>(random.number());
+    }
+
+  private:
+    int64_t offset_;
+    Heap heap_;
+};
+
+template <class T>
+Elements<T> numbers(Random& random, int64_t count) {
+    Elements<T> elements(random, count);
+    elements.randomize(random, count);
+    return elements;
+}
+
+// A result that shows where it was not written: this pattern is a NaN that no arithmetic makes.
+template <class T>
+class Result {
+  public:
+    explicit Result(int64_t count) : count_(count), heap_(count * static_cast<int64_t>(sizeof(T))) {
+        heap_.fill(0xfd);
+    }
+    T* data() { return static_cast<T*>(heap_.get()); }
+
+    void expect_written() {
+        T unwritten;
+        std::memset(&unwritten, 0xfd, sizeof(T));
+        for (int64_t i = 0; i < count_; ++i) {
+            if (std::memcmp(data() + i, &unwritten, sizeof(T)) == 0) {
+                fail("element " + std::to_string(i) + " of the result is not written");
+                return;
+            }
+        }
+    }
+
+  private:
+    int64_t count_;
+    Heap heap_;
+};
+
+template <class T>
+constexpr DType dtype_of() {
+    if constexpr (std::is_same_v<T, float>) return DType::kFloat32;
+    if constexpr (std::is_same_v<T, double>) return DType::kFloat64;
+    if constexpr (std::is_same_v<T, int32_t>) return DType::kInt32;
+    if constexpr (std::is_same_v<T, int64_t>) return DType::kInt64;
+}
+
+// Cuts ranges anywhere, and runs them in any order.
+struct Pool {
+    explicit Pool(Random& source) : random(source.bits(), 0), serial(source.one_in(2)) {}
+
+    ParallelFor parallel_for() {
+        if (serial) return {};
+        return ParallelFor(
+            [](void* pool, int64_t count, int64_t, ParallelFor::Body body, const void* context) {
+                Random& random = static_cast<Pool*>(pool)->random;
+                const int64_t cut = random.below(count + 1), other = cut + random.below(count - cut + 1);
+                if (other < count) body(context, other, count);
+                if (cut > 0) body(context, 0, cut);
+                if (cut < other) body(context, cut, other);
+            },
+            this, 3);
+    }
+
+    Random random;
+    bool serial;
+};
+
+// One argument as a runtime would describe it.
+struct Argument {
+    DType dtype;
+    std::vector<int64_t> sizes;
+    DeviceType device = DeviceType::kCpu;
+    int32_t index = 0;
+
+    int64_t dim() const { return static_cast<int64_t>(sizes.size()); }
+    TensorArg arg() const { return {dtype, device, index, dim(), sizes.data()}; }
+    int64_t numel() const {
+        int64_t count = 1;
+        for (const int64_t size : sizes) count *= size;
+        return count;
+    }
+    bool is(std::initializer_list<int64_t> expected) const { return sizes == std::vector<int64_t>(expected); }
+};
+
+inline bool same_device(const Argument& a, const Argument& b) {
+    return a.device == b.device && a.index == b.index;
+}
+
+inline bool is_floating(DType dtype) {
+    return dtype == DType::kFloat16 || dtype == DType::kBFloat16 || dtype == DType::kFloat32 ||
+           dtype == DType::kFloat64;
+}
+
+// In 2^63 bytes, and with each stride: by other arithmetic than the checks'.
+inline bool fits(const std::vector<int64_t>& sizes, DType dtype) {
+    long double bytes = static_cast<long double>(opserve::element_size(dtype));
+    for (const int64_t size : sizes) bytes *= static_cast<long double>(std::max<int64_t>(size, 1));
+    return bytes < 0x1p63L;
+}
+
+// So small that its buffers can be had.
+inline bool is_small(const std::vector<const Argument*>& arguments) {
+    for (const Argument* argument : arguments) {
+        long double count = 1;
+        for (const int64_t size : argument->sizes)
+            count *= static_cast<long double>(std::max<int64_t>(size, 1));
+        if (count > 200000) return false;
+    }
+    return true;
+}
+
+// Spoils one of the arguments.
+inline void corrupt(Random& random, const std::vector<Argument*>& arguments) {
+    Argument& argument = *arguments[random.below(static_cast<int64_t>(arguments.size()))];
+    switch (random.below(6)) {
+        case 0:
+            argument.dtype = random.pick({DType::kFloat16, DType::kBFloat16, DType::kFloat32, DType::kFloat64,
+                                          DType::kInt32, DType::kInt64, DType::kOther});
+            break;
+        case 1:
+            argument.sizes.insert(argument.sizes.begin() + random.below(argument.dim() + 1), random.below(4));
+            break;
+        case 2:
+            if (argument.dim() > 0)
+                argument.sizes.erase(argument.sizes.begin() + random.below(argument.dim()));
+            break;
+        case 3:
+            if (argument.dim() > 0) argument.sizes[random.below(argument.dim())] = random.huge();
+            break;
+        case 4:
+            argument.device = random.pick({DeviceType::kCpu, DeviceType::kCuda, DeviceType::kOther});
+            argument.index = static_cast<int32_t>(random.below(2));
+            break;
+        default:
+            if (argument.dim() > 0) {
+                int64_t& size = argument.sizes[random.below(argument.dim())];
+                size = std::max<int64_t>(0, size + random.pick<int64_t>({-1, 1, 2, 7}));
+            }
+            break;
+    }
+}
+
+// Whether it was accepted, rightly or not: what a missing check lets through must meet the sanitizers.
+inline bool agree(const Status& status, bool valid) {
+    if (status.ok() != valid) {
+        fail(valid ? std::string("refused: ") + status.message()
+                   : std::string("accepted what must be refused"));
+    }
+    return status.ok();
+}
+
+enum class Outcome { kComputed, kRefused, kChecked };
+
+// A matrix whose rows may lie apart, or all be one.
+template <class T>
+struct Matrix {
+    Matrix(Random& random, const Argument& argument) : Matrix(random, argument.sizes[0], argument.sizes[1]) {}
+    Matrix(Random& random, int64_t rows, int64_t columns)
+        : stride(random.one_in(8) ? 0 : columns + (random.one_in(3) ? random.below(5) : 0)),
+          elements(numbers<T>(random, rows == 0 || columns == 0 ? 0 : (rows - 1) * stride + columns)) {}
+    int64_t stride;
+    Elements<T> elements;
+};
+
+template <class Params>
+Status workspace_and_run(Params& p, Status (*workspace_size)(const Params&, int64_t*),
+                         Status (*run)(const Params&, const ParallelFor&), const ParallelFor& parallel_for) {
+    int64_t bytes = -1;
+    if (!agree(workspace_size(p, &bytes), true)) return Status::invalid_argument("no workspace");
+    if (bytes < 0) fail("a negative workspace");
+    Heap workspace(bytes, 64);
+    workspace.fill(0xff);
+    p.workspace = workspace.get();
+    return run(p, parallel_for);
+}
+
+// A graph in CSR form: rows of any length, columns in any order; and at times indices that lead astray: by
+// one, far, and so that products of them overflow.
+template <class Index>
+struct Graph {
+    Graph(Random& random, int64_t n) : rowptr{0} {
+        for (int64_t row = 0; row < n; ++row) {
+            for (int64_t degree = random.one_in(3) ? 0 : random.below(8); degree > 0; --degree) {
+                col.push_back(static_cast<Index>(random.below(n)));
+            }
+            rowptr.push_back(static_cast<Index>(col.size()));
+        }
+        nnz = static_cast<int64_t>(col.size());
+        for (int64_t spoiled = random.one_in(3) ? 1 + random.below(2) : 0; spoiled > 0; --spoiled) {
+            std::vector<Index>& into = random.one_in(2) || col.empty() ? rowptr : col;
+            Index& value = into[random.below(static_cast<int64_t>(into.size()))];
+            constexpr Index most = std::numeric_limits<Index>::max(),
+                            least = std::numeric_limits<Index>::min();
+            value = random.pick<Index>(
+                {static_cast<Index>(value ^ Index{1} << random.below(sizeof(Index) * 8 - 1)),
+                 static_cast<Index>(value == most ? 0 : value + 1),
+                 static_cast<Index>(value == least ? 0 : value - 1), static_cast<Index>(n),
+                 static_cast<Index>(nnz), Index{-1}, most, least, Index{0}});
+        }
+        good = rowptr[0] == 0 && static_cast<int64_t>(rowptr[n]) == nnz;
+        good = good && std::is_sorted(rowptr.begin(), rowptr.end());
+        for (const Index column : col) good = good && column >= 0 && static_cast<int64_t>(column) < n;
+    }
+
+    std::vector<Index> rowptr, col;
+    int64_t nnz;
+    bool good;
+};
+
+// Indices exactly as large as they are.
+template <class Index>
+Elements<Index> copy(Random& random, const std::vector<Index>& from) {
+    Elements<Index> elements(random, static_cast<int64_t>(from.size()));
+    std::copy(from.begin(), from.end(), elements.data());
+    return elements;
+}
+
+// What is known of a random matrix beforehand.
+enum class Known { kGood, kBad, kNeither };
+
+template <class M>
+Known random_matrix(Random& random, M* m) {
+    // The identity, moved and bent a little: far from singular.
+    for (int i = 0; i < 9; ++i) m[i] = static_cast<M>((i % 4 == 0 ? 1.0 : 0.0) + 0.1 * random.uniform());
+    m[2] = static_cast<M>(random.uniform() * 20);
+    m[5] = static_cast<M>(random.uniform() * 20);
+    m[6] = static_cast<M>(random.uniform() * 0.01);
+    m[7] = static_cast<M>(random.uniform() * 0.01);
+    if (!random.one_in(3)) return Known::kGood;
+    const int64_t at = random.below(9);
+    switch (random.below(6)) {
+        case 0:
+            m[at] = static_cast<M>(random.pick({std::nan(""), HUGE_VAL, -HUGE_VAL}));
+            return Known::kBad;
+        case 1: {
+            // Two equal rows.
+            const int64_t row = random.below(3), other = (row + 1 + random.below(2)) % 3;
+            for (int i = 0; i < 3; ++i) m[row * 3 + i] = m[other * 3 + i];
+            return Known::kBad;
+        }
+        case 2:
+            for (int i = 0; i < 9; ++i) m[i] = M(0);
+            return Known::kBad;
+        case 3: {
+            // A far scale, even one whose powers overflow: the same map.
+            const M scale = static_cast<M>(sizeof(M) == 4 ? random.pick({1e-30, 1e30, -1e36})
+                                                          : random.pick({1e-250, 1e250, -1e300}));
+            for (int i = 0; i < 9; ++i) m[i] *= scale;
+            return Known::kGood;
+        }
+        case 4:
+            // Magnitudes all over the place: whatever it is called, it must not lead anywhere it should not.
+            for (int i = 0; i < 9; ++i) {
+                m[i] = static_cast<M>(random.uniform() *
+                                      std::pow(10.0, static_cast<double>(random.below(30)) - 15.0));
+            }
+            return Known::kNeither;
+        default:
+            m[at] = static_cast<M>(random.uniform() * 1e9);
+            return Known::kNeither;
+    }
+}
+
+// Of several matrices what is known of all of them together.
+template <class M>
+Known random_matrices(Random& random, M* m, int64_t count) {
+    Known known = Known::kGood;
+    for (int64_t i = 0; i < count; ++i) {
+        const Known one = random_matrix(random, m + i * 9);
+        if (one == Known::kBad) known = Known::kBad;
+        if (one == Known::kNeither && known == Known::kGood) known = Known::kNeither;
+    }
+    return known;
+}
+
+// What main runs.
+struct Op {
+    const char* name;
+    Outcome (*run)(Random&);
+};
+extern const std::vector<Op> backward_ops;
+
+}  // namespace fuzz
