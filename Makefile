@@ -195,6 +195,7 @@ distclean: clean ## remove the environment and the logs too
 
 configure = $(cmake) -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_OUTPUT_DIR="$$PWD/build" -DOPSERVE_BUILD_NATIVE=ON \
+  -DOPSERVE_BUILD_AUTOGRAD=ON \
   -DOPSERVE_CUDA="$${CUDA:-auto}" -DOPSERVE_CUDA_ARCHS="$$CUDA_ARCHS"
 pack = $(python) -m archive.pack $${VERSION:+--version "$$VERSION"} $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
 need-venv = if [[ ! -x $(python) ]]; then echo 'error: there is no .venv; `make env` makes it' >&2; exit 1; fi

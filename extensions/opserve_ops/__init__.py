@@ -5,9 +5,9 @@ from . import _library
 _library.load()
 
 # Registration needs the operators to exist, so it comes after loading.
-from . import _autograd as _autograd  # noqa: E402
+from . import _autograd  # noqa: E402
 from . import _fake as _fake  # noqa: E402
-from ._library import cuda_library_path, library_path  # noqa: E402
+from ._library import autograd_library_path, cuda_library_path, library_path  # noqa: E402
 from .ops import (  # noqa: E402
     check_csr,
     cpu_capability,
@@ -17,7 +17,11 @@ from .ops import (  # noqa: E402
     warp_perspective,
 )
 
+if autograd_library_path() is None:
+    _autograd.register()
+
 __all__ = [
+    "autograd_library_path",
     "check_csr",
     "cpu_capability",
     "cuda_library_path",

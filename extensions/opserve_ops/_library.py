@@ -11,10 +11,13 @@ import torch
 _PACKAGE = Path(__file__).resolve().parent
 _NAME = "libopserve_torch.so"
 _CUDA_NAME = "libopserve_torch_cuda.so"
+# For one version of PyTorch, unlike the others; one built for another is not looked at.
+_AUTOGRAD_NAME = f"libopserve_autograd_torch{'.'.join(torch.__version__.split('.')[:2])}.so"
 _ENVIRONMENT = "OPSERVE_LIBRARY_DIR"
 
 _loaded: Path | None = None
 _cuda_loaded: Path | None = None
+_autograd_loaded: Path | None = None
 # Keeps what it registers registered.
 _without_cuda: torch.library.Library | None = None
 
@@ -97,13 +100,14 @@ def _explain_missing_cuda(path: Path) -> torch.library.Library:
 def load() -> None:
     """Loads the operator library, once; where there is a GPU, the one with the kernels for it as well.
 
-    Without the latter the operators work on the CPU, and on CUDA tensors they raise an error that says so.
+    Without the latter the operators work on the CPU, and on CUDA tensors they raise an error that says so. Where the
+    gradients were built for this version of PyTorch, they are loaded too; otherwise they are registered in Python.
 
     Raises:
         ImportError: a library does not load, or the first is missing; the message names the file, the cause and the
             fix.
     """
-    global _loaded, _cuda_loaded, _without_cuda  # noqa: PLW0603
+    global _loaded, _cuda_loaded, _autograd_loaded, _without_cuda  # noqa: PLW0603
     if _loaded is not None:
         return
     path = find()
@@ -115,6 +119,10 @@ def load() -> None:
             _cuda_loaded = cuda_path
         else:
             _without_cuda = _explain_missing_cuda(cuda_path)
+    autograd_path = path.with_name(_AUTOGRAD_NAME)
+    if autograd_path.is_file():
+        _open(autograd_path)
+        _autograd_loaded = autograd_path
     _loaded = path
 
 
@@ -127,3 +135,8 @@ def library_path() -> Path:
 def cuda_library_path() -> Path | None:
     """The file the CUDA kernels were loaded from; none where there is no GPU, or where they were not built."""
     return _cuda_loaded
+
+
+def autograd_library_path() -> Path | None:
+    """The file the gradients were loaded from; none where they were not built, and are registered in Python."""
+    return _autograd_loaded
