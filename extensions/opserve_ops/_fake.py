@@ -33,6 +33,18 @@ def _expect_dtype(op: str, name: str, tensor: Tensor, other_name: str, other: Te
     )
 
 
+def _device_name(tensor: Tensor) -> str:
+    return f"{tensor.device.type} (index {tensor.device.index or 0})"
+
+
+def _expect_device(op: str, name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    _expect(
+        tensor.device == other.device,
+        f"opserve::{op}: {name} must be on the device of {other_name}, {_device_name(other)}, "
+        f"got {_device_name(tensor)}",
+    )
+
+
 def _expect_size(op: str, name: str, tensor: Tensor, axis: int, meaning: str, expected: int) -> None:
     unit = "elements" if tensor.dim() == 1 else ("rows", "columns")[axis]
     torch._check(
@@ -45,6 +57,7 @@ def _expect_size(op: str, name: str, tensor: Tensor, axis: int, meaning: str, ex
 def _(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
     op = "scaled_add"
     _expect_dtype(op, "y", y, "x", x)
+    _expect_device(op, "y", y, "x", x)
     _expect_rank(op, "y", y, x.dim())
     for axis in range(x.dim()):
         torch._check(
@@ -62,12 +75,14 @@ def _(a: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     for name, tensor in (("a", a), ("x", x), ("weight", weight)):
         _expect_rank(op, name, tensor, 2)
         _expect_dtype(op, name, tensor, "x", x)
+        _expect_device(op, name, tensor, "x", x)
     _expect_size(op, "a", a, 0, "n", x.size(0))
     _expect_size(op, "a", a, 1, "n", x.size(0))
     _expect_size(op, "weight", weight, 0, "f", x.size(1))
     if bias is not None:
         _expect_rank(op, "bias", bias, 1)
         _expect_dtype(op, "bias", bias, "x", x)
+        _expect_device(op, "bias", bias, "x", x)
         _expect_size(op, "bias", bias, 0, "k", weight.size(1))
     return x.new_empty((x.size(0), weight.size(1)))
 
@@ -87,15 +102,19 @@ def _(
     )
     _expect_dtype(op, "col", col, "rowptr", rowptr)
     _expect_dtype(op, "weight", weight, "x", x)
+    for name, tensor in (("rowptr", rowptr), ("col", col), ("weight", weight)):
+        _expect_device(op, name, tensor, "x", x)
     _expect_size(op, "rowptr", rowptr, 0, "n+1", x.size(0) + 1)
     _expect_size(op, "weight", weight, 0, "f", x.size(1))
     if value is not None:
         _expect_rank(op, "value", value, 1)
         _expect_dtype(op, "value", value, "x", x)
+        _expect_device(op, "value", value, "x", x)
         _expect_size(op, "value", value, 0, "nnz", col.size(0))
     if bias is not None:
         _expect_rank(op, "bias", bias, 1)
         _expect_dtype(op, "bias", bias, "x", x)
+        _expect_device(op, "bias", bias, "x", x)
         _expect_size(op, "bias", bias, 0, "k", weight.size(1))
     return x.new_empty((x.size(0), weight.size(1)))
 
@@ -107,6 +126,7 @@ def _(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)) -> Tensor:
         2 <= image.dim() <= 4,
         f"opserve::{op}: image must have 2, 3 or 4 dimensions, got {image.dim()}",
     )
+    _expect_device(op, "matrix", matrix, "image", image)
     _expect(
         matrix.dim() == 2 or (matrix.dim() == 3 and image.dim() == 4),
         f"opserve::{op}: matrix must be [3, 3], or [N, 3, 3] for a 4-D image, got {matrix.dim()} dimensions",
@@ -143,6 +163,8 @@ def _(grad: Tensor, image: Tensor, matrix: Tensor, size: Sequence[int], needs: S
     op = "_warp_perspective_backward"
     _expect_rank(op, "grad", grad, image.dim())
     _expect_dtype(op, "grad", grad, "image", image)
+    _expect_device(op, "grad", grad, "image", image)
+    _expect_device(op, "matrix", matrix, "image", image)
     expected = (*image.shape[:-2], *size)
     for axis in range(grad.dim()):
         torch._check(
@@ -164,6 +186,7 @@ def _(rowptr: Tensor, col: Tensor, n: int) -> None:
     _expect_rank(op, "rowptr", rowptr, 1)
     _expect_rank(op, "col", col, 1)
     _expect_dtype(op, "col", col, "rowptr", rowptr)
+    _expect_device(op, "col", col, "rowptr", rowptr)
     _expect_size(op, "rowptr", rowptr, 0, "n+1", n + 1)
 
 
@@ -171,7 +194,9 @@ def _(rowptr: Tensor, col: Tensor, n: int) -> None:
 def _(
     grad: Tensor, a: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    _expect_graph_conv_grad("_graph_conv_backward", grad, x, weight)
+    op = "_graph_conv_backward"
+    _expect_graph_conv_grad(op, grad, x, weight)
+    _expect_device(op, "a", a, "x", x)
     return (
         a.new_empty(a.shape if needs[0] else (0,)),
         x.new_empty(x.shape if needs[1] else (0,)),
@@ -190,7 +215,11 @@ def _(
     weight: Tensor,
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    _expect_graph_conv_grad("_graph_conv_csr_backward", grad, x, weight)
+    op = "_graph_conv_csr_backward"
+    _expect_graph_conv_grad(op, grad, x, weight)
+    for name, tensor in (("rowptr", rowptr), ("col", col), ("value", value)):
+        if tensor is not None:
+            _expect_device(op, name, tensor, "x", x)
     return (
         # What is not there has no gradient.
         x.new_empty(value.shape if value is not None and needs[0] else (0,)),
@@ -203,5 +232,7 @@ def _(
 def _expect_graph_conv_grad(op: str, grad: Tensor, x: Tensor, weight: Tensor) -> None:
     _expect_rank(op, "grad", grad, 2)
     _expect_dtype(op, "grad", grad, "x", x)
+    _expect_device(op, "grad", grad, "x", x)
+    _expect_device(op, "weight", weight, "x", x)
     _expect_size(op, "grad", grad, 0, "n", x.size(0))
     _expect_size(op, "grad", grad, 1, "k", weight.size(1))

@@ -100,6 +100,9 @@ def run_bound(session: onnxruntime.InferenceSession, inputs: dict[str, Tensor], 
             memory = tensor if tensor.numel() else torch.empty(1, device=tensor.device)
             kept.append(memory)
             bind(name, *place, ELEMENT_TYPES[tensor.dtype], tuple(tensor.shape), memory.data_ptr())
+    if torch.cuda.is_available():
+        # The runtime's stream does not wait for PyTorch's.
+        torch.cuda.synchronize()
     session.run_with_iobinding(binding)
 
 

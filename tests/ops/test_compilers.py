@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from samples import HOMOGRAPHY, OPS, SAMPLES, csr, map_tensors, random
+from samples import HOMOGRAPHY, INDEX_DTYPES, OPS, SAMPLES, csr, map_tensors, random
 from torch import Tensor
 
 import opserve_ops
@@ -89,6 +89,12 @@ def test_opcheck(op: str, dtype: torch.dtype) -> None:
     overload = getattr(torch.ops.opserve, op).default
     for sample in SAMPLES[op](dtype):
         torch.library.opcheck(overload, sample.args, test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.parametrize("index", INDEX_DTYPES, ids=str)
+def test_opcheck_of_check_csr(index: torch.dtype) -> None:
+    overload = torch.ops.opserve.check_csr.default
+    torch.library.opcheck(overload, (*csr(9, 3, index), 9), test_utils=("test_schema", "test_faketensor"))
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -443,6 +443,12 @@ def test_rejects_what_the_cpu_rejects(backend: Backend, op: str, args: tuple, me
     assert str(error.value).startswith(f"opserve::{op}: {message}")
 
 
+@pytest.mark.parametrize(("op", "args", "name"), test_rejected.OVERFLOWING, ids=test_rejected.case_id)
+def test_rejects_sizes_that_overflow(backend: Backend, op: str, args: tuple, name: str) -> None:
+    with pytest.raises(RuntimeError, match=rf"{name} must fit in 2\^63 bytes, got sizes whose product does not"):
+        backend.call(op, *args)
+
+
 def test_backward_rejects_a_gradient_of_another_kind(backend: Backend) -> None:
     a, x, w, grad = random(3, 3), random(3, 2), random(2, 4), random(3, 4)
     graph, needs = csr(3, 1, torch.int64), [True] * 4

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from test_build import configure, one_line, tool
+from test_build_routes import assert_stable
 from test_library import LIBRARY, read_tool, run_python
 
 import opserve_ops
@@ -78,6 +79,11 @@ def test_uses_the_stable_abi_only() -> None:
         "aoti_torch_get_current_cuda_stream",
     }
     assert not {name for name in names if name.startswith(("cuda", "__cuda", "cu"))}
+
+
+@built
+def test_audit_of_the_abi() -> None:
+    assert_stable(CUDA_LIBRARY)
 
 
 @built

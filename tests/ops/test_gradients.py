@@ -155,6 +155,35 @@ def test_threads_do_not_change_the_gradients(batch: tuple[int, ...], dtype: torc
             assert torch.equal(got, want)
 
 
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_special_values_in_gradients(dtype: torch.dtype) -> None:
+    special = torch.tensor([NAN, INF, -INF, 0.0, -0.0, 1.0], dtype=dtype)
+    for alpha in (2.0, 0.0, NAN, -INF):
+        grad_x, grad_y = torch.ops.opserve._scaled_add_backward(special, alpha)
+        torch.testing.assert_close(grad_x, alpha * special, equal_nan=True, rtol=0, atol=0)
+        torch.testing.assert_close(grad_y, special, equal_nan=True, rtol=0, atol=0)
+    half = torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], dtype=torch.float64)
+    ones = torch.ones(6, 6, dtype=dtype)
+    for value in (NAN, INF):
+        # Pixel (2, 3) of the result lies between four pixels of the source, which get what it has.
+        grad = ones.clone()
+        grad[2, 3] = value
+        grad_image, grad_matrix = torch.ops.opserve._warp_perspective_backward(grad, ones, half, (6, 6), (True, True))
+        touched = torch.zeros(6, 6, dtype=torch.bool)
+        touched[1:3, 2:4] = True
+        assert torch.equal(~grad_image.isfinite(), touched)
+        assert grad_matrix.isnan().any()
+        # A pixel of the source changes what the matrix does, and no gradient of the source.
+        image = ones.clone()
+        image[2, 3] = value
+        grad_image, grad_matrix = torch.ops.opserve._warp_perspective_backward(ones, image, half, (6, 6), (True, True))
+        assert grad_image.isfinite().all()
+        assert grad_matrix.isnan().any()
+
+
 def backward_calls() -> list[tuple[str, tuple]]:
     image, matrix = random(2, 3, 7, 9), PER_IMAGE[:2]
     grad = random(2, 3, 6, 5)

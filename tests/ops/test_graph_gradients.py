@@ -149,6 +149,56 @@ def test_threads_do_not_change_anything(f: int, k: int, dtype: torch.dtype) -> N
             assert torch.equal(got, want)
 
 
+NAN, INF = float("nan"), float("inf")
+
+
+def planted(tensors: tuple[Tensor, ...], at: int, value: float) -> tuple[Tensor, ...]:
+    """With one element of one of them replaced, neither the first nor the last."""
+    tensors = tuple(tensor.clone() for tensor in tensors)
+    tensors[at].view(-1)[tensors[at].numel() // 2] = value
+    return tensors
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("f", "k"), [(5, 3), (3, 5), (40, 17)])
+def test_special_values_in_dense_gradients(f: int, k: int, dtype: torch.dtype) -> None:
+    """As IEEE says in the order of the products that the header gives; a zero does not hide a NaN."""
+    n = 9
+    good = (random(n, k, dtype=dtype), *dense(n, f, k, dtype)[:3])
+    good[1][:, n // 2] = 0
+    for at in range(4):
+        for value in (NAN, INF, -INF):
+            grad, a, x, weight = args = planted(good, at, value)
+            if k <= f:
+                back = a.T @ grad
+                expected = (grad @ (x @ weight).T, back @ weight.T, x.T @ back, grad.sum(0))
+            else:
+                back = grad @ weight.T
+                expected = (back @ x.T, a.T @ back, (a @ x).T @ grad, grad.sum(0))
+            got = torch.ops.opserve._graph_conv_backward(*args, [True] * 4)
+            for mine, theirs in zip(got, expected, strict=True):
+                torch.testing.assert_close(mine, theirs, equal_nan=True, msg=lambda m, c=(at, value): f"{c}: {m}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("f", "k"), [(5, 3), (3, 5), (40, 17)])
+def test_nan_in_sparse_gradients(f: int, k: int, dtype: torch.dtype) -> None:
+    """It goes where entries lead, and nowhere else."""
+    n = 11
+    rowptr, col = csr(n, 4, torch.int64)
+    # An entry, its row and column: a row or column without any would hide what the other order of products shows.
+    entry, row = 1, int(torch.repeat_interleave(torch.arange(n), rowptr.diff())[1])
+    for at, place in enumerate(((row, 1), (entry,), (int(col[entry]), 1), (1, 1))):
+        grad, *args = (random(n, k, dtype=dtype), random(len(col), dtype=dtype), *dense(n, f, k, dtype)[1:3])
+        (grad, *args)[at][place] = NAN
+        exact = [leaf(tensor) for tensor in args]
+        expected = torch.autograd.grad(reference.graph_conv_csr(rowptr, col, *exact), exact, grad)
+        got = torch.ops.opserve._graph_conv_csr_backward(grad, rowptr, col, *args, [True] * 4)
+        assert any(tensor.isnan().any() and not tensor.isnan().all() for tensor in got)
+        for mine, theirs in zip(got, (*expected, grad.sum(0)), strict=True):
+            torch.testing.assert_close(mine, theirs, equal_nan=True, msg=lambda m, at=at: f"{at}: {m}")
+
+
 def backward_calls() -> list[tuple[str, tuple]]:
     a, x, weight, _ = dense(5, 4, 3)
     rowptr, col = csr(5, 3, torch.int64)

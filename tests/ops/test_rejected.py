@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import opserve_ops
 
@@ -207,3 +207,73 @@ def test_collinear_corners_are_singular() -> None:
 
 def test_an_empty_batch_does_not_check_matrices_it_has_not() -> None:
     assert opserve_ops.warp_perspective(zeros(0, 1, 5, 5), zeros(0, 3, 3)).shape == (0, 1, 8, 8)
+
+
+NEEDS = [True] * 4
+# Good arguments of every operator, the backward ones included.
+GOOD = {
+    "scaled_add": (zeros(3), zeros(3)),
+    "graph_conv": (A, X, W, B),
+    "graph_conv_csr": (ROWPTR, COL, VALUE, X, W, B),
+    "warp_perspective": (zeros(5, 5), EYE),
+    "check_csr": (ROWPTR, COL, 3),
+    "_graph_conv_backward": (zeros(3, 4), A, X, W, NEEDS),
+    "_graph_conv_csr_backward": (zeros(3, 4), ROWPTR, COL, VALUE, X, W, NEEDS),
+    "_warp_perspective_backward": (zeros(8, 8), zeros(5, 5), EYE, (8, 8), NEEDS[:2]),
+}
+MIXED = [(op, at) for op, args in GOOD.items() for at, arg in enumerate(args) if isinstance(arg, Tensor)]
+
+
+@pytest.mark.parametrize(("op", "at"), MIXED)
+def test_tensors_on_another_device(op: str, at: int) -> None:
+    """One that has no memory, which PyTorch hands to the fake kernel; and one of a GPU, traced."""
+    args = GOOD[op]
+    overload = getattr(torch.ops.opserve, op).default
+    message = rf"^opserve::{op}: \w+ must be on the device of \w+, \w+ \(index \d\), got \w+ \(index \d\)"
+    moved = [arg.to("meta") if i == at else arg for i, arg in enumerate(args)]
+    with pytest.raises(RuntimeError, match=message):
+        overload(*moved)
+    with FakeTensorMode() as mode:
+        fake = [mode.from_tensor(arg) if isinstance(arg, Tensor) else arg for arg in args]
+        overload(*fake)
+        fake[at] = FakeTensor(mode, moved[at], torch.device("cuda", 1))
+        with pytest.raises(RuntimeError, match=message):
+            overload(*fake)
+
+
+def large(*shape: int, dtype: torch.dtype = F32) -> Tensor:
+    """Of sizes that no memory has: one element, again and again."""
+    return torch.zeros(1, dtype=dtype).expand(shape)
+
+
+N, SIDE, FAR = 2**31, 2**30, 2**62
+NARROW, WIDE = zeros(N, 0), zeros(0, FAR)
+OVERFLOWING = [
+    ("scaled_add", (large(2**61, dtype=F64),) * 2, "x"),
+    ("graph_conv", (large(N, N), NARROW, WIDE), "the result"),
+    ("graph_conv_csr", (large(N + 1, dtype=I64), large(5, dtype=I64), None, NARROW, WIDE), "the result"),
+    ("warp_perspective", (zeros(N, N, 0, 0), EYE, (SIDE, SIDE)), "the result"),
+    ("_scaled_add_backward", (large(2**61, dtype=F64), 2.0), "grad"),
+    ("_graph_conv_backward", (large(N, SIDE), large(N, N), NARROW, WIDE, NEEDS), "the result"),
+    (
+        "_graph_conv_csr_backward",
+        (large(N, SIDE), large(N + 1, dtype=I64), large(5, dtype=I64), None, NARROW, WIDE, NEEDS),
+        "the result",
+    ),
+    ("_warp_perspective_backward", (large(5, 5), zeros(N, N, 0, 0), EYE, (SIDE, SIDE), NEEDS[:2]), "the result"),
+]
+
+
+@pytest.mark.parametrize(("op", "args", "name"), OVERFLOWING, ids=case_id)
+def test_sizes_that_overflow(op: str, args: tuple, name: str) -> None:
+    """Before anything is read or allocated, or this test would never end."""
+    with pytest.raises(RuntimeError) as error:
+        getattr(torch.ops.opserve, op).default(*args)
+    message = rf"opserve::\w+: {name} must fit in 2\^63 bytes, got sizes whose product does not"
+    assert re.match(message, str(error.value))
+
+
+def test_rows_that_are_too_many_for_rowptr() -> None:
+    rows = large(2**63 - 1, 0)
+    with pytest.raises(RuntimeError, match=r"x must have fewer than 2\^63 - 1 rows"):
+        opserve_ops.graph_conv_csr(ROWPTR, COL, None, rows, zeros(0, 1))
