@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # -- what may be set on the command line ------------------------------------------------------------------------------
 
-SETTINGS := MODEL WORKERS ARCHIVE VERSION SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK
+SETTINGS := MODEL WORKERS ARCHIVE VERSION SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
 unknown := $(filter-out $(SETTINGS) -%,$(given))
@@ -179,8 +179,8 @@ fuzz: $(environment) ## random and malformed cases over the kernels under ASan a
 	@build/fuzz/bin/fuzz_kernels --cases "$${CASES:-300000}"
 	@.venv/bin/ctest --test-dir build/cmake-fuzz -R 'mutant|kernels' --output-on-failure
 
-bench-ops: env-dev ext ## measure the operators against what people would use instead (QUICK=1: fewer shapes)
-	@$(python) -m benchmarks.ops $(if $(QUICK),--quick)
+bench-ops: env-dev ext build/models/digits/.built ## measure the operators against what people would use instead (QUICK=1: fewer shapes; OUTPUT=docs: write the table there)
+	@$(python) -m benchmarks.ops $(if $(QUICK),--quick) --output "$${OUTPUT:-build/bench-ops}"
 
 clean: ## remove what was built; the environment stays
 	@rm -rf build model_store .pytest_cache .ruff_cache
@@ -194,4 +194,4 @@ configure = $(cmake) -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Re
   -DOPSERVE_CUDA="$${CUDA:-auto}" -DOPSERVE_CUDA_ARCHS="$$CUDA_ARCHS"
 pack = $(python) -m archive.pack $${VERSION:+--version "$$VERSION"} $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
 need-venv = if [[ ! -x $(python) ]]; then echo 'error: there is no .venv; `make env` makes it' >&2; exit 1; fi
-cpp-files = find extensions -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 2>/dev/null | xargs -0 -r
+cpp-files = find extensions benchmarks -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 2>/dev/null | xargs -0 -r
