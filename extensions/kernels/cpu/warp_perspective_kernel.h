@@ -155,14 +155,22 @@ constexpr int64_t kExact = 0, kOutside = 1, kMixed = 2, kInside = 3;
 // The shape of a block of up to kPlans runs: `wide` of them side by side, then as many in the next row.
 struct Shape {
     int64_t wide;
-    double down[kPlans], across[kPlans];  // from the block's first pixel, by run
+    int64_t down[kPlans], across[kPlans];  // from the block's first pixel, by run
+    double down_double[kPlans], across_double[kPlans];
 };
 
 OPSERVE_INLINE void shape_of(int64_t wide, Shape& shape) {
     shape.wide = wide;
+    int64_t down = 0, across = 0;
     for (int64_t i = 0; i < kPlans; ++i) {
-        shape.down[i] = static_cast<double>(i / wide);
-        shape.across[i] = static_cast<double>(i % wide * kRun);
+        shape.down[i] = down;
+        shape.across[i] = across * kRun;
+        shape.down_double[i] = static_cast<double>(down);
+        shape.across_double[i] = static_cast<double>(across * kRun);
+        if (++across == wide) {
+            across = 0;
+            ++down;
+        }
     }
 }
 
@@ -171,8 +179,9 @@ struct Plans {
     double column_fraction[kPlans], row_fraction[kPlans];
     double column_slope[kPlans], row_slope[kPlans], bend[kPlans];
     int64_t mode[kPlans];
-    // Whether the source runs nearly along the rows of the image; and whether it is far from the last ones.
-    int64_t along[kPlans], clear[kPlans];
+    // Whether the source runs nearly along the rows of the image; and whether whole vectors can be loaded
+    // wherever it is.
+    int64_t along[kPlans], room[kPlans];
 };
 
 OPSERVE_INLINE DoubleVector least(const DoubleVector& a, const DoubleVector& b) { return a < b ? a : b; }
@@ -188,8 +197,8 @@ OPSERVE_INLINE void plan(const Adjugate& back, const Shape& shape, int64_t first
     const double right = static_cast<double>(w) - 1.0, bottom = static_cast<double>(h) - 1.0;
     for (int64_t i = 0; i < kPlans; i += kDoubles) {
         DoubleVector middle, line;
-        load(shape.across + i, middle);
-        load(shape.down + i, line);
+        load(shape.across_double + i, middle);
+        load(shape.down_double + i, line);
         middle += static_cast<double>(first_column) + half;
         line += static_cast<double>(first_row);
         const DoubleVector x0 = back.m[1] * line + back.m[2], y0 = back.m[4] * line + back.m[5],
@@ -219,7 +228,7 @@ OPSERVE_INLINE void plan(const Adjugate& back, const Shape& shape, int64_t first
         const DoubleVector square = flattest * flattest * 0.999;
         const LongVector along = (y_steep < square * (1.0 / (kFloats - 1))) &
                                  (x_steep < square * ((2.0 * kFloats - 2.0) / (kFloats - 1)));
-        const LongVector clear = inside & (right_most < right - 2.0 * kFloats) & (bottom_most < bottom - 3.0);
+        const LongVector room = inside & (right_most < right - 2.0 * kFloats) & (bottom_most < bottom - 3.0);
         const LongVector mode = choose(outside, kOutside, choose(inside, kInside, LongVector{} + kMixed));
         const DoubleVector column = round_down(x), row = round_down(y);
         store<double>(column, plans.column + i);
@@ -232,7 +241,7 @@ OPSERVE_INLINE void plan(const Adjugate& back, const Shape& shape, int64_t first
         const LongVector chosen = near ? mode : LongVector{} + kExact;
         __builtin_memcpy(plans.mode + i, &chosen, sizeof(chosen));
         __builtin_memcpy(plans.along + i, &along, sizeof(along));
-        __builtin_memcpy(plans.clear + i, &clear, sizeof(clear));
+        __builtin_memcpy(plans.room + i, &room, sizeof(room));
     }
 }
 
@@ -253,7 +262,7 @@ OPSERVE_INLINE FloatVector weigh(const FloatVector& right, const FloatVector& be
     return above * (left * p00 + right * p01) + below * (left * p10 + right * p11);
 }
 
-// A vector of pixels of some channels; kOne where it is one. `from` is the plan's pixel, which may lie
+// A vector of pixels of some channels: kOne says that it is one. `from` is the plan's pixel, which may lie
 // outside the image.
 struct Target {
     const float* from;
@@ -279,7 +288,7 @@ OPSERVE_INLINE void put(const FloatVector& values, const Target& target, int64_t
 }
 
 template <bool kOne>
-OPSERVE_INLINE void sample_inside(const Spots& spots, const Target& target) {
+OPSERVE_INLINE void fetch_inside(const Spots& spots, const Target& target) {
     IntVector column, row;
     FloatVector right, below;
     load_indices(spots.column, column);
@@ -315,7 +324,7 @@ OPSERVE_INLINE bool all_inside(const Spots& spots, const Bounds& bounds) {
 // Neighbours outside the image are 0, one by one. What is fetched in their place lies inside: the image is at
 // least two columns wide.
 template <bool kOne>
-OPSERVE_INLINE void sample_mixed(const Spots& spots, const Bounds& bounds, const Target& target) {
+OPSERVE_INLINE void fetch_mixed(const Spots& spots, const Bounds& bounds, const Target& target) {
     const FloatVector zero{};
     const IntVector none{};
     const IntVector first_column = none + static_cast<int32_t>(bounds.first_column),
@@ -358,8 +367,8 @@ OPSERVE_INLINE void sample_mixed(const Spots& spots, const Bounds& bounds, const
 constexpr bool kHasAlong = true;
 
 template <bool kOne>
-OPSERVE_INLINE void sample_along(const Spots& spots, int64_t first_column, int64_t first_row,
-                                 const Target& target) {
+OPSERVE_INLINE void fetch_along(const Spots& spots, int64_t first_column, int64_t first_row,
+                                const Target& target) {
     IntVector column, row;
     FloatVector right, below;
     load_indices(spots.column, column);
@@ -394,7 +403,7 @@ OPSERVE_INLINE void sample_along(const Spots& spots, int64_t first_column, int64
 constexpr bool kHasAlong = false;
 
 template <bool>
-OPSERVE_INLINE void sample_along(const Spots&, int64_t, int64_t, const Target&) {}
+OPSERVE_INLINE void fetch_along(const Spots&, int64_t, int64_t, const Target&) {}
 #endif
 
 // The pixels of one run; those of the last vector that lie beyond `count` repeat the last pixel.
@@ -426,23 +435,23 @@ template <bool kOne>
 OPSERVE_INLINE void sample_run(const Plans& plans, int64_t which, const Spots* spots, const Bounds& bounds,
                                int64_t count, Target target) {
     const bool mixed = plans.mode[which] == kMixed, along = kHasAlong && plans.along[which] != 0,
-               clear = plans.clear[which] != 0;
+               room = plans.room[which] != 0;
     // The source of a run is monotone: its least column is at one end of a vector, and so is its least row.
     const int64_t left_end = plans.column_slope[which] < 0.0 ? kFloats - 1 : 0;
     const int64_t upper_end = plans.row_slope[which] < 0.0 ? kFloats - 1 : 0;
     for (; count > 0; count -= kFloats, ++spots, target.to += kFloats) {
         target.count = count;
         if (mixed && !all_inside(*spots, bounds)) {
-            sample_mixed<kOne>(*spots, bounds, target);
+            fetch_mixed<kOne>(*spots, bounds, target);
             continue;
         }
         const int64_t column = spots->column[left_end], row = spots->row[upper_end];
         // Whole vectors must not pass the ends of the rows they are loaded from.
         if (along &&
-            (clear || (row + 2 <= bounds.last_row && column + 2 * kFloats <= bounds.last_column + 1))) {
-            sample_along<kOne>(*spots, column, row, target);
+            (room || (row + 2 <= bounds.last_row && column + 2 * kFloats <= bounds.last_column + 1))) {
+            fetch_along<kOne>(*spots, column, row, target);
         } else {
-            sample_inside<kOne>(*spots, target);
+            fetch_inside<kOne>(*spots, target);
         }
     }
 }
@@ -468,11 +477,10 @@ OPSERVE_INLINE void warp_block(const WarpParams<float>& p, const Adjugate& back,
     Spots spots[kPlans][kRun / kFloats];
     for (int64_t i = 0; plannable && i < rows * shape.wide; ++i) {
         if (plans.mode[i] == kExact || plans.mode[i] == kOutside) continue;
-        const int64_t column = first_column + i % shape.wide * kRun;
-        locate_run(plans, i, min_of(kRun, p.out_w - column), spots[i]);
+        locate_run(plans, i, min_of(kRun, p.out_w - first_column - shape.across[i]), spots[i]);
     }
     for (int64_t i = 0; i < rows * shape.wide; ++i) {
-        const int64_t row = first_row + i / shape.wide, column = first_column + i % shape.wide * kRun;
+        const int64_t row = first_row + shape.down[i], column = first_column + shape.across[i];
         const int64_t count = min_of(kRun, p.out_w - column);
         const int64_t mode = plannable ? plans.mode[i] : kExact;
         if (mode == kExact) {
