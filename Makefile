@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # -- what may be set on the command line ------------------------------------------------------------------------------
 
-SETTINGS := MODEL WORKERS ARCHIVE VERSION SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK
+SETTINGS := MODEL WORKERS ARCHIVE VERSION SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
 unknown := $(filter-out $(SETTINGS) -%,$(given))
@@ -183,8 +183,8 @@ sanitize-cuda: ## the CUDA kernels on this machine's GPU under compute-sanitizer
 	@$(need-venv)
 	@tests/ops/sanitize_cuda.sh "$$PWD/$(python)"
 
-bench-ops: env-dev ext ## measure the operators against what people would use instead (QUICK=1: fewer shapes)
-	@$(python) -m benchmarks.ops $(if $(QUICK),--quick)
+bench-ops: env-dev ext build/models/digits/.built ## measure the operators against what people would use instead (QUICK=1: fewer shapes; OUTPUT=docs: write the table there)
+	@$(python) -m benchmarks.ops $(if $(QUICK),--quick) --output "$${OUTPUT:-build/bench-ops}"
 
 clean: ## remove what was built; the environment stays
 	@rm -rf build model_store .pytest_cache .ruff_cache
@@ -199,4 +199,4 @@ configure = $(cmake) -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Re
   -DOPSERVE_CUDA="$${CUDA:-auto}" -DOPSERVE_CUDA_ARCHS="$$CUDA_ARCHS"
 pack = $(python) -m archive.pack $${VERSION:+--version "$$VERSION"} $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
 need-venv = if [[ ! -x $(python) ]]; then echo 'error: there is no .venv; `make env` makes it' >&2; exit 1; fi
-cpp-files = find extensions -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 2>/dev/null | xargs -0 -r
+cpp-files = find extensions benchmarks -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 2>/dev/null | xargs -0 -r

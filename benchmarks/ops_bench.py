@@ -6,8 +6,9 @@ A module of `benchmarks/ops` describes its measurements by a function
 
 It may also have `set_threads(threads: int)`, for a peer with a pool of threads of its own. Everything in one contest is
 measured in turns, so that whatever else the machine does falls on all alike. Each turn repeats a call until it takes
-long enough to be timed well; the figure is the median of the turns. Before timing, every peer's result is compared
-with ours: a contest between different computations says nothing.
+long enough to be timed well; the figure is the median of the turns. A form of the peer that is far from its best one
+already in the warm-up takes no turns. Before timing, every peer's result is compared with ours: a contest between
+different computations says nothing.
 """
 
 import json
@@ -30,10 +31,28 @@ MIN_TURNS = 20
 # More turns where they cost little: a median of many is steadier.
 CONTEST_SECONDS = 0.25
 MAX_TURNS = 200
+# A form that takes this many times as long as the best one will not overtake it.
+HOPELESS = 3.0
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Clocked:
+    """A call that cannot be timed from outside, such as a program that is started and takes its own time.
+
+    Args:
+        call: computes the result, for the comparison.
+        seconds: what one call takes, measured with the number of threads given.
+    """
+
+    call: Call
+    seconds: Callable[[int], float]
+
+    def __call__(self) -> object:
+        return self.call()
 
 
 @dataclass(frozen=True)
@@ -46,11 +65,13 @@ class Contest:
         case: sizes, as short as can be.
         ours: computes the result with opserve.
         peers: the forms of the peer by name; the fastest of them is compared with.
-        goal: peer's time divided by ours, wanted as the geometric mean of the group.
+        goal: peer's time divided by ours, wanted as the geometric mean of the group; none to measure only.
         floor: the same, wanted in each line; none where only the mean has a goal.
         threads: the numbers of threads to measure with.
         tolerance: how far results may lie apart, relative to the largest element of ours; none to not compare.
         work: floating-point operations, or bytes, of one call; 0 where unknown. `work_unit` says which.
+        share: how much of our work the peer does; its time counts for the whole.
+        gradients: whether they are recorded; without, everything runs as it is served, in inference_mode.
     """
 
     op: str
@@ -58,12 +79,14 @@ class Contest:
     case: str
     ours: Call
     peers: Mapping[str, Call]
-    goal: float
+    goal: float | None
     floor: float | None = None
     threads: Sequence[int] = (1, 2)
     tolerance: float | None = 1e-4
     work: float = 0.0
     work_unit: str = "flop"
+    share: float = 1.0
+    gradients: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +101,7 @@ class Line:
     peer_us: float
     forms_us: dict[str, float]
     ratio: float
-    goal: float
+    goal: float | None
     floor: float | None
     turns: int
     work: float
@@ -113,29 +136,33 @@ def _expect_same(contest: Contest) -> None:
                 raise ValueError(f"{contest.op} {contest.case}: {name}: result {i} is {apart:.1e} apart from ours")
 
 
-def _seconds(call: Call, repeats: int) -> float:
+def _seconds(call: Call, repeats: int, threads: int) -> float:
+    if isinstance(call, Clocked):
+        return call.seconds(threads)
     begin = time.perf_counter()
     for _ in range(repeats):
         call()
     return (time.perf_counter() - begin) / repeats
 
 
-def _warm_up(call: Call) -> int:
-    """Calls until the clock and the caches have settled; how many calls make a turn."""
+def _warm_up(call: Call, threads: int) -> float:
+    """Calls until the clock and the caches have settled; the seconds of the fastest call."""
     fastest, end = math.inf, time.perf_counter() + WARM_UP_SECONDS
     calls = 0
-    while calls < 3 or time.perf_counter() < end:
-        fastest = min(fastest, _seconds(call, 1))
+    while calls < 2 or time.perf_counter() < end:
+        fastest = min(fastest, _seconds(call, 1, threads))
         calls += 1
-    return max(1, math.ceil(TURN_SECONDS / fastest))
+    return fastest
 
 
 def measure(contest: Contest, threads: int, turns: int | None = None) -> Line:
     """Measures one contest, all forms in turns; `turns` overrides how many."""
     forms: dict[str, Call] = {"opserve": contest.ours, **contest.peers}
-    repeats = {name: _warm_up(call) for name, call in forms.items()}
-    samples: dict[str, list[float]] = {name: [] for name in forms}
-    order = list(forms)
+    fastest = {name: _warm_up(call, threads) for name, call in forms.items()}
+    limit = HOPELESS * min(fastest[name] for name in contest.peers)
+    order = [name for name in forms if name not in contest.peers or fastest[name] <= limit]
+    repeats = {name: max(1, math.ceil(TURN_SECONDS / fastest[name])) for name in order}
+    samples: dict[str, list[float]] = {name: [] for name in order}
     begin = time.perf_counter()
     done = 0
     while done < (turns or MIN_TURNS) or (
@@ -143,10 +170,11 @@ def measure(contest: Contest, threads: int, turns: int | None = None) -> Line:
     ):
         # Who goes first changes: what one leaves in the caches is the next one's.
         for name in order[done % len(order) :] + order[: done % len(order)]:
-            samples[name].append(_seconds(forms[name], repeats[name]))
+            samples[name].append(_seconds(forms[name], repeats[name], threads))
         done += 1
     medians = {name: statistics.median(taken) * 1e6 for name, taken in samples.items()}
     ours = medians.pop("opserve")
+    medians = {name: taken / contest.share for name, taken in medians.items()}
     peer = min(medians, key=medians.__getitem__)
     return Line(
         op=contest.op,
@@ -170,19 +198,19 @@ def run(
     contests: Iterable[Contest],
     set_threads: Callable[[int], None] | None = None,
     turns: int | None = None,
-    report: Callable[[Line], None] = lambda line: print(format_line(line), flush=True),
 ) -> Iterator[Line]:
     """Measures contests one after the other, each with every number of threads it asks for."""
     before = torch.get_num_threads()
     try:
         for contest in contests:
-            _expect_same(contest)
+            with torch.inference_mode(not contest.gradients):
+                _expect_same(contest)
             for threads in contest.threads:
                 torch.set_num_threads(threads)
                 if set_threads is not None:
                     set_threads(threads)
-                line = measure(contest, threads, turns)
-                report(line)
+                with torch.inference_mode(not contest.gradients):
+                    line = measure(contest, threads, turns)
                 yield line
     finally:
         torch.set_num_threads(before)
@@ -228,7 +256,7 @@ def _rate(line: Line) -> str:
 def format_line(line: Line) -> str:
     threads = f"{line.threads} thread" + ("s" if line.threads > 1 else "")
     return (
-        f"{line.op:18} {line.case:34} {threads:10} {_duration(line.ours_us):>9} vs {_duration(line.peer_us):>9} "
+        f"{line.op:29} {line.case:34} {threads:9} {_duration(line.ours_us):>9} vs {_duration(line.peer_us):>9} "
         f"{line.ratio:6.2f}x {_rate(line):>14}  {line.peer}"
     )
 
@@ -242,9 +270,10 @@ def groups(lines: Sequence[Line]) -> dict[tuple[str, str, int], list[Line]]:
 
 
 def _verdict(members: Sequence[Line]) -> str:
-    mean = geometric_mean(line.ratio for line in members)
-    floor = members[0].floor
-    if mean < members[0].goal:
+    goal, floor = members[0].goal, members[0].floor
+    if goal is None:
+        return ""
+    if geometric_mean(line.ratio for line in members) < goal:
         return "missed"
     if floor is not None and min(line.ratio for line in members) < floor:
         return "missed in places"
@@ -259,7 +288,7 @@ def summary(lines: Sequence[Line]) -> str:
     ]
     for (op, against, threads), members in groups(lines).items():
         ratios = [line.ratio for line in members]
-        goal = f"≥ {members[0].goal:g}{TIMES}"
+        goal = "" if members[0].goal is None else f"≥ {members[0].goal:.2g}{TIMES}"
         if members[0].floor is not None:
             goal += f", nowhere < {members[0].floor:g}{TIMES}"
         rows.append(
@@ -307,18 +336,18 @@ def plot(lines: Sequence[Line], path: Path) -> None:
     for place, count in enumerate(threads):
         colour = colours(0.15 + 0.6 * place / max(1, len(threads) - 1))
         shift = (place - (len(threads) - 1) / 2) * 0.28
+        axes.plot([], [], "o", color=colour, ms=5, label=f"{count} thread" + ("s" if count > 1 else ""))
         for row, (op, against) in enumerate(names):
             ratios = [line.ratio for line in lines if (line.op, line.against, line.threads) == (op, against, count)]
             if not ratios:
                 continue
-            label = f"{count} thread" + ("s" if count > 1 else "") if row == 0 else None
-            axes.plot(ratios, [row + shift] * len(ratios), "o", color=colour, alpha=0.35, ms=5, label=label)
+            axes.plot(ratios, [row + shift] * len(ratios), "o", color=colour, alpha=0.35, ms=5)
             axes.plot([geometric_mean(ratios)], [row + shift], "|", color=colour, ms=16, mew=2.5)
     for row, (op, against) in enumerate(names):
         goal = next(line.goal for line in lines if (line.op, line.against) == (op, against))
-        axes.plot(
-            [goal, goal], [row - 0.4, row + 0.4], "--", color="tab:red", lw=1.2, label="goal" if row == 0 else None
-        )
+        if goal is not None:
+            axes.plot([goal, goal], [row - 0.4, row + 0.4], "--", color="tab:red", lw=1.2)
+    axes.plot([], [], "--", color="tab:red", lw=1.2, label="goal")
     axes.axvline(1.0, color="grey", lw=0.8)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter(f"%g{TIMES}"))

@@ -22,14 +22,16 @@ def main() -> int:
     description = ops_bench.machine()
     for key, value in description.items():
         print(f"{key}: {value}")
+    modules = [importlib.import_module(f"benchmarks.ops.{name}") for name in arguments.op or names]
+    # Made once only to be counted: the data of all would not fit into memory.
+    total = sum(len(contest.threads) for module in modules for contest in module.contests(arguments.quick))
     lines = []
-    for name in arguments.op or names:
-        module = importlib.import_module(f"benchmarks.ops.{name}")
-        lines += ops_bench.run(
-            module.contests(arguments.quick),
-            getattr(module, "set_threads", None),
-            QUICK_TURNS if arguments.quick else None,
-        )
+    for module in modules:
+        set_threads = getattr(module, "set_threads", None)
+        turns = QUICK_TURNS if arguments.quick else None
+        for line in ops_bench.run(module.contests(arguments.quick), set_threads, turns):
+            lines.append(line)
+            print(f"{len(lines):3} of {total}  {ops_bench.format_line(line)}", flush=True)
     if not lines:
         print("nothing measured", file=sys.stderr)
         return 1

@@ -103,7 +103,8 @@ TensorArg tensor(DType dtype, const std::vector<int64_t>& sizes) {
 
 template <class T>
 void test_scaled_add() {
-    for (int64_t count : {0, 1, 7, 15, 16, 17, 33, 1000, 100003}) {
+    // The largest is stored past the caches.
+    for (int64_t count : {0, 1, 7, 15, 16, 17, 33, 1000, 100003, 1100003}) {
         const auto x = random_values<T>(count), y = random_values<T>(count);
         std::vector<double> expected(x.size());
         for (size_t i = 0; i < x.size(); ++i) {

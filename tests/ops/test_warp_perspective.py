@@ -146,3 +146,15 @@ def test_large_results_bypass_the_caches_and_are_the_same() -> None:
         part = opserve_ops.warp_perspective(image, matrix, (1200, width))
         assert torch.equal(part, large[:, :, :width])
     assert large.abs().max() > 0
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 9])
+@pytest.mark.parametrize("name", ["whole pixels", "mild", "30 degrees", "strong", "to the horizon"])
+def test_channels_are_sampled_alike(name: str, channels: int) -> None:
+    """Together as each by itself, also where the result is so large that it is stored past the caches."""
+    matrix = next(matrix for known, matrix, _, _ in MAPS if known == name)
+    image = torch.rand(channels, 400, 528, generator=torch.Generator().manual_seed(channels))
+    for size in ((96, 100), (700, 1040)):
+        together = opserve_ops.warp_perspective(image, matrix, size)
+        alone = torch.stack([opserve_ops.warp_perspective(channel, matrix, size) for channel in image])
+        assert torch.equal(together, alone)

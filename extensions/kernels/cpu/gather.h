@@ -23,9 +23,9 @@ OPSERVE_INLINE DoubleVector round_down(const DoubleVector& value) {
 // value = whole + fraction, 0 <= fraction <= 1.
 OPSERVE_INLINE void split(const FloatVector& value, IntVector& whole, FloatVector& fraction) {
 #if OPSERVE_VECTOR_BYTES == 64
-    const __m512 floor = _mm512_roundscale_ps((__m512)value, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    whole = (IntVector)_mm512_cvttps_epi32(floor);
-    fraction = value - (FloatVector)floor;
+    const __m512i down = _mm512_cvt_roundps_epi32((__m512)value, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    whole = (IntVector)down;
+    fraction = value - (FloatVector)_mm512_cvtepi32_ps(down);
 #elif OPSERVE_VECTOR_BYTES == 32
     const __m256 floor = _mm256_floor_ps((__m256)value);
     whole = (IntVector)_mm256_cvttps_epi32(floor);
@@ -38,9 +38,33 @@ OPSERVE_INLINE void split(const FloatVector& value, IntVector& whole, FloatVecto
 #endif
 }
 
+// Of normal numbers; that of 1 is 1.
+OPSERVE_INLINE FloatVector reciprocal(const FloatVector& value) {
+#if OPSERVE_VECTOR_BYTES == 64
+    // A division of 512 bits takes as long as sampling a pixel or two. Newton's step doubles the 14 bits.
+    const FloatVector guess = (FloatVector)_mm512_rcp14_ps((__m512)value);
+    return guess + guess * (1.0F - value * guess);
+#else
+    return 1.0F / value;
+#endif
+}
+
+// Whether all lanes of a comparison hold.
+OPSERVE_INLINE bool all(const IntVector& comparison) {
+#if OPSERVE_VECTOR_BYTES == 64
+    return _mm512_movepi32_mask((__m512i)comparison) == 0xffff;
+#elif OPSERVE_VECTOR_BYTES == 32
+    return _mm256_movemask_epi8((__m256i)comparison) == -1;
+#else
+    int32_t every = -1;
+    for (int64_t i = 0; i < kFloats; ++i) every &= comparison[i];
+    return every != 0;
+#endif
+}
+
 // Results of these sizes are stored past the caches: a store then does not first fetch what it replaces.
 // Larger ones get new memory from the system each time, which has just been zeroed through the caches.
-constexpr int64_t kStreamFrom = int64_t{16} << 20, kStreamUpTo = int64_t{32} << 20;
+constexpr int64_t kStreamFrom = int64_t{4} << 20, kStreamUpTo = int64_t{32} << 20;
 
 // A store past the caches, to an address aligned to a vector; finish_streams makes such stores visible to
 // other threads.

@@ -14,8 +14,9 @@ struct WideOf<double, kBytes> {
 constexpr int64_t kNarrowBytes = OPSERVE_VECTOR_BYTES < 32 ? OPSERVE_VECTOR_BYTES : 32;
 constexpr int64_t kFewBytes = 16384;
 
-// Every element takes the same path, wherever ranges are cut and whatever the width.
-template <class T, int64_t kBytes>
+// Every element takes the same path, wherever ranges are cut and whatever the width. kStream: past the
+// caches.
+template <class T, int64_t kBytes, bool kStream>
 OPSERVE_INLINE void add_scaled(int64_t n, T alpha, const T* x, const T* y, T* z) {
     using Wide = typename WideOf<T, kBytes>::type;
     constexpr int64_t lanes = kBytes / sizeof(T);
@@ -25,15 +26,30 @@ OPSERVE_INLINE void add_scaled(int64_t n, T alpha, const T* x, const T* y, T* z)
         __builtin_memcpy(&vy, y + i, bytes);
         return alpha * vx + vy;
     };
+    const auto put = [=](const Wide& from, int64_t i) __attribute__((always_inline)) {
+        if constexpr (kStream) {
+            stream((FloatVector)from, reinterpret_cast<float*>(z + i));
+        } else {
+            __builtin_memcpy(z + i, &from, kBytes);
+        }
+    };
     int64_t i = 0;
+    if constexpr (kStream) {
+        const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(z) % kBytes / sizeof(T));
+        if (past > 0) {
+            i = min_of(lanes - past, n);
+            const Wide a = sum(0, static_cast<size_t>(i) * sizeof(T));
+            __builtin_memcpy(z, &a, static_cast<size_t>(i) * sizeof(T));
+        }
+    }
     // Stores last: a load after one to the same place in another page would wait for it.
     for (; i + 4 * lanes <= n; i += 4 * lanes) {
         const Wide a = sum(i, kBytes), b = sum(i + lanes, kBytes), c = sum(i + 2 * lanes, kBytes),
                    d = sum(i + 3 * lanes, kBytes);
-        __builtin_memcpy(z + i, &a, kBytes);
-        __builtin_memcpy(z + i + lanes, &b, kBytes);
-        __builtin_memcpy(z + i + 2 * lanes, &c, kBytes);
-        __builtin_memcpy(z + i + 3 * lanes, &d, kBytes);
+        put(a, i);
+        put(b, i + lanes);
+        put(c, i + 2 * lanes);
+        put(d, i + 3 * lanes);
     }
     while (i < n) {
         const int64_t count = min_of(lanes, n - i);
@@ -41,17 +57,23 @@ OPSERVE_INLINE void add_scaled(int64_t n, T alpha, const T* x, const T* y, T* z)
         __builtin_memcpy(z + i, &a, static_cast<size_t>(count) * sizeof(T));
         i += count;
     }
+    if constexpr (kStream) finish_streams();
 }
 
 template <class T>
 void scaled_add(int64_t numel, T alpha, const T* x, const T* y, T* z, const ParallelFor& parallel_for) {
     constexpr int64_t grain = 32768;
-    const bool few = numel * static_cast<int64_t>(sizeof(T)) <= kFewBytes;
+    const int64_t bytes = numel * static_cast<int64_t>(sizeof(T));
+    const bool few = bytes <= kFewBytes;
+    const bool past_caches = kCanStream && bytes >= kStreamFrom && bytes < kStreamUpTo;
     parallel_for(numel, grain, [=](int64_t begin, int64_t end) {
         if (few) {
-            add_scaled<T, kNarrowBytes>(end - begin, alpha, x + begin, y + begin, z + begin);
+            add_scaled<T, kNarrowBytes, false>(end - begin, alpha, x + begin, y + begin, z + begin);
+        } else if (past_caches) {
+            add_scaled<T, OPSERVE_VECTOR_BYTES, kCanStream>(end - begin, alpha, x + begin, y + begin,
+                                                            z + begin);
         } else {
-            add_scaled<T, OPSERVE_VECTOR_BYTES>(end - begin, alpha, x + begin, y + begin, z + begin);
+            add_scaled<T, OPSERVE_VECTOR_BYTES, false>(end - begin, alpha, x + begin, y + begin, z + begin);
         }
     });
 }

@@ -143,27 +143,45 @@ OPSERVE_INLINE void warp_run_exactly(const WarpParams<T>& p, const Adjugate& bac
 
 constexpr int64_t kPlans = 8;         // runs planned together, in vectors
 constexpr int64_t kBand = 32;         // rows that are swept before the next columns
+constexpr int64_t kChannels = 4;      // sampled together: more would compete for the same places in the cache
 constexpr double kReach = 128.0;      // pixels from the source of the middle
 constexpr double kFlattest = 0.5;     // of 1 + bend·t: how near the horizon may be
 constexpr double kMargin = 1.0 / 64;  // pixels: far more than the error, so that inside is inside
 constexpr double kSteep = 1.0 / 16;   // rows of the source for each column of the result
 
-// How a run is sampled: in float64; not at all; with a look at each neighbour; without; from whole rows.
-constexpr int64_t kExact = 0, kOutside = 1, kMixed = 2, kInside = 3, kAlong = 4;
+// How a run is sampled: in float64; not at all; with a look at each neighbour; without.
+constexpr int64_t kExact = 0, kOutside = 1, kMixed = 2, kInside = 3;
 
-// kPlans runs side by side or, where the source of a row is steep, one below the other, so that what one row
-// has brought into the cache serves the next ones.
-struct Block {
-    int64_t row, column;
-    int64_t down, across;  // from run to run
-    int64_t runs;
+// The shape of a block of up to kPlans runs: `wide` of them side by side, then as many in the next row.
+struct Shape {
+    int64_t wide;
+    int64_t down[kPlans], across[kPlans];  // from the block's first pixel, by run
+    double down_double[kPlans], across_double[kPlans];
 };
+
+OPSERVE_INLINE void shape_of(int64_t wide, Shape& shape) {
+    shape.wide = wide;
+    int64_t down = 0, across = 0;
+    for (int64_t i = 0; i < kPlans; ++i) {
+        shape.down[i] = down;
+        shape.across[i] = across * kRun;
+        shape.down_double[i] = static_cast<double>(down);
+        shape.across_double[i] = static_cast<double>(across * kRun);
+        if (++across == wide) {
+            across = 0;
+            ++down;
+        }
+    }
+}
 
 struct Plans {
     double column[kPlans], row[kPlans];  // of the source of the middle, rounded down
     double column_fraction[kPlans], row_fraction[kPlans];
     double column_slope[kPlans], row_slope[kPlans], bend[kPlans];
     int64_t mode[kPlans];
+    // Whether the source runs nearly along the rows of the image; and whether whole vectors can be loaded
+    // wherever it is.
+    int64_t along[kPlans], room[kPlans];
 };
 
 OPSERVE_INLINE DoubleVector least(const DoubleVector& a, const DoubleVector& b) { return a < b ? a : b; }
@@ -172,17 +190,17 @@ OPSERVE_INLINE LongVector choose(const LongVector& condition, int64_t yes, const
     return condition ? LongVector{} + yes : no;
 }
 
-OPSERVE_INLINE void plan(const Adjugate& back, const Block& block, int64_t out_w, int64_t h, int64_t w,
-                         Plans& plans) {
+OPSERVE_INLINE void plan(const Adjugate& back, const Shape& shape, int64_t first_row, int64_t first_column,
+                         int64_t out_w, int64_t h, int64_t w, Plans& plans) {
     constexpr double half = kRun / 2;
     const double dx = back.m[0], dy = back.m[3], dw = back.m[6], end = static_cast<double>(out_w);
     const double right = static_cast<double>(w) - 1.0, bottom = static_cast<double>(h) - 1.0;
     for (int64_t i = 0; i < kPlans; i += kDoubles) {
         DoubleVector middle, line;
-        for (int64_t j = 0; j < kDoubles; ++j) {
-            middle[j] = static_cast<double>(block.column + (i + j) * block.across) + half;
-            line[j] = static_cast<double>(block.row + (i + j) * block.down);
-        }
+        load(shape.across_double + i, middle);
+        load(shape.down_double + i, line);
+        middle += static_cast<double>(first_column) + half;
+        line += static_cast<double>(first_row);
         const DoubleVector x0 = back.m[1] * line + back.m[2], y0 = back.m[4] * line + back.m[5],
                            w0 = back.m[7] * line + back.m[8];
         const DoubleVector scale = 1.0 / (dw * middle + w0);
@@ -206,10 +224,12 @@ OPSERVE_INLINE void plan(const Adjugate& back, const Block& block, int64_t out_w
         // Comparisons with NaN are false: a middle at infinity is left to the exact way.
         const DoubleVector reach = flattest * (kReach / half);
         const LongVector near = (flattest >= kFlattest) & (x_steep <= reach) & (y_steep <= reach);
-        const DoubleVector square = flattest * flattest * (1.0 / (kFloats - 1));
-        const LongVector along = (y_steep < square) & (x_steep < square * (2 * kFloats - 2.5));
-        const LongVector touching = choose(inside, kInside, LongVector{} + kMixed);
-        const LongVector mode = choose(outside, kOutside, choose(inside & along, kAlong, touching));
+        // A thousandth less than what fits, for roundings.
+        const DoubleVector square = flattest * flattest * 0.999;
+        const LongVector along = (y_steep < square * (1.0 / (kFloats - 1))) &
+                                 (x_steep < square * ((2.0 * kFloats - 2.0) / (kFloats - 1)));
+        const LongVector room = inside & (right_most < right - 2.0 * kFloats) & (bottom_most < bottom - 3.0);
+        const LongVector mode = choose(outside, kOutside, choose(inside, kInside, LongVector{} + kMixed));
         const DoubleVector column = round_down(x), row = round_down(y);
         store<double>(column, plans.column + i);
         store<double>(row, plans.row + i);
@@ -220,32 +240,20 @@ OPSERVE_INLINE void plan(const Adjugate& back, const Block& block, int64_t out_w
         store<double>(bend, plans.bend + i);
         const LongVector chosen = near ? mode : LongVector{} + kExact;
         __builtin_memcpy(plans.mode + i, &chosen, sizeof(chosen));
+        __builtin_memcpy(plans.along + i, &along, sizeof(along));
+        __builtin_memcpy(plans.room + i, &room, sizeof(room));
     }
 }
 
-// Columns and rows become distances from the plan's. Whole vectors are filled, by repeating the last pixel.
-OPSERVE_INLINE void locate_near(const Plans& plans, int64_t which, int64_t count, Run<float>& run) {
-    constexpr float half = kRun / 2;
-    const auto narrow = [which](const double* from) { return static_cast<float>(from[which]); };
-    const float x = narrow(plans.column_fraction), y = narrow(plans.row_fraction);
-    const float x_slope = narrow(plans.column_slope), y_slope = narrow(plans.row_slope);
-    const float bend = narrow(plans.bend);
-    const FloatVector last = FloatVector{} + (static_cast<float>(count) - 1.0F - half);
-    FloatVector t;
-    for (int64_t i = 0; i < kFloats; ++i) t[i] = static_cast<float>(i) - half;
-    for (int64_t i = 0; i < count; i += kFloats) {
-        const FloatVector at = t < last ? t : last;
-        const FloatVector step = at / (1.0F + bend * at);
-        IntVector column, row;
-        FloatVector right, below;
-        split(x_slope * step + x, column, right);
-        split(y_slope * step + y, row, below);
-        __builtin_memcpy(run.column + i, &column, sizeof(column));
-        __builtin_memcpy(run.row + i, &row, sizeof(row));
-        store<float>(right, run.right + i);
-        store<float>(below, run.below + i);
-        t += static_cast<float>(kFloats);
-    }
+// Where a vector of pixels comes from: the upper left neighbours, as distances from the plan's pixel, and the
+// weights of the neighbours to the right and below.
+struct Spots {
+    alignas(OPSERVE_VECTOR_BYTES) int32_t column[kFloats], row[kFloats];
+    float right[kFloats], below[kFloats];
+};
+
+OPSERVE_INLINE void load_indices(const int32_t* from, IntVector& to) {
+    __builtin_memcpy(&to, from, sizeof(to));
 }
 
 OPSERVE_INLINE FloatVector weigh(const FloatVector& right, const FloatVector& below, const FloatVector& p00,
@@ -254,231 +262,279 @@ OPSERVE_INLINE FloatVector weigh(const FloatVector& right, const FloatVector& be
     return above * (left * p00 + right * p01) + below * (left * p10 + right * p11);
 }
 
-// Past the caches, where the result is too large for them: a store then does not first fetch what it
-template <bool kStream>
-OPSERVE_INLINE void put(const FloatVector& values, int64_t count, float* out) {
-    if (count < kFloats) {
-        store_some<float>(values, count, out);
-    } else if constexpr (kStream) {
+// A vector of pixels of some channels: kOne says that it is one. `from` is the plan's pixel, which may lie
+// outside the image.
+struct Target {
+    const float* from;
+    int64_t stride;     // from row to row
+    int64_t from_step;  // from channel to channel
+    float* to;
+    int64_t to_step;
+    int64_t channels;
+    int64_t count;  // of pixels
+    bool past_caches;
+};
+
+// Past the caches, where the result is too large for them.
+OPSERVE_INLINE void put(const FloatVector& values, const Target& target, int64_t channel) {
+    float* out = target.to + channel * target.to_step;
+    if (target.count < kFloats) {
+        store_some<float>(values, target.count, out);
+    } else if (kCanStream && target.past_caches) {
         stream(values, out);
     } else {
         store<float>(values, out);
     }
 }
 
-OPSERVE_INLINE void load_run(const Run<float>& run, int64_t i, IntVector& column, IntVector& row,
-                             FloatVector& right, FloatVector& below) {
-    __builtin_memcpy(&column, run.column + i, sizeof(column));
-    __builtin_memcpy(&row, run.row + i, sizeof(row));
-    load(run.right + i, right);
-    load(run.below + i, below);
+template <bool kOne>
+OPSERVE_INLINE void fetch_inside(const Spots& spots, const Target& target) {
+    IntVector column, row;
+    FloatVector right, below;
+    load_indices(spots.column, column);
+    load_indices(spots.row, row);
+    load(spots.right, right);
+    load(spots.below, below);
+    const IntVector at = row * static_cast<int32_t>(target.stride) + column;
+    for (int64_t i = 0; i < (kOne ? 1 : target.channels); ++i) {
+        const float* from = target.from + i * target.from_step;
+        FloatVector p00, p01, p10, p11;
+        gather_pairs(from, at, p00, p01);
+        gather_pairs(from + target.stride, at, p10, p11);
+        put(weigh(right, below, p00, p01, p10, p11), target, i);
+    }
 }
 
-// In all that follows `origin` is the plan's pixel, which may lie outside the image, and `stride` the
-// distance of its rows.
-template <bool kStream>
-OPSERVE_INLINE void sample_near_inside(const Run<float>& run, int64_t i, const float* origin, int64_t stride,
-                                       int64_t count, float* out) {
+// The image, seen from the plan's pixel: the last column and row are those of a neighbour.
+struct Bounds {
+    int64_t first_column, last_column, first_row, last_row;
+};
+
+OPSERVE_INLINE bool all_inside(const Spots& spots, const Bounds& bounds) {
+    const IntVector none{};
     IntVector column, row;
-    FloatVector right, below, p00, p01, p10, p11;
-    load_run(run, i, column, row, right, below);
-    const IntVector at = row * static_cast<int32_t>(stride) + column;
-    gather_pairs(origin, at, p00, p01);
-    gather_pairs(origin + stride, at, p10, p11);
-    put<kStream>(weigh(right, below, p00, p01, p10, p11), count - i, out + i);
+    load_indices(spots.column, column);
+    load_indices(spots.row, row);
+    return all((column >= none + static_cast<int32_t>(bounds.first_column)) &
+               (column < none + static_cast<int32_t>(bounds.last_column)) &
+               (row >= none + static_cast<int32_t>(bounds.first_row)) &
+               (row < none + static_cast<int32_t>(bounds.last_row)));
 }
 
 // Neighbours outside the image are 0, one by one. What is fetched in their place lies inside: the image is at
 // least two columns wide.
-template <bool kStream>
-OPSERVE_INLINE void sample_near_mixed(const Run<float>& run, int64_t i, const float* origin, int64_t stride,
-                                      const IntVector& first_column, const IntVector& last_column,
-                                      const IntVector& first_row, const IntVector& last_row, int64_t count,
-                                      float* out) {
+template <bool kOne>
+OPSERVE_INLINE void fetch_mixed(const Spots& spots, const Bounds& bounds, const Target& target) {
     const FloatVector zero{};
+    const IntVector none{};
+    const IntVector first_column = none + static_cast<int32_t>(bounds.first_column),
+                    last_column = none + static_cast<int32_t>(bounds.last_column - 1),
+                    first_row = none + static_cast<int32_t>(bounds.first_row),
+                    last_row = none + static_cast<int32_t>(bounds.last_row);
     IntVector column, row;
-    FloatVector right, below, a, b, c, d;
-    load_run(run, i, column, row, right, below);
+    FloatVector right, below;
+    load_indices(spots.column, column);
+    load_indices(spots.row, row);
+    load(spots.right, right);
+    load(spots.below, below);
     IntVector pair = column > first_column ? column : first_column;
     pair = pair < last_column ? pair : last_column;
     IntVector upper = row > first_row ? row : first_row;
     upper = upper < last_row ? upper : last_row;
     IntVector lower = row + 1 > first_row ? row + 1 : first_row;
     lower = lower < last_row ? lower : last_row;
-    gather_pairs(origin, upper * static_cast<int32_t>(stride) + pair, a, b);
-    gather_pairs(origin, lower * static_cast<int32_t>(stride) + pair, c, d);
-    const IntVector shift = column - pair;
-    const FloatVector p00 = shift == 0 ? a : shift == 1 ? b : zero;
-    const FloatVector p01 = shift == 0 ? b : shift == -1 ? a : zero;
-    const FloatVector p10 = shift == 0 ? c : shift == 1 ? d : zero;
-    const FloatVector p11 = shift == 0 ? d : shift == -1 ? c : zero;
-    const IntVector has_above = row == upper, has_below = row + 1 == lower;
-    put<kStream>(weigh(right, below, has_above ? p00 : zero, has_above ? p01 : zero, has_below ? p10 : zero,
-                       has_below ? p11 : zero),
-                 count - i, out + i);
+    const IntVector shift = column - pair, has_above = row == upper, has_below = row + 1 == lower;
+    const IntVector upper_at = upper * static_cast<int32_t>(target.stride) + pair,
+                    lower_at = lower * static_cast<int32_t>(target.stride) + pair;
+    for (int64_t i = 0; i < (kOne ? 1 : target.channels); ++i) {
+        const float* from = target.from + i * target.from_step;
+        FloatVector a, b, c, d;
+        gather_pairs(from, upper_at, a, b);
+        gather_pairs(from, lower_at, c, d);
+        const FloatVector p00 = shift == 0 ? a : shift == 1 ? b : zero;
+        const FloatVector p01 = shift == 0 ? b : shift == -1 ? a : zero;
+        const FloatVector p10 = shift == 0 ? c : shift == 1 ? d : zero;
+        const FloatVector p11 = shift == 0 ? d : shift == -1 ? c : zero;
+        put(weigh(right, below, has_above ? p00 : zero, has_above ? p01 : zero, has_below ? p10 : zero,
+                  has_below ? p11 : zero),
+            target, i);
+    }
 }
 
 // Where the source runs nearly along the rows of the image, a vector of pixels lies within two vectors of
-// columns and three rows: those are loaded whole, and the pixels picked from registers. A vector that does
-// not fit after all is fetched pixel by pixel.
+// columns and three rows: those are loaded whole, and the pixels picked from registers.
 #if OPSERVE_VECTOR_BYTES == 64
 constexpr bool kHasAlong = true;
 
-template <bool kStream>
-OPSERVE_INLINE void sample_along(const Run<float>& run, int64_t i, const float* origin, int64_t stride,
-                                 int64_t last_row, int64_t count, float* out) {
+template <bool kOne>
+OPSERVE_INLINE void fetch_along(const Spots& spots, int64_t first_column, int64_t first_row,
+                                const Target& target) {
     IntVector column, row;
     FloatVector right, below;
-    load_run(run, i, column, row, right, below);
-    const int64_t end = i + kFloats - 1;
-    const int32_t first_column = run.column[i] < run.column[end] ? run.column[i] : run.column[end];
-    const int32_t first_row = run.row[i] < run.row[end] ? run.row[i] : run.row[end];
-    const __m512i pick = (__m512i)(column - first_column), down = (__m512i)(row - first_row);
-    const __mmask16 fits = _mm512_cmple_epu32_mask(pick, _mm512_set1_epi32(2 * kFloats - 2)) &
-                           _mm512_cmple_epu32_mask(down, _mm512_set1_epi32(1));
-    if (__builtin_expect(fits != 0xffff, 0)) {
-        sample_near_inside<kStream>(run, i, origin, stride, count, out);
-        return;
-    }
-    const float* p = origin + first_row * stride + first_column;
-    const float* q = p + stride;
-    const float* r = first_row + 2 <= last_row ? q + stride : q;
+    load_indices(spots.column, column);
+    load_indices(spots.row, row);
+    load(spots.right, right);
+    load(spots.below, below);
+    const __m512i pick = (__m512i)(column - static_cast<int32_t>(first_column));
     const __m512i next = _mm512_add_epi32(pick, _mm512_set1_epi32(1));
-    const __mmask16 lower = _mm512_test_epi32_mask(down, down);
-    const __m512 p_low = _mm512_loadu_ps(p), p_high = _mm512_loadu_ps(p + kFloats);
-    const __m512 q_low = _mm512_loadu_ps(q), q_high = _mm512_loadu_ps(q + kFloats);
-    const __m512 r_low = _mm512_loadu_ps(r), r_high = _mm512_loadu_ps(r + kFloats);
-    const __m512 p0 = _mm512_permutex2var_ps(p_low, pick, p_high),
-                 p1 = _mm512_permutex2var_ps(p_low, next, p_high);
-    const __m512 q0 = _mm512_permutex2var_ps(q_low, pick, q_high),
-                 q1 = _mm512_permutex2var_ps(q_low, next, q_high);
-    const __m512 r0 = _mm512_permutex2var_ps(r_low, pick, r_high),
-                 r1 = _mm512_permutex2var_ps(r_low, next, r_high);
-    put<kStream>(weigh(right, below, (FloatVector)_mm512_mask_blend_ps(lower, p0, q0),
-                       (FloatVector)_mm512_mask_blend_ps(lower, p1, q1),
-                       (FloatVector)_mm512_mask_blend_ps(lower, q0, r0),
-                       (FloatVector)_mm512_mask_blend_ps(lower, q1, r1)),
-                 count - i, out + i);
+    const __mmask16 lower =
+        _mm512_cmpneq_epi32_mask((__m512i)row, _mm512_set1_epi32(static_cast<int32_t>(first_row)));
+    const int64_t first = first_row * target.stride + first_column;
+    for (int64_t i = 0; i < (kOne ? 1 : target.channels); ++i) {
+        const float* p = target.from + i * target.from_step + first;
+        const float *q = p + target.stride, *r = q + target.stride;
+        const __m512 p_low = _mm512_loadu_ps(p), p_high = _mm512_loadu_ps(p + kFloats);
+        const __m512 q_low = _mm512_loadu_ps(q), q_high = _mm512_loadu_ps(q + kFloats);
+        const __m512 r_low = _mm512_loadu_ps(r), r_high = _mm512_loadu_ps(r + kFloats);
+        const __m512 p0 = _mm512_permutex2var_ps(p_low, pick, p_high),
+                     p1 = _mm512_permutex2var_ps(p_low, next, p_high);
+        const __m512 q0 = _mm512_permutex2var_ps(q_low, pick, q_high),
+                     q1 = _mm512_permutex2var_ps(q_low, next, q_high);
+        const __m512 r0 = _mm512_permutex2var_ps(r_low, pick, r_high),
+                     r1 = _mm512_permutex2var_ps(r_low, next, r_high);
+        put(weigh(right, below, (FloatVector)_mm512_mask_blend_ps(lower, p0, q0),
+                  (FloatVector)_mm512_mask_blend_ps(lower, p1, q1),
+                  (FloatVector)_mm512_mask_blend_ps(lower, q0, r0),
+                  (FloatVector)_mm512_mask_blend_ps(lower, q1, r1)),
+            target, i);
+    }
 }
 #else
 constexpr bool kHasAlong = false;
+
 template <bool>
-OPSERVE_INLINE void sample_along(const Run<float>&, int64_t, const float*, int64_t, int64_t, int64_t,
-                                 float*) {}
+OPSERVE_INLINE void fetch_along(const Spots&, int64_t, int64_t, const Target&) {}
 #endif
 
-// Whether whole vectors can be loaded wherever this run needs them, without passing the end of the image.
-OPSERVE_INLINE bool can_sample_along(const WarpParams<float>& p, const Plans& plans, int64_t which,
-                                     int64_t count, const Run<float>& run) {
-    const int64_t end = count - 1;
-    // One more each way: a vector within the run may lie beyond both its ends by a rounding.
-    const int64_t row = static_cast<int64_t>(plans.row[which]) + max_of(run.row[0], run.row[end]) + 1;
-    const int64_t column =
-        static_cast<int64_t>(plans.column[which]) + max_of(run.column[0], run.column[end]) + 1;
-    return min_of(row + 2, p.h - 1) * p.stride_h + column + 2 * kFloats <= (p.h - 1) * p.stride_h + p.w;
-}
-
-// Where a run is read and written, in elements from the start of a channel.
-struct Place {
-    int64_t mode, count;
-    int64_t row, column;  // of the origin
-    int64_t from, to;
-};
-
-template <bool kStream>
-OPSERVE_INLINE void sample_near(const WarpParams<float>& p, const Place& place, const Run<float>& run,
-                                const float* plane, float* out) {
-    const int64_t stride = p.stride_h, count = place.count;
-    if (place.mode == kOutside) {
-        for (int64_t i = 0; i < count; i += kFloats) put<kStream>(FloatVector{}, count - i, out + i);
-        return;
-    }
-    const float* origin = plane + place.from;
-    if (kHasAlong && place.mode == kAlong) {
-        for (int64_t i = 0; i < count; i += kFloats) {
-            sample_along<kStream>(run, i, origin, stride, p.h - 1 - place.row, count, out);
-        }
-    } else if (place.mode == kMixed) {
-        // A run does not reach as far as this from its origin.
-        constexpr int64_t far = 4096;
-        const IntVector none{};
-        const IntVector first_column = none + static_cast<int32_t>(max_of(-far, -place.column)),
-                        last_column = none + static_cast<int32_t>(min_of(far, p.w - 2 - place.column)),
-                        first_row = none + static_cast<int32_t>(max_of(-far, -place.row)),
-                        last_row = none + static_cast<int32_t>(min_of(far, p.h - 1 - place.row));
-        for (int64_t i = 0; i < count; i += kFloats) {
-            sample_near_mixed<kStream>(run, i, origin, stride, first_column, last_column, first_row, last_row,
-                                       count, out);
-        }
-    } else {
-        for (int64_t i = 0; i < count; i += kFloats) {
-            sample_near_inside<kStream>(run, i, origin, stride, count, out);
-        }
+// The pixels of one run; those of the last vector that lie beyond `count` repeat the last pixel.
+OPSERVE_INLINE void locate_run(const Plans& plans, int64_t which, int64_t count, Spots* spots) {
+    constexpr float half = kRun / 2;
+    const auto narrow = [which](const double* from) { return static_cast<float>(from[which]); };
+    const float x = narrow(plans.column_fraction), y = narrow(plans.row_fraction);
+    const float x_slope = narrow(plans.column_slope), y_slope = narrow(plans.row_slope);
+    const float bend = narrow(plans.bend);
+    const FloatVector last = FloatVector{} + (static_cast<float>(count) - 1.0F - half);
+    FloatVector t;
+    for (int64_t i = 0; i < kFloats; ++i) t[i] = static_cast<float>(i) - half;
+    for (; count > 0; count -= kFloats, ++spots) {
+        const FloatVector at = t < last ? t : last;
+        const FloatVector step = at * reciprocal(1.0F + bend * at);
+        IntVector column, row;
+        FloatVector right, below;
+        split(x_slope * step + x, column, right);
+        split(y_slope * step + y, row, below);
+        __builtin_memcpy(spots->column, &column, sizeof(column));
+        __builtin_memcpy(spots->row, &row, sizeof(row));
+        store<float>(right, spots->right);
+        store<float>(below, spots->below);
+        t += static_cast<float>(kFloats);
     }
 }
 
-// The runs are located first and shared by the channels.
+template <bool kOne>
+OPSERVE_INLINE void sample_run(const Plans& plans, int64_t which, const Spots* spots, const Bounds& bounds,
+                               int64_t count, Target target) {
+    const bool mixed = plans.mode[which] == kMixed, along = kHasAlong && plans.along[which] != 0,
+               room = plans.room[which] != 0;
+    // The source of a run is monotone: its least column is at one end of a vector, and so is its least row.
+    const int64_t left_end = plans.column_slope[which] < 0.0 ? kFloats - 1 : 0;
+    const int64_t upper_end = plans.row_slope[which] < 0.0 ? kFloats - 1 : 0;
+    for (; count > 0; count -= kFloats, ++spots, target.to += kFloats) {
+        target.count = count;
+        if (mixed && !all_inside(*spots, bounds)) {
+            fetch_mixed<kOne>(*spots, bounds, target);
+            continue;
+        }
+        const int64_t column = spots->column[left_end], row = spots->row[upper_end];
+        // Whole vectors must not pass the ends of the rows they are loaded from.
+        if (along &&
+            (room || (row + 2 <= bounds.last_row && column + 2 * kFloats <= bounds.last_column + 1))) {
+            fetch_along<kOne>(*spots, column, row, target);
+        } else {
+            fetch_inside<kOne>(*spots, target);
+        }
+    }
+}
+
+OPSERVE_INLINE void clear_run(int64_t count, Target target) {
+    for (; count > 0; count -= kFloats, target.to += kFloats) {
+        target.count = count;
+        for (int64_t i = 0; i < target.channels; ++i) put(FloatVector{}, target, i);
+    }
+}
+
 OPSERVE_INLINE void warp_block(const WarpParams<float>& p, const Adjugate& back, int64_t image,
-                               const Block& block, Run<float>* runs) {
-    // Offsets from the origin are held in 32 bits, and neighbours fetched in pairs.
+                               const Shape& shape, int64_t first_row, int64_t first_column, int64_t rows,
+                               Run<float>& run) {
+    // Offsets from the plan's pixel are held in 32 bits, and neighbours fetched in pairs.
     const bool plannable = p.w >= 2 && p.h >= 1 && p.stride_h >= 0 && p.stride_h < (int64_t{1} << 22);
+    const int64_t out_plane = p.out_h * p.out_w, bytes = p.n * p.c * out_plane * int64_t{sizeof(float)};
+    const bool large =
+        kCanStream && bytes >= kStreamFrom && bytes < kStreamUpTo && (p.c == 1 || out_plane % kFloats == 0);
     Plans plans;
-    Place places[kPlans];
-    if (plannable) plan(back, block, p.out_w, p.h, p.w, plans);
-    for (int64_t i = 0; i < block.runs; ++i) {
-        const int64_t row = block.row + i * block.down, column = block.column + i * block.across;
-        const int64_t count = min_of(kRun, p.out_w - column);
-        Place& place = places[i];
-        place.mode = plannable ? plans.mode[i] : kExact;
-        place.count = count;
-        place.to = row * p.out_w + column;
-        if (place.mode == kExact) {
-            warp_run_exactly(p, back, image, row, column, count, runs[i]);
-        } else if (place.mode != kOutside) {
-            place.row = static_cast<int64_t>(plans.row[i]);
-            place.column = static_cast<int64_t>(plans.column[i]);
-            place.from = place.row * p.stride_h + place.column;
-            locate_near(plans, i, count, runs[i]);
-            if (place.mode == kAlong && !can_sample_along(p, plans, i, count, runs[i])) place.mode = kInside;
-        }
+    if (plannable) plan(back, shape, first_row, first_column, p.out_w, p.h, p.w, plans);
+    // All runs first: a processor that has the next pixels' places need not wait for those of the last ones.
+    Spots spots[kPlans][kRun / kFloats];
+    for (int64_t i = 0; plannable && i < rows * shape.wide; ++i) {
+        if (plans.mode[i] == kExact || plans.mode[i] == kOutside) continue;
+        locate_run(plans, i, min_of(kRun, p.out_w - first_column - shape.across[i]), spots[i]);
     }
-    const int64_t bytes = p.n * p.c * p.out_h * p.out_w * static_cast<int64_t>(sizeof(float));
-    const bool large = bytes >= kStreamFrom && bytes < kStreamUpTo;
-    for (int64_t channel = 0; channel < p.c; ++channel) {
-        const float* plane = p.image + image * p.stride_n + channel * p.stride_c;
-        float* out_plane = p.out + (image * p.c + channel) * p.out_h * p.out_w;
-        for (int64_t i = 0; i < block.runs; ++i) {
-            if (places[i].mode == kExact) continue;
-            float* out = out_plane + places[i].to;
-            if (kCanStream && large && reinterpret_cast<uintptr_t>(out) % OPSERVE_VECTOR_BYTES == 0) {
-                sample_near<true>(p, places[i], runs[i], plane, out);
+    for (int64_t i = 0; i < rows * shape.wide; ++i) {
+        const int64_t row = first_row + shape.down[i], column = first_column + shape.across[i];
+        const int64_t count = min_of(kRun, p.out_w - column);
+        const int64_t mode = plannable ? plans.mode[i] : kExact;
+        if (mode == kExact) {
+            warp_run_exactly(p, back, image, row, column, count, run);
+            continue;
+        }
+        Target target{};
+        target.stride = p.stride_h;
+        target.from_step = p.stride_c;
+        target.to_step = out_plane;
+        Bounds bounds{};
+        int64_t from = image * p.stride_n;
+        if (mode != kOutside) {
+            const int64_t up = static_cast<int64_t>(plans.row[i]),
+                          left = static_cast<int64_t>(plans.column[i]);
+            from += up * p.stride_h + left;
+            // A run does not reach as far as this from its plan's pixel.
+            constexpr int64_t far = 4096;
+            bounds = {max_of(-far, -left), min_of(far, p.w - 1 - left), max_of(-far, -up),
+                      min_of(far, p.h - 1 - up)};
+        }
+        for (int64_t channel = 0; channel < p.c; channel += kChannels) {
+            target.from = p.image + channel * p.stride_c + from;
+            target.to = p.out + (image * p.c + channel) * out_plane + row * p.out_w + column;
+            target.channels = min_of(kChannels, p.c - channel);
+            target.past_caches = large && reinterpret_cast<uintptr_t>(target.to) % OPSERVE_VECTOR_BYTES == 0;
+            if (mode == kOutside) {
+                clear_run(count, target);
+            } else if (target.channels == 1) {
+                sample_run<true>(plans, i, spots[i], bounds, count, target);
             } else {
-                sample_near<false>(p, places[i], runs[i], plane, out);
+                sample_run<false>(plans, i, spots[i], bounds, count, target);
             }
         }
     }
 }
 
+// Blocks are runs side by side or, where the source of a row is steep, one below the other, so that what one
+// row has brought into the cache serves the next ones.
 OPSERVE_INLINE void warp_band(const WarpParams<float>& p, const Adjugate& back, int64_t image, int64_t from,
                               int64_t to) {
-    Run<float> runs[kPlans];
+    Run<float> run;
+    Shape shape;
     // In the middle of the band: which shape the blocks have does not change a result.
     const double x = 0.5 * static_cast<double>(p.out_w), y = 0.5 * static_cast<double>(from + to);
     const double divisor = back.m[6] * x + back.m[7] * y + back.m[8];
     const double source = (back.m[3] * x + back.m[4] * y + back.m[5]) / divisor;
     const double slope = (back.m[3] - source * back.m[6]) / divisor;
-    if (slope > -kSteep && slope < kSteep) {
-        for (int64_t column = 0; column < p.out_w; column += kPlans * kRun) {
-            const int64_t runs_left = (p.out_w - column + kRun - 1) / kRun;
-            for (int64_t row = from; row < to; ++row) {
-                warp_block(p, back, image, {row, column, 0, kRun, min_of(kPlans, runs_left)}, runs);
-            }
-        }
-    } else {
-        for (int64_t column = 0; column < p.out_w; column += kRun) {
-            for (int64_t row = from; row < to; row += kPlans) {
-                warp_block(p, back, image, {row, column, 1, 0, min_of(kPlans, to - row)}, runs);
-            }
+    const int64_t widest = slope > -kSteep && slope < kSteep ? kPlans : 1;
+    for (int64_t column = 0; column < p.out_w; column += widest * kRun) {
+        shape_of(min_of(widest, (p.out_w - column + kRun - 1) / kRun), shape);
+        const int64_t rows = kPlans / shape.wide;
+        for (int64_t row = from; row < to; row += rows) {
+            warp_block(p, back, image, shape, row, column, min_of(rows, to - row), run);
         }
     }
 }

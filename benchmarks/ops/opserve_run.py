@@ -1,0 +1,84 @@
+"""`opserve_run --repeat` on the digit reader against the same ScriptModule in Python."""
+
+import re
+import statistics
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy
+import torch
+from PIL import Image
+
+import opserve_ops
+from archive.digits.build import SAMPLE_CORNERS
+from benchmarks.ops_bench import Clocked, Contest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = ROOT / "build" / "bin" / "opserve_run"
+MODEL = ROOT / "build" / "models" / "digits" / "digits.pt"
+# As opserve_run: calls before the measurement, whose median counts.
+WARM_UP, CALLS = 10, 300
+
+
+def _run(folder: str, *options: object) -> str:
+    command = [PROGRAM, MODEL, "--ops", opserve_ops.library_path()]
+    command += ["--input", f"{folder}/image.npy", f"{folder}/corners.npy", *options]
+    result = subprocess.run([str(word) for word in command], check=False, capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(f"{PROGRAM} failed: {result.stderr.strip()}")
+    return result.stdout
+
+
+def _median_milliseconds(text: str, threads: int) -> float:
+    """The median of the line that opserve_run prints; raises ValueError if it is another measurement's."""
+    found = re.search(r"^latency_ms .*\bmedian=(\S+) .*\bcalls=(\d+) threads=(\d+) ", text, re.MULTILINE)
+    if found is None or (int(found[2]), int(found[3])) != (CALLS, threads):
+        raise ValueError(f"{PROGRAM} printed no figure for {CALLS} calls with {threads} threads: {text!r}")
+    return float(found[1])
+
+
+def contests(quick: bool) -> Iterator[Contest]:
+    for path in (PROGRAM, MODEL):
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing: `make ext train MODEL=digits` makes it")
+    photo = MODEL.parent / "sample" / "request" / "image.png"
+    image = numpy.asarray(Image.open(photo), dtype=numpy.float32)[None]
+    corners = numpy.asarray([SAMPLE_CORNERS], dtype=numpy.float32)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore", DeprecationWarning)
+        model = torch.jit.load(MODEL)
+        numpy.save(f"{folder}/image.npy", image)
+        numpy.save(f"{folder}/corners.npy", corners)
+        inputs = (torch.from_numpy(image), torch.from_numpy(corners))
+
+        def answer() -> tuple[numpy.ndarray, ...]:
+            _run(folder, "--output", f"{folder}/label.npy", f"{folder}/probabilities.npy")
+            return numpy.load(f"{folder}/label.npy"), numpy.load(f"{folder}/probabilities.npy")
+
+        def in_program(threads: int) -> float:
+            text = _run(folder, "--repeat", CALLS, "--threads", threads)
+            return _median_milliseconds(text, threads) * 1e-3
+
+        def in_python(threads: int) -> float:
+            for _ in range(WARM_UP):
+                model(*inputs)
+            taken = []
+            for _ in range(CALLS):
+                begin = time.perf_counter()
+                model(*inputs)
+                taken.append(time.perf_counter() - begin)
+            return statistics.median(taken)
+
+        yield Contest(
+            op="opserve_run, digits",
+            against="the same ScriptModule in Python",
+            case=f"{image.shape[1]}x{image.shape[2]} photograph",
+            ours=Clocked(answer, in_program),
+            peers={"model(image, corners)": Clocked(lambda: model(*inputs), in_python)},
+            goal=1.0,
+            floor=1.0,
+        )
