@@ -69,6 +69,16 @@ def check_ports(server: Server) -> None:
                 ) from None
 
 
+def check_metrics(server: Server) -> None:
+    """Refuse a declaration of metrics that is not there: TorchServe would end with a Java stack trace."""
+    named = server.properties.get("metrics_config")
+    if named and not (server.home / named).is_file():
+        raise OpserveError(
+            f"metrics_config {named}: no such file in {server.home}; copy metrics.yaml there, or take the line out of "
+            f"{server.config.name}"
+        )
+
+
 def environment(server: Server) -> dict[str, str]:
     """The environment TorchServe is started with: the right Java, our own folders, no stray settings."""
     found, remarks = java.find()
@@ -227,6 +237,7 @@ def start(server: Server, models: list[str], timeout: float, predict: bool = Fal
     archives = chosen_archives(server, models)
     stop(server)  # what a killed server left behind
     check_ports(server)
+    check_metrics(server)
     mark = LogMark(server.logs)
     begun = time.monotonic()
     try:
