@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # -- what may be set on the command line ------------------------------------------------------------------------------
 
-SETTINGS := MODEL WORKERS ARCHIVE VERSION SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK
+SETTINGS := MODEL WORKERS ARCHIVE VERSION SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
 unknown := $(filter-out $(SETTINGS) -%,$(given))
@@ -141,10 +141,11 @@ status: ## show the server, its models and their workers
 	@$(need-venv)
 	@$(python) scripts/status.py
 
-predict: ## send a model's sample: MODEL=digits (REQUEST=file.json: your own request)
+predict: ## send a model's sample: MODEL=digits (REQUEST=file.json: your own request; GRPC=1: by gRPC)
 	@$(need-venv)
 	@arguments=("--" "$$MODEL"); \
 	  if [[ -n $$REQUEST ]]; then arguments=(--request "$$REQUEST" "$${arguments[@]}"); fi; \
+  if [[ -n $$GRPC ]]; then arguments=(--grpc "$${arguments[@]}"); fi; \
 	  $(python) scripts/predict.py "$${arguments[@]}"
 
 scale: ## more or fewer workers: MODEL=digits WORKERS=4
