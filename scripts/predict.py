@@ -105,16 +105,18 @@ def _prediction(model: str, response: requests.Response) -> Any:
         raise OpserveError(f"{model} answered something that is not JSON: {_short(response.text)}") from None
 
 
-def archive_of(server: Server, model: str) -> mar.Archive:
-    """The archive in the model store that serves a model."""
-    named = server.model_store / f"{model}.mar"
-    if named.is_file():
-        return mar.read(named)
-    for path in sorted(server.model_store.glob("*.mar")):
+def archive_of(server: Server, model: str, version: str) -> mar.Archive:
+    """The archive in the model store that holds a version of a model."""
+    named = [server.model_store / f"{model}.mar", server.model_store / f"{model}@{version}.mar"]
+    others = sorted(set(server.model_store.glob("*.mar")) - set(named))
+    for path in [path for path in named if path.is_file()] + others:
         archive = mar.read(path)
-        if archive.model == model:
+        if (archive.model, archive.version) == (model, version):
             return archive
-    raise OpserveError(f"{server.model_store} holds no archive of {model!r}; give a request of your own instead")
+    raise OpserveError(
+        f"{server.model_store} holds no archive of {model} {version}; "
+        f"`make archive MODEL={model} VERSION={version}` makes one"
+    )
 
 
 def _pasted(path: Path) -> str:
@@ -160,14 +162,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     server = Server.of(options)
     server.require_running()
-    server.require_model(options.model)
+    version = server.require_model(options.model)["modelVersion"]
     if options.request is not None:
         try:
             sample = mar.Sample(body=options.request.read_bytes())
         except OSError as error:
             raise OpserveError(f"cannot read the request {options.request}: {error.strerror}") from None
     else:
-        archive = archive_of(server, options.model)
+        archive = archive_of(server, options.model, version)
         if archive.sample is None:
             raise OpserveError(f"{archive.path.name} carries no sample; give one: make predict … REQUEST=file.json")
         sample = archive.sample
