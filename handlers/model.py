@@ -111,7 +111,8 @@ class ServableModel:
 
     def _prepare(self, request: Request) -> Prepared:
         try:
-            inputs, reply = decode_request(request, self.config.inputs, self.config.max_image_pixels)
+            limits = self.config.max_image_pixels, self.config.max_npz_bytes
+            inputs, reply = decode_request(request, self.config.inputs, *limits)
             # Before the hook, so that it can follow indices that are known to be sound.
             self.batching.check(inputs)
             return Prepared(self.preprocess(inputs) if self.preprocess else inputs, reply)
