@@ -121,10 +121,12 @@ archive: $(library) $(link)
 	  $(pack) "$${arguments[@]}"
 else
 archive: $(chosen:%=model_store/%.mar) ## pack model_store/*.mar (MODEL=digits; ARTIFACT= OPS= NAME= CONFIG= [SAMPLE=]: your own; VERSION=2.0 SIGN_KEY=key.pem)
+	@$(if $(filter-out $(packed),$^),$(python) -m archive.describe $(filter-out $(packed),$^))
 endif
 
 model_store/%.mar: build/models/%/.built $$(wildcard archive/$$*/*) $(handlers) $(packer) $(library) $(if $(VERSION)$(SIGN_KEY),FORCE) | $(link)
 	@$(pack) "$*"
+	$(eval packed += $@)
 
 verify: $(environment) ## check an archive without a server: ARCHIVE=model_store/digits.mar
 	@$(python) -m archive.verify -- "$$ARCHIVE"
