@@ -36,8 +36,11 @@ def deploy(server: Server, model: str, version: str, timeout: float) -> None:
     if archive.sample is None or archive.sample.answer is None:
         raise OpserveError(f"{archive.path.name} carries no sample with its answer, so that it cannot be tried")
     workers = len(old["workers"])
-    if workers and _pid(server, model, old["modelVersion"], timeout) is None:
-        raise OpserveError(f"{model} {old['modelVersion']} was not packed by opserve: nothing tells when it is idle")
+    if workers and "pid" not in (_described(server, model, old["modelVersion"], timeout) or {}):
+        raise OpserveError(
+            f"{model} {old['modelVersion']} does not say which worker answers, so nothing would tell when it is idle: "
+            "it was not packed by opserve, or has no worker that answers (`make status`)"
+        )
     mark = LogMark(server.logs)
     try:
         register(server, archive, mark, timeout)
@@ -119,20 +122,21 @@ def drain(server: Server, model: str, version: str, timeout: float) -> None:
             )
         # As many at once as there are workers, so that each gets one.
         with ThreadPoolExecutor(len(pids)) as pool:
-            answered = list(pool.map(lambda _, left=left: _pid(server, model, version, left), pids))
-        idle |= {pid for pid in answered if pid is not None}
+            answers = pool.map(lambda _, left=left: _described(server, model, version, left), pids)
+            idle |= {told["pid"] for told in answers if told and "pid" in told}
         if not pids <= idle:
             time.sleep(POLL_S)
 
 
-def _pid(server: Server, model: str, version: str, timeout: float) -> int | None:
-    """The process of the worker that got round to describing the model, or None if that is not told."""
-    answer = server.request("management", "GET", f"/models/{model}/{version}?customized=true", timeout)
+def _described(server: Server, model: str, version: str, timeout: float) -> dict[str, Any] | None:
+    """What the worker that got round to it says of its model and itself, or None if none did."""
     try:
-        told: Any = answer.json()[0]["customizedMetadata"]
-        return int((json.loads(told) if isinstance(told, str) else told)["pid"])
-    except (ValueError, LookupError, TypeError):  # a full queue, or somebody else's handler
+        answer = server.request("management", "GET", f"/models/{model}/{version}?customized=true", timeout)
+        told = answer.json()[0]["customizedMetadata"]
+        told = json.loads(told) if isinstance(told, str) else told
+    except (OpserveError, ValueError, LookupError, TypeError):  # a full queue, or somebody else's handler
         return None
+    return told if isinstance(told, dict) else None
 
 
 def _change(server: Server, method: str, path: str, timeout: float) -> None:

@@ -1,6 +1,7 @@
 """A version put in another one's place on a server that is being asked all the while."""
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -14,7 +15,8 @@ from archive.contents import contents_of_files
 from archive.pack import pack, unpack
 from archive.sealing import seal_archive
 from handlers.seal import SEAL_FILE
-from scripts import grpc_client
+from scripts import deploy, grpc_client
+from scripts.errors import OpserveError
 from tests.support import archives, foreign
 from tests.support.torchserve import TIMEOUT_S, TorchServe
 
@@ -153,6 +155,24 @@ def test_the_old_version_answers_all_that_it_was_given(torchserve, make):
     assert list(torchserve.server.versions("mine")) == ["2.0"]
 
 
+def test_a_version_that_stays_busy_stays(torchserve):
+    before = taken(torchserve)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(answer, torchserve, 6.0)
+        until(lambda: taken(torchserve) > before, "no request")
+        with pytest.raises(OpserveError, match=r"^mine 1\.0 is not idle after 1 s and stays registered, beside "):
+            deploy.drain(torchserve.server, "mine", "1.0", timeout=1)
+        assert not slow.done()
+        deploy.drain(torchserve.server, "mine", "1.0", timeout=TIMEOUT_S)
+        assert slow.done()
+
+
+def taken(torchserve: TorchServe) -> float:
+    """How many requests the server has taken for the model."""
+    found = re.findall(r'^ts_inference_requests_total{.*"mine".*} (\S+)$', torchserve.metrics().text, re.MULTILINE)
+    return sum(map(float, found))
+
+
 def until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while not condition():
@@ -218,7 +238,8 @@ def test_a_handler_of_another_kind_is_refused(make, tmp_path):
         assert server.start("--model-api").returncode == 0
         shutil.copy(new, server.model_store / "echo@2.0.mar")
         failed = server.script("deploy", "echo", "2.0")
-        assert failed.stderr == "error: echo 1.0 was not packed by opserve: nothing tells when it is idle\n"
+        assert failed.stderr.startswith("error: echo 1.0 does not say which worker answers, so nothing would tell ")
+        assert list(server.server.versions("echo")) == ["1.0"]
     finally:
         server.stop()
 
