@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # -- what may be set on the command line ------------------------------------------------------------------------------
 
-SETTINGS := MODEL WORKERS ARCHIVE VERSION SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT
+SETTINGS := MODEL WORKERS ARCHIVE VERSION MODEL_API SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
 unknown := $(filter-out $(SETTINGS) -%,$(given))
@@ -29,6 +29,8 @@ goals := $(or $(MAKECMDGOALS),help)
 need = $(if $(filter $1,$(goals)),$(if $(strip $($2)),,$(error make $1 needs $2, for example: make $1 $3)))
 $(call need,scale,MODEL,MODEL=digits WORKERS=2)
 $(call need,scale,WORKERS,MODEL=digits WORKERS=2)
+$(call need,deploy,MODEL,MODEL=digits VERSION=2.0)
+$(call need,deploy,VERSION,MODEL=digits VERSION=2.0)
 $(call need,predict,MODEL,MODEL=digits)
 $(call need,verify,ARCHIVE,ARCHIVE=model_store/digits.mar)
 
@@ -62,7 +64,7 @@ handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/nu
 packer := $(wildcard archive/*.py)
 .PRECIOUS: build/models/%/.built
 
-.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale logs doctor test lint fuzz sanitize-cuda bench-ops format clean distclean FORCE
+.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale deploy logs doctor test lint fuzz sanitize-cuda bench-ops format clean distclean FORCE
 
 help: ## list the targets
 	@echo 'usage: make TARGET [SETTING=value ...]'
@@ -119,19 +121,21 @@ archive: $(library) $(link)
 	  $(pack) "$${arguments[@]}"
 else
 archive: $(chosen:%=model_store/%.mar) ## pack model_store/*.mar (MODEL=digits; ARTIFACT= OPS= NAME= CONFIG= [SAMPLE=]: your own; VERSION=2.0 SIGN_KEY=key.pem)
+	@$(if $(filter-out $(packed),$^),$(python) -m archive.describe $(filter-out $(packed),$^))
 endif
 
 model_store/%.mar: build/models/%/.built $$(wildcard archive/$$*/*) $(handlers) $(packer) $(library) $(if $(VERSION)$(SIGN_KEY),FORCE) | $(link)
 	@$(pack) "$*"
+	$(eval packed += $@)
 
 verify: $(environment) ## check an archive without a server: ARCHIVE=model_store/digits.mar
 	@$(python) -m archive.verify -- "$$ARCHIVE"
 
 serve: archive ## everything from nothing: environment, operators, models, archives, server, a first prediction
-	@$(python) scripts/start.py --predict
+	@$(python) scripts/start.py --predict $(if $(MODEL_API),--model-api)
 
-start: $(environment) ## start the server on what is in model_store/
-	@$(python) scripts/start.py
+start: $(environment) ## start the server on what is in model_store/ (MODEL_API=1: models can be deployed)
+	@$(python) scripts/start.py $(if $(MODEL_API),--model-api)
 
 stop: ## stop the server, and remove what it leaves behind
 	@$(need-venv)
@@ -141,15 +145,20 @@ status: ## show the server, its models and their workers
 	@$(need-venv)
 	@$(python) scripts/status.py
 
-predict: ## send a model's sample: MODEL=digits (REQUEST=file.json: your own request)
+predict: ## send a model's sample: MODEL=digits (REQUEST=file.json: your own request; GRPC=1: by gRPC)
 	@$(need-venv)
 	@arguments=("--" "$$MODEL"); \
 	  if [[ -n $$REQUEST ]]; then arguments=(--request "$$REQUEST" "$${arguments[@]}"); fi; \
+  if [[ -n $$GRPC ]]; then arguments=(--grpc "$${arguments[@]}"); fi; \
 	  $(python) scripts/predict.py "$${arguments[@]}"
 
 scale: ## more or fewer workers: MODEL=digits WORKERS=4
 	@$(need-venv)
 	@$(python) scripts/scale.py -- "$$MODEL" "$$WORKERS"
+
+deploy: ## replace a served model by another version, losing no request: MODEL=digits VERSION=2.0
+	@$(need-venv)
+	@$(python) scripts/deploy.py -- "$$MODEL" "$$VERSION"
 
 logs: ## the ends of the server's logs (FOLLOW=1: go on)
 	@$(need-venv)

@@ -11,6 +11,7 @@ import numpy
 import yaml
 
 from handlers.errors import ModelError
+from handlers.npy import MAX_UNPACKED_BYTES
 from handlers.sample import TOLERANCE
 from handlers.signature import TensorSpec
 
@@ -54,6 +55,7 @@ class ModelConfig:
         outputs: what the model returns, in its order. Shapes are those of one request.
         hooks: file name of a module with `preprocess(inputs)` and/or `postprocess(outputs)`, or `None`.
         max_image_pixels: an image with more pixels than this is refused before it is decoded.
+        max_npz_bytes: an .npz whose arrays take more bytes than this is refused before they are unpacked.
         warm_up: whether a worker answers the archive's sample before it reports itself ready.
         freeze: TorchScript only: `torch.jit.freeze` after loading.
         optimize_for_inference: TorchScript only: `torch.jit.optimize_for_inference` after loading.
@@ -71,6 +73,7 @@ class ModelConfig:
     batching: str = "none"
     hooks: str | None = None
     max_image_pixels: int = 50_000_000
+    max_npz_bytes: int = MAX_UNPACKED_BYTES
     warm_up: bool = True
     freeze: bool = False
     optimize_for_inference: bool = False
@@ -107,6 +110,7 @@ class ModelConfig:
             batching=reader.choice("batching", BATCHINGS, "none"),
             hooks=reader.file_name("hooks"),
             max_image_pixels=reader.positive("max_image_pixels", cls.max_image_pixels),
+            max_npz_bytes=reader.positive("max_npz_bytes", cls.max_npz_bytes),
             warm_up=reader.boolean("warm_up", cls.warm_up),
             freeze=reader.boolean("freeze", cls.freeze),
             optimize_for_inference=reader.boolean("optimize_for_inference", cls.optimize_for_inference),

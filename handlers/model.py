@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -19,6 +20,7 @@ from handlers.decode import decode_request
 from handlers.encode import PLAIN, Reply, encode_error, encode_outputs
 from handlers.engines import load_engine
 from handlers.errors import ModelError, RequestError
+from handlers.metrics import Counts
 from handlers.request import Answer, Request
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED, read_sample_request
 from handlers.signature import TensorSpec
@@ -75,8 +77,10 @@ class ServableModel:
         self._libraries = {
             name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in self.config.op_libraries
         }
+        self.counts = Counts()
         if self.config.warm_up:
             self._warm_up(folder / SAMPLE_FOLDER / "request")
+            self.counts = Counts()
 
     def _warm_up(self, sample: Path) -> None:
         """Answers the sample until nothing is compiled any more, so that the first user does not wait for it.
@@ -98,11 +102,17 @@ class ServableModel:
 
     def prepare(self, requests: Sequence[Request]) -> list[Prepared]:
         """Decodes and checks each request, and passes it through the `preprocess` hook."""
-        return [self._prepare(request) for request in requests]
+        begun = time.perf_counter()
+        prepared = [self._prepare(request) for request in requests]
+        self.counts.batches += 1
+        self.counts.requests += len(requests)
+        self.counts.decode_s += time.perf_counter() - begun
+        return prepared
 
     def _prepare(self, request: Request) -> Prepared:
         try:
-            inputs, reply = decode_request(request, self.config.inputs, self.config.max_image_pixels)
+            limits = self.config.max_image_pixels, self.config.max_npz_bytes
+            inputs, reply = decode_request(request, self.config.inputs, *limits)
             # Before the hook, so that it can follow indices that are known to be sound.
             self.batching.check(inputs)
             return Prepared(self.preprocess(inputs) if self.preprocess else inputs, reply)
@@ -117,7 +127,10 @@ class ServableModel:
 
     def encode(self, results: Sequence[Result]) -> list[Answer]:
         """Passes each result through the `postprocess` hook and encodes it as its request asked for."""
-        return [self._encode(result) for result in results]
+        begun = time.perf_counter()
+        answers = [self._encode(result) for result in results]
+        self.counts.encode_s += time.perf_counter() - begun
+        return answers
 
     def _encode(self, result: Result) -> Answer:
         try:
@@ -128,7 +141,11 @@ class ServableModel:
         except Exception as error:
             if gpu_is_broken(error):
                 self.broken = _reason(error)
-            return encode_error(as_request_error(error, "running the model"))
+            refusal = as_request_error(error, "running the model")
+            # A name of the sender's own making would be one more series for ever.
+            known = any(refusal.field == spec.name for spec in self.config.inputs)
+            self.counts.reject(refusal.status, refusal.field if known else "")
+            return encode_error(refusal)
 
     def describe(self) -> dict[str, Any]:
         """What a person wants to know of a served model: its tensors, artifact, device and operator libraries."""
@@ -164,7 +181,18 @@ class ServableModel:
         return alone
 
     def _run_together(self, requests: list[Inputs]) -> list[Inputs]:
-        outputs = self.batching.split(self.engine.run(self.batching.join(requests)), requests)
+        counts, begun = self.counts, time.perf_counter()
+        joined = self.batching.join(requests)
+        called = time.perf_counter()
+        try:
+            returned = self.engine.run(joined)
+        finally:
+            done = time.perf_counter()
+            counts.model_calls += 1
+            counts.collate_s += called - begun
+            counts.inference_s += done - called
+        outputs = self.batching.split(returned, requests)
+        counts.collate_s += time.perf_counter() - done
         for each in outputs:
             check_outputs(each, self.config.outputs)
         return outputs

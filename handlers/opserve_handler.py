@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from http import HTTPStatus
+from http.client import responses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from handlers import seal
 from handlers.request import Answer, Part, Request
 
 if TYPE_CHECKING:
+    from handlers.metrics import Reporter
     from handlers.model import Prepared, Result, ServableModel
 
 logger = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ class OpserveHandler:
         self.context = None
         self.initialized = False
         self._stock = None
+        self._reporter: Reporter | None = None
 
     def initialize(self, context) -> None:
         """Checks and loads the archive unpacked in `context.system_properties["model_dir"]`.
@@ -57,6 +61,7 @@ class OpserveHandler:
             name, version = model.get("modelName", ""), str(model.get("modelVersion", ""))
             self.model = ServableModel(folder, gpu, name=name, version=version)
             logger.info("%s %s: %s", name, version, json.dumps(self.model.describe()))
+            self._reporter = _start_reporter(self.model, getattr(context, "metrics", None))
         else:
             from ts.torch_handler.base_handler import BaseHandler
 
@@ -70,7 +75,8 @@ class OpserveHandler:
             return self._stock.handle(data, context)
         self.context = context
         if context.get_request_header(0, "describe") == "True":  # GET /models/NAME?customized=true
-            return [json.dumps(self.model.describe()) for _ in data]
+            told = self.model.describe() | {"pid": os.getpid()}
+            return [json.dumps(told) for _ in data]
         answers = self.postprocess(self.inference(self.preprocess(data)))
         if self.model.broken:
             # Nothing more can run on a GPU whose context is broken; TorchServe replaces a worker that ends.
@@ -78,6 +84,8 @@ class OpserveHandler:
             sys.exit(1)
         for index, answer in enumerate(answers):
             self._report(answer, index)
+        if self._reporter is not None:
+            self._reporter.added()
         return [answer.body for answer in answers]
 
     def preprocess(self, data: list[dict]) -> list[Prepared]:
@@ -105,4 +113,27 @@ class OpserveHandler:
         for name, value in answer.headers.items():
             self.context.set_response_header(index, name, value)
         if answer.status != HTTPStatus.OK:
-            self.context.set_response_status(answer.status, HTTPStatus(answer.status).phrase, index)
+            self.context.set_response_status(answer.status, responses.get(answer.status, ""), index)
+
+
+def _start_reporter(model: ServableModel, cache: Any) -> Reporter | None:
+    """Has a model's counts told to TorchServe, where they are wanted and its metrics_config declares them."""
+    from handlers import metrics
+
+    if cache is None or not metrics.wanted():
+        return None
+    from ts.metrics.metric_cache_errors import MetricsCacheKeyError
+    from ts.metrics.metric_type_enum import MetricTypes
+
+    try:
+        known = {name: cache.get_metric(name, MetricTypes(kind.type)) for name, kind in metrics.METRICS.items()}
+    except MetricsCacheKeyError:
+        logger.info("no metrics of the handler: the server's metrics_config does not declare them")
+        return None
+
+    def write(name: str, value: float, labels: Iterable[str]) -> None:
+        known[name].add_or_update(value, [model.name, model.version, *labels])
+
+    for name, labels in metrics.information(model.describe()):
+        write(name, 1, labels)
+    return metrics.Reporter(model.counts, write)

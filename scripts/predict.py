@@ -69,9 +69,27 @@ def send(server: Server, model: str, sample: mar.Sample) -> requests.Response:
     return server.request("inference", "POST", path, TIMEOUT_S, files=files)
 
 
-def attempt(server: Server, model: str, sample: mar.Sample) -> Outcome:
+def send_by_grpc(server: Server, model: str, sample: mar.Sample) -> Any:
+    """The prediction for a sample by gRPC, whose answers have no status: what is refused is an answer too."""
+    from scripts import grpc_client  # slow to import
+
+    files = {"body.json": sample.body} if sample.body is not None else sample.parts
+    parts = {Path(name).stem: content for name, content in files.items()}
+    body = grpc_client.predict(server, model, parts, TIMEOUT_S)
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        raise OpserveError(
+            f"{model} answered something that is not JSON: {_short(body.decode(errors='replace'))}"
+        ) from None
+    if isinstance(answer, dict) and answer.keys() == {"error"}:
+        raise OpserveError(f"{model} answered {_short(answer)}; `make logs` shows more")
+    return answer
+
+
+def attempt(server: Server, model: str, sample: mar.Sample, by_grpc: bool = False) -> Outcome:
     """Send a sample and compare; an answer that is no prediction is an error."""
-    answer = _prediction(model, send(server, model, sample))
+    answer = send_by_grpc(server, model, sample) if by_grpc else _prediction(model, send(server, model, sample))
     found = None if sample.answer is None else difference(answer, sample.answer, sample.tolerance)
     return Outcome(answer, sample.answer, found)
 
@@ -87,16 +105,18 @@ def _prediction(model: str, response: requests.Response) -> Any:
         raise OpserveError(f"{model} answered something that is not JSON: {_short(response.text)}") from None
 
 
-def archive_of(server: Server, model: str) -> mar.Archive:
-    """The archive in the model store that serves a model."""
-    named = server.model_store / f"{model}.mar"
-    if named.is_file():
-        return mar.read(named)
-    for path in sorted(server.model_store.glob("*.mar")):
+def archive_of(server: Server, model: str, version: str) -> mar.Archive:
+    """The archive in the model store that holds a version of a model."""
+    named = [server.model_store / f"{model}.mar", server.model_store / f"{model}@{version}.mar"]
+    others = sorted(set(server.model_store.glob("*.mar")) - set(named))
+    for path in [path for path in named if path.is_file()] + others:
         archive = mar.read(path)
-        if archive.model == model:
+        if (archive.model, archive.version) == (model, version):
             return archive
-    raise OpserveError(f"{server.model_store} holds no archive of {model!r}; give a request of your own instead")
+    raise OpserveError(
+        f"{server.model_store} holds no archive of {model} {version}; "
+        f"`make archive MODEL={model} VERSION={version}` makes one"
+    )
 
 
 def _pasted(path: Path) -> str:
@@ -137,24 +157,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a served model")
     parser.add_argument("--request", type=Path, help="a JSON body of your own instead of the archive's sample")
+    parser.add_argument("--grpc", action="store_true", help="by gRPC instead of HTTP")
     add_arguments(parser)
     options = parser.parse_args(arguments)
     server = Server.of(options)
     server.require_running()
-    server.require_model(options.model)
+    version = server.require_model(options.model)["modelVersion"]
     if options.request is not None:
         try:
             sample = mar.Sample(body=options.request.read_bytes())
         except OSError as error:
             raise OpserveError(f"cannot read the request {options.request}: {error.strerror}") from None
     else:
-        archive = archive_of(server, options.model)
+        archive = archive_of(server, options.model, version)
         if archive.sample is None:
             raise OpserveError(f"{archive.path.name} carries no sample; give one: make predict … REQUEST=file.json")
         sample = archive.sample
-    outcome = attempt(server, options.model, sample)
+    outcome = attempt(server, options.model, sample, options.grpc)
     outcome.show(options.model)
-    print(f"  {curl(server, options.model, sample)}")
+    if not options.grpc:
+        print(f"  {curl(server, options.model, sample)}")
     return 1 if outcome.difference else 0
 
 

@@ -177,14 +177,23 @@ class Server:
             page = listing.get("nextPageToken", "")
         return sorted(set(names))
 
-    def describe(self, model: str) -> dict[str, Any] | None:
-        """TorchServe's description of a model's default version, or None when it serves no such model."""
-        answer = self.request("management", "GET", f"/models/{model}")
+    def describe(self, model: str, version: str = "") -> dict[str, Any] | None:
+        """TorchServe's description of a model's version (its default one), or None when it serves no such."""
+        answer = self.request("management", "GET", f"/models/{model}{'/' if version else ''}{version}")
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:
             raise OpserveError(f"TorchServe did not describe {model}: {answer.text.strip()}")
         return answer.json()[0]
+
+    def versions(self, model: str) -> dict[str, dict[str, Any]]:
+        """TorchServe's description of every version of a model; empty when it serves no such model."""
+        answer = self.request("management", "GET", f"/models/{model}/all")
+        if answer.status_code == 404:
+            return {}
+        if answer.status_code != 200:
+            raise OpserveError(f"TorchServe did not describe {model}: {answer.text.strip()}")
+        return {each["modelVersion"]: each for each in answer.json()}
 
     def require_model(self, model: str) -> dict[str, Any]:
         """The description of a model, or an error that lists the models that are served."""

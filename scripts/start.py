@@ -8,6 +8,7 @@ if not __package__:  # run as a file: import from the repository, not from this 
 import argparse
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import time
@@ -27,13 +28,18 @@ from scripts.worker_log import LogMark, model_of
 POLL_S = 0.1
 TIMEOUT_S = 300.0
 CONSOLE = "console.log"
+# Lets whoever has the management token register and delete models.
+MODEL_API = "--enable-model-api"
 LOG_CONFIG = Path(__file__).resolve().parent / "log4j2.properties"
 # Settings of the surrounding shell that would make this another server than config.properties describes.
 OVERRIDES = ("TS_CONFIG_FILE", "LOG_LOCATION", "METRICS_LOCATION", "PYTHONPATH", "PYTHONHOME")
 
 
 def chosen_archives(server: Server, models: list[str]) -> list[mar.Archive]:
-    """Read and check the archives that shall be served: all of the model store, or the named ones."""
+    """Read and check the archives that shall be served: all of the model store, or the named ones.
+
+    Of several versions of a model the newest comes first: TorchServe makes the first one the default.
+    """
     if models:
         paths = [server.model_store / (name if name.endswith(".mar") else f"{name}.mar") for name in models]
     else:
@@ -49,7 +55,13 @@ def chosen_archives(server: Server, models: list[str]) -> list[mar.Archive]:
                 f"{other.name} and {archive.path.name} both are {archive.model} {archive.version}; "
                 f"take one out of {server.model_store}"
             )
-    return archives
+    return sorted(archives, key=lambda archive: version_key(archive.version), reverse=True)
+
+
+def version_key(version: str) -> list[tuple[bool, int, str]]:
+    """By which versions are compared: 10.0 is newer than 9.1, and 2.0 than 2.0-rc."""
+    numbers = [(piece, re.fullmatch("[0-9]+", piece)) for piece in re.split("[.-]", version)]
+    return [*((bool(number), int(number[0]) if number else 0, piece) for piece, number in numbers), (True, -1, "")]
 
 
 def check_ports(server: Server) -> None:
@@ -67,6 +79,16 @@ def check_ports(server: Server) -> None:
                     f"{name} {host}:{port}: {error.strerror}{holder}; "
                     f"stop that process, or set another {name} in {server.config.name}"
                 ) from None
+
+
+def check_metrics(server: Server) -> None:
+    """Refuse a declaration of metrics that is not there: TorchServe would end with a Java stack trace."""
+    named = server.properties.get("metrics_config")
+    if named and not (server.home / named).is_file():
+        raise OpserveError(
+            f"metrics_config {named}: no such file in {server.home}; copy metrics.yaml there, or take the line out of "
+            f"{server.config.name}"
+        )
 
 
 def environment(server: Server) -> dict[str, str]:
@@ -90,7 +112,7 @@ def environment(server: Server) -> dict[str, str]:
     }
 
 
-def launch(server: Server, archives: Iterable[mar.Archive]) -> psutil.Process:
+def launch(server: Server, archives: Iterable[mar.Archive], model_api: bool = False) -> psutil.Process:
     """Run the real `torchserve` in the home folder and return its Java process."""
     executable = Path(sys.executable).parent / "torchserve"
     if not executable.is_file():
@@ -106,6 +128,8 @@ def launch(server: Server, archives: Iterable[mar.Archive]) -> psutil.Process:
         "--models",
         *models,
     ]
+    if model_api:
+        command.append(MODEL_API)
     server.logs.mkdir(exist_ok=True)
     with (server.logs / CONSOLE).open("wb") as console:
         # A session of its own: Ctrl-C in this terminal is not for it. The umask keeps the tokens private.
@@ -144,7 +168,7 @@ def wait_ready(
 ) -> None:
     """Wait until every model has a READY worker; a worker or frontend that dies is an error at once."""
     deadline = time.monotonic() + timeout
-    waiting = {archive.model for archive in archives}
+    waiting = {(archive.model, archive.version) for archive in archives}
     while waiting:
         for archive, reason in mark.refused_archives():
             raise OpserveError(f"TorchServe cannot open {archive}: {reason.strip()}; build it again (`make archive`)")
@@ -152,10 +176,10 @@ def wait_ready(
             raise OpserveError(f"a worker of {model_of(worker)} died while it loaded:\n{mark.last_words(worker)}")
         if not processes.alive(frontend):
             raise OpserveError(f"TorchServe ended while it started:\n{_reason(server, mark)}")
-        waiting -= {model for model in waiting if _is_ready(server, model)}
+        waiting -= {each for each in waiting if _is_ready(server, *each)}
         if waiting and time.monotonic() > deadline:
             raise OpserveError(
-                f"not ready after {timeout:.0f} s: {', '.join(sorted(waiting))}; "
+                f"not ready after {timeout:.0f} s: {', '.join(sorted(map(' '.join, waiting)))}; "
                 f"{server.logs}/model_log.log says what the workers do; --timeout waits longer"
             )
         time.sleep(POLL_S)
@@ -166,9 +190,9 @@ def _reason(server: Server, mark: LogMark) -> str:
     return "\n".join([*errors[:5], console_text(server)])
 
 
-def _is_ready(server: Server, model: str) -> bool:
+def _is_ready(server: Server, model: str, version: str) -> bool:
     try:
-        described = server.describe(model)
+        described = server.describe(model, version)
     except OpserveError:  # not listening yet, or a key file that is not written yet
         return False
     if described is None:
@@ -178,19 +202,27 @@ def _is_ready(server: Server, model: str) -> bool:
 
 def try_samples(server: Server, archives: list[mar.Archive]) -> None:
     """Predict every archive's sample; a wrong answer is an error."""
+    tried: set[str] = set()
     for archive in archives:
+        # The first version of a model is the default one.
+        name = archive.model if archive.model not in tried else f"{archive.model}/{archive.version}"
+        tried.add(archive.model)
         if archive.sample is None:
-            print(f"{archive.model}\n  ready; {archive.path.name} carries no sample to try")
+            print(f"{name}\n  ready; {archive.path.name} carries no sample to try")
             continue
-        outcome = attempt(server, archive.model, archive.sample)
-        outcome.show(archive.model)
+        outcome = attempt(server, name, archive.sample)
+        outcome.show(name)
         if outcome.difference:
-            raise OpserveError(f"{archive.model} does not answer its sample as {archive.path.name} says it must")
-        print(f"  {curl(server, archive.model, archive.sample)}")
+            raise OpserveError(f"{name} does not answer its sample as {archive.path.name} says it must")
+        print(f"  {curl(server, name, archive.sample)}")
 
 
-def join(server: Server, frontend: psutil.Process, models: list[str], timeout: float, predict: bool) -> None:
+def join(
+    server: Server, frontend: psutil.Process, models: list[str], timeout: float, predict: bool, model_api: bool
+) -> None:
     """Say that a server runs already, and wait for one that has only just been started."""
+    if model_api and MODEL_API not in frontend.cmdline():
+        raise OpserveError(f"it runs without the model API (pid {frontend.pid}); `make stop start MODEL_API=1`")
     print(f"already running (pid {frontend.pid}); `make stop` stops it")
     mark = LogMark(server.logs)
     deadline = time.monotonic() + timeout
@@ -198,12 +230,12 @@ def join(server: Server, frontend: psutil.Process, models: list[str], timeout: f
         if not processes.alive(frontend) or time.monotonic() > deadline:
             raise OpserveError(f"it does not answer at {server.address('management')}; `make logs` shows more")
         time.sleep(POLL_S)
-    served = set(server.models())
-    archives = [archive for archive in chosen_archives(server, models) if archive.model in served]
+    served = {name: server.versions(name) for name in server.models()}
+    archives = [each for each in chosen_archives(server, models) if each.version in served.get(each.model, {})]
     wait_ready(server, frontend, archives, mark, timeout)
     status.show(server)
     for archive in archives:
-        started = [worker["startTime"] for worker in server.require_model(archive.model)["workers"]]
+        started = [worker["startTime"] for worker in served[archive.model][archive.version]["workers"]]
         if started and archive.path.stat().st_mtime > datetime.fromisoformat(min(started)).timestamp():
             print(f"note: {archive.path.name} is newer than what is served; `make stop start` serves it")
     if predict:
@@ -218,19 +250,20 @@ def _answers(server: Server) -> bool:
     return True
 
 
-def start(server: Server, models: list[str], timeout: float, predict: bool = False) -> int:
+def start(server: Server, models: list[str], timeout: float, predict: bool = False, model_api: bool = False) -> int:
     """Start the server, or say that it runs; whatever goes wrong on the way, nothing is left running."""
     frontend = server.frontend()
     if frontend is not None:
-        join(server, frontend, models, timeout, predict)
+        join(server, frontend, models, timeout, predict, model_api)
         return 0
     archives = chosen_archives(server, models)
     stop(server)  # what a killed server left behind
     check_ports(server)
+    check_metrics(server)
     mark = LogMark(server.logs)
     begun = time.monotonic()
     try:
-        frontend = launch(server, archives)
+        frontend = launch(server, archives, model_api)
         wait_ready(server, frontend, archives, mark, timeout)
         try_samples(server, archives)
     except BaseException:
@@ -247,11 +280,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--models", nargs="+", default=[], help="archives to serve (all of the model store)")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for the models (300)")
     parser.add_argument("--predict", action="store_true", help="try the samples also when it already runs")
+    parser.add_argument("--model-api", action="store_true", help="let models be registered and deleted (deploy)")
     add_arguments(parser)
     options = parser.parse_args(arguments)
     server = Server.of(options)
     with alone(server):
-        return start(server, options.models, options.timeout, options.predict)
+        return start(server, options.models, options.timeout, options.predict, options.model_api)
 
 
 if __name__ == "__main__":

@@ -41,20 +41,20 @@ def show(server: Server) -> bool:
         print(f"{kind:<12}{server.address(kind)}")
     rows = [["model", "version", "workers ready", "batch", "device", "worker pids"]]
     for model in server.models():
-        described = server.describe(model)
-        if described is None:  # taken away since it was listed
-            continue
-        its = described["workers"]
-        rows.append(
-            [
-                model,
-                described["modelVersion"],
-                f"{ready_workers(described)}/{len(its)}",
-                str(described["batchSize"]),
-                _device(its),
-                " ".join(str(worker["pid"]) for worker in its) or "-",
-            ]
-        )
+        versions, default = server.versions(model), server.describe(model)
+        for version, described in sorted(versions.items()):
+            its = described["workers"]
+            only = len(versions) == 1 or default is None
+            rows.append(
+                [
+                    model,
+                    version if only or version != default["modelVersion"] else f"{version} (default)",
+                    f"{ready_workers(described)}/{len(its)}",
+                    str(described["batchSize"]),
+                    _device(its),
+                    " ".join(str(worker["pid"]) for worker in its) or "-",
+                ]
+            )
     print(table(rows))
     return True
 

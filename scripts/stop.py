@@ -32,7 +32,9 @@ def alone(server: Server) -> Iterator[None]:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(folder)
-        raise OpserveError(f"another start or stop of {server.home} is under way; try again when it is done") from None
+        raise OpserveError(
+            f"another start, stop or deploy of {server.home} is under way; try again when it is done"
+        ) from None
     try:
         yield
     finally:

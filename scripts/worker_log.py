@@ -5,6 +5,8 @@ from pathlib import Path
 
 # ts_log says of every worker that ended that it will be tried again, whatever the reason.
 _RETRY = re.compile(r"\] (W-\d+-\S+) org\.pytorch\.serve\.wlm\.\S+ - Retry worker: ")
+# And that nothing more is read from it, also of one that will not be tried again.
+_ENDED = re.compile(r"\] (W-\d+-\S+)-stdout org\.pytorch\.serve\.wlm\.\S+ - Stopped Scanner ")
 # An archive that TorchServe does not take gets this line and the exception below it; the server goes on without it.
 _REFUSED = re.compile(r" - Failed to load model: (.+)\n(.*)")
 _WORKER_LINE = re.compile(r"^\S+ \[\w+ *\] (?P<thread>W-\d+-\S+)-(?:stdout|stderr) MODEL_LOG - (?P<text>.*)$")
@@ -33,6 +35,10 @@ class LogMark:
     def dead_workers(self) -> list[str]:
         """Names such as `W-9000-digits_1.0` of the workers that ended since the mark, oldest first."""
         return list(dict.fromkeys(_RETRY.findall(self.text(self.ts_log))))
+
+    def ended_workers(self) -> list[str]:
+        """Names of the workers that ended since the mark, whether they are tried again or not, oldest first."""
+        return list(dict.fromkeys(_ENDED.findall(self.text(self.ts_log))))
 
     def refused_archives(self) -> list[tuple[str, str]]:
         """(archive, reason) of those that TorchServe could not open since the mark."""

@@ -42,7 +42,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory, their: foreign.Foreign) -> Pa
 
 
 def test_every_command_of_the_readme(copy, tmp_path_factory):
-    write_config(copy)
+    write_config(copy, metrics_config="metrics.yaml")  # as it ships: a path from the folder the server runs in
     ports = dict(
         re.findall(r"^(\w+)_address=http://127\.0\.0\.1:(\d+)$", (copy / "config.properties").read_text(), re.M)
     )
@@ -54,6 +54,7 @@ def test_every_command_of_the_readme(copy, tmp_path_factory):
         if language == "json":
             continue
         commands = text.replace(":8080", f":{ports['inference']}").replace(":8081", f":{ports['management']}")
+        commands = commands.replace(":8082", f":{ports['metrics']}")
         output = copy / f"output-{number}"
         outputs.append(output)
         script.append(f"{{\n{commands}\n}} > {output}")

@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
 import opserve_ops  # noqa: F401  registers the operators the model is made of
 from archive.export import save_torchscript
-from archive.karate.club import Club, load_club, one_label_each
+from archive.karate.club import Club, any_label_each, load_club, one_label_each
 from archive.karate.train import accuracy, model_inputs, train
 from archive.output import BuildError, output_folder, write_sample
 
 MINIMUM_ACCURACY = 0.9
+CHOICES = 10
 
 
 def build(folder: Path) -> None:
@@ -21,13 +23,24 @@ def build(folder: Path) -> None:
         BuildError: the trained model finds fewer communities than it must.
     """
     club = load_club()
-    model = train(club)
-    share, shown = accuracy(model, club), len(one_label_each(club))
-    hidden = len(club.label) - shown
-    print(f"karate: accuracy {share:.1%} on {hidden} nodes without a label, {shown} labels shown")
+    shown = one_label_each(club)
+    model = train(club, shown)
+    share, hidden = accuracy(model, club, shown), len(club.label) - len(shown)
+    # Kipf and Welling (2017, appendix A) show a label of each community too, and of whichever node.
+    choices = [any_label_each(club, seed) for seed in range(CHOICES)]
+    mean = fmean(accuracy(train(club, choice), club, choice) for choice in choices)
+    print(f"karate: accuracy {share:.1%} on {hidden} nodes, each community's best connected node being labelled")
+    print(
+        f"karate: {mean:.1%} on average, any node of each being labelled (Kipf and Welling's setting, {CHOICES} draws)"
+    )
     if share < MINIMUM_ACCURACY:
         raise BuildError(f"karate: accuracy {share:.1%} is under the {MINIMUM_ACCURACY:.0%} that it must reach")
-    metrics = {"accuracy": share, "labels_shown": shown, "nodes_without_label": hidden}
+    metrics = {
+        "accuracy": share,
+        "accuracy_of_any_labels": mean,
+        "labels_shown": len(shown),
+        "nodes_without_label": hidden,
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     torch.save(model.state_dict(), folder / "weights.pt")
     save_torchscript(model, folder / "karate.pt")

@@ -46,5 +46,14 @@ def _communities(graph: networkx.Graph) -> list[set[int]]:
 def one_label_each(club: Club) -> numpy.ndarray:
     """The node of every community that meets the most others, of which one would ask first: int64 [communities]."""
     degree = numpy.diff(club.rowptr)
-    members = [numpy.flatnonzero(club.label == number) for number in range(club.label.max() + 1)]
-    return numpy.array([nodes[degree[nodes].argmax()] for nodes in members])
+    return numpy.array([nodes[degree[nodes].argmax()] for nodes in _members(club)])
+
+
+def any_label_each(club: Club, seed: int) -> numpy.ndarray:
+    """A node of every community, whichever: int64 [communities]."""
+    generator = numpy.random.default_rng(seed)
+    return numpy.array([generator.choice(nodes) for nodes in _members(club)])
+
+
+def _members(club: Club) -> list[numpy.ndarray]:
+    return [numpy.flatnonzero(club.label == number) for number in range(club.label.max() + 1)]

@@ -129,6 +129,13 @@ def test_a_key_that_cannot_be_used_refuses_everything(folder, monkeypatch, key):
     assert refusal(folder).startswith(f"{PUBLIC_KEY_VARIABLE}: ")
 
 
+def test_a_key_is_not_looked_for_in_the_current_folder(folder, keys, monkeypatch):
+    """Which for a worker is the archive's own."""
+    monkeypatch.chdir(keys[1].parent)
+    monkeypatch.setenv(PUBLIC_KEY_VARIABLE, keys[1].name)
+    assert refusal(folder) == "OPSERVE_PUBLIC_KEY: expected the absolute path of a public key, got 'key.pub.pem'"
+
+
 def test_a_private_key_is_no_public_one(folder, keys, monkeypatch):
     monkeypatch.setenv(PUBLIC_KEY_VARIABLE, str(keys[0]))
     assert refusal(folder) == f"{PUBLIC_KEY_VARIABLE}: {keys[0]} holds no public key in PEM form"

@@ -62,6 +62,21 @@ def test_a_good_archive_is_accepted_and_described(packed):
     assert "answers its sample as expected" in last
 
 
+def test_what_an_archive_is_can_be_asked_without_a_check(packed, tmp_path):
+    def describe(*archives: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "archive.describe", *map(str, archives)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    said = describe(packed).stdout.splitlines()
+    assert said[0].startswith("mine 1.0: ") and said[0].endswith(hashlib.sha256(packed.read_bytes()).hexdigest())
+    assert said[1].startswith("  libmine.so needs x86_64, ") and len(said) == 2
+    junk = tmp_path / "junk.mar"
+    junk.write_bytes(b"junk")
+    failed = describe(packed, junk)
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+    assert failed.stderr.startswith(f"error: {junk}: not a readable archive")
+
+
 def test_a_bad_one_is_one_line_and_exit_status_1(changed):
     path = changed(lambda files: files.pop("libmine.so"))
     done = run_cli(path, "--no-run")

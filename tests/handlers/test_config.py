@@ -18,6 +18,7 @@ def document(**changes) -> dict:
 def test_the_smallest_configuration_gets_the_defaults():
     config = ModelConfig.parse(document())
     assert (config.device, config.threads, config.batching) == ("auto", 1, "none")
+    assert (config.max_image_pixels, config.max_npz_bytes) == (50_000_000, 268_435_456)
     assert config.op_libraries == () and config.hooks is None
     assert config.inputs[0].describe() == "float32 [?]"
 
@@ -34,6 +35,8 @@ def test_the_smallest_configuration_gets_the_defaults():
         ({"device": "gpu"}, r"opserve\.device: expected one of auto, cpu, cuda, got 'gpu'"),
         ({"threads": 0}, r"opserve\.threads: expected a whole number"),
         ({"threads": True}, r"opserve\.threads: expected a whole number"),
+        ({"max_npz_bytes": "256M"}, r"opserve\.max_npz_bytes: expected a whole number of 1 or more, got '256M'"),
+        ({"max_npz_bytes": 0}, r"opserve\.max_npz_bytes: expected a whole number"),
         ({"tolerance": 1}, r"opserve\.tolerance: expected a number from 0 to below 1"),
         ({"batching": "sometimes"}, r"opserve\.batching: expected one of"),
         ({"inputs": []}, r"opserve\.inputs: expected a list"),

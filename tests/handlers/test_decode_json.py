@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import pytest
@@ -79,6 +80,22 @@ class TestArraysWithoutLists:
         assert list(got) == ["x", "edges", "s"]
         numpy.testing.assert_array_equal(got["x"], numpy.array(ROWS, numpy.float32))
         assert got["edges"].sum() == 300 and got["s"] == 2.5
+
+    def test_a_refused_text_does_not_spoil_the_next(self, monkeypatch):
+        """The parser that is kept cannot be used while anything of its last text is still there."""
+        good = json.dumps({"x": ROWS})
+        for size in (json_arrays.KEPT, 0):
+            monkeypatch.setattr(json_arrays, "KEPT", size)
+            for _ in range(3):
+                with pytest.raises(AssertionError, match="general parser was asked"):
+                    decode(json.dumps({"x": [*ROWS, ["a"] * 8]}), X)
+                assert decode(good, X)["x"].shape == decode(good, X)["x"].shape == (50, 8)
+
+    def test_threads_have_parsers_of_their_own(self):
+        texts = [json.dumps({"x": [[number] * 8] * 200}) for number in range(8)]
+        with ThreadPoolExecutor(4) as pool:
+            arrays = list(pool.map(lambda text: decode(text, X)["x"], texts * 20))
+        assert [array.max() for array in arrays] == [array.min() for array in arrays] == list(range(8)) * 20
 
     def test_a_whole_number_keeps_all_its_digits(self):
         big = 2**53 + 1

@@ -1,11 +1,13 @@
 """A loaded archive answers requests one by one, whatever else is in their batch."""
 
+import io
 import json
 import re
 import subprocess
 import textwrap
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -93,6 +95,16 @@ def test_hooks_see_arrays_and_may_refuse(unpacked_archive):
     answers = [contents(answer) for answer in ServableModel(folder).answer([body([1, 2]), body([])])]
     assert answers[0] == (200, {"total": 6})
     assert answers[1] == (422, {"error": {"code": 422, "field": "x", "message": "'x' is empty"}})
+
+
+def test_the_configuration_bounds_what_an_npz_unpacks_to(unpacked_archive):
+    model = ServableModel(unpacked_archive(Sign(), VECTOR, VECTOR_OUT, max_npz_bytes=400))
+    for numbers, status in ((60, 200), (100, 413)):
+        buffer = io.BytesIO()
+        numpy.savez_compressed(buffer, x=numpy.zeros(numbers, numpy.float32))
+        answer = model.answer([{"body": Part(buffer.getvalue())}])[0]
+        assert answer.status == status, answer.body
+    assert b"400" in answer.body
 
 
 def test_nan_never_makes_invalid_json(unpacked_archive):

@@ -1,6 +1,7 @@
 """The handler class under a context as TorchServe makes it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from ts.context import Context, RequestProcessor
 
 from handlers import seal
 from handlers.config import CONFIG_FILE
-from handlers.errors import ModelError
+from handlers.errors import ModelError, RequestError
 from handlers.opserve_handler import OpserveHandler
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
@@ -52,9 +53,21 @@ def test_each_request_has_its_own_status_and_type(served):
     assert {context.get_response_content_type(index) for index in range(3)} == {"application/json"}
 
 
+def test_a_hook_may_refuse_with_any_status(served):
+    handler, send = served
+
+    def refuse(inputs):
+        raise RequestError("closed by the client", status=499)
+
+    handler.model.preprocess = refuse
+    (answer,), context = send(b'{"x": [1]}')
+    assert (context.get_response_status(0)[0], json.loads(answer)["error"]["code"]) == (499, 499)
+
+
 def test_describe_is_one_json_document(served):
     _, send = served
     (answer,), _ = send(b"", headers={"describe": "True"})
+    assert json.loads(answer)["pid"] == os.getpid()
     assert json.loads(answer)["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1]}]
 
 

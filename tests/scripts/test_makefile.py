@@ -18,6 +18,7 @@ case "$*" in
   *sysconfig*) echo "$PWD/.venv/site" ;;
   "-m archive.pack --artifact"*) ;;
   "-m archive.pack "*) mkdir -p model_store; touch "model_store/$3.mar" ;;
+  "-m archive.describe "*) ;;
   "-m archive."*) mkdir -p "$4" ;;
   "--build "*) mkdir -p build/lib; touch build/lib/libopserve_torch.so ;;
 esac
@@ -167,14 +168,16 @@ def test_nothing_is_built_twice_and_a_change_rebuilds_what_depends_on_it(house: 
     first = built("MODEL=one")
     assert first[-2:] == ["archive.one.build", "archive.pack one"]
     assert "--build archive_libraries" in first
-    assert built() == ["archive.two.build", "archive.pack two"]
-    assert built() == []
+    # What is not packed again is described.
+    assert built() == ["archive.two.build", "archive.pack two", "archive.describe"]
+    assert built() == ["archive.describe"]
+    assert house.calls()[-1] == "python <-m><archive.describe><model_store/one.mar><model_store/two.mar>"
     touch("handlers/handler.py")
     assert built() == ["archive.pack one", "archive.pack two"]
     touch("archive/one/model-config.yaml")
-    assert built() == ["archive.pack one"]
+    assert built() == ["archive.pack one", "archive.describe"]
     touch("archive/two/build.py")
-    assert built() == ["archive.two.build", "archive.pack two"]
+    assert built() == ["archive.two.build", "archive.pack two", "archive.describe"]
     touch("extensions/CMakeLists.txt")
     again = built()
     assert "--build archive_libraries" in again

@@ -220,6 +220,15 @@ def test_a_configuration_that_java_refuses_shows_its_reason(stopped: TorchServe)
     assert nothing_left(stopped.server)
 
 
+def test_a_missing_declaration_of_metrics_is_named(stopped: TorchServe) -> None:
+    with stopped.server.config.open("a") as config:
+        config.write("metrics_config=gone.yaml\n")
+    failed = stopped.start()
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(f"error: metrics_config gone.yaml: no such file in {stopped.home}; copy ")
+    assert nothing_left(stopped.server)
+
+
 def test_an_old_java_home_does_not_win_silently(
     stopped: TorchServe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,14 @@ class Handler:
 """
 
 
-def make(folder: Path, name: str, handler: str, request: dict[str, bytes] | None = None, answer: Any = None) -> Path:
+def make(
+    folder: Path,
+    name: str,
+    handler: str,
+    request: dict[str, bytes] | None = None,
+    answer: Any = None,
+    version: str = "1.0",
+) -> Path:
     """Pack a handler, with a sample when there is a request, into folder/NAME.mar."""
     with tempfile.TemporaryDirectory() as work_folder:
         work = Path(work_folder)
@@ -66,7 +73,7 @@ def make(folder: Path, name: str, handler: str, request: dict[str, bytes] | None
         temp.mkdir()
         (work / f"{name}_handler.py").write_text(handler)
         (work / "model-config.yaml").write_text(CONFIG)
-        command = [Path(sys.executable).parent / "torch-model-archiver", "--model-name", name, "--version", "1.0"]
+        command = [Path(sys.executable).parent / "torch-model-archiver", "--model-name", name, "--version", version]
         command += ["--handler", work / f"{name}_handler.py", "--config-file", work / "model-config.yaml"]
         if request is not None:
             (extra / "sample" / "request").mkdir(parents=True)

@@ -41,6 +41,7 @@ def write_config(home: Path, **changes: str) -> Path:
     }
     # Workers of two servers in one temporary folder are told apart by this number.
     replaced |= {"initial_worker_port": str(worker_port)} | changes
+    replaced = {"metrics_config": str(ROOT / "metrics.yaml")} | replaced
     shipped = (ROOT / "config.properties").read_text().splitlines()
     kept = [line for line in shipped if line.partition("=")[0] not in replaced]
     path = home / "config.properties"

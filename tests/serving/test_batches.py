@@ -1,0 +1,182 @@
+"""A batch of eight of which any one is bad: that one gets its 4xx, the others their answers, the same to the byte."""
+
+import io
+import json
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import requests
+import torch
+
+import opserve_ops  # noqa: F401
+from archive.contents import ROOT, contents_of_model
+from archive.digits.photos import load_split, photograph, random_corners
+from archive.pack import pack
+from handlers.config import ModelConfig
+from handlers.npy import NPZ_TYPE
+from handlers.sample import difference
+from tests.serving.test_models import part_of_the_club
+from tests.support.torchserve import TIMEOUT_S, TorchServe
+
+pytestmark = pytest.mark.server
+
+SIZE = 8
+# Long enough for eight requests to be sent one after the other; a whole batch does not wait for its end.
+DELAY_MS = 2000
+BATCHING = {"digits": "stack", "karate": "graph", "scaled_add": "none"}
+
+Request = dict[str, Any]
+
+
+def pack_batched(name: str, folder: Path) -> Path:
+    """One of the shipped models as `NAME_batched`, which the server asks in batches of eight."""
+    contents = contents_of_model(name)
+    document = contents.document | {"batchSize": SIZE, "maxBatchDelay": DELAY_MS}
+    document["opserve"] = document["opserve"] | {"batching": BATCHING[name]}
+    changed = replace(contents, name=f"{name}_batched", document=document, config=ModelConfig.parse(document))
+    return pack(changed, folder)[0]
+
+
+@pytest.fixture(scope="module")
+def server(serve, tmp_path_factory) -> TorchServe:
+    folder = tmp_path_factory.mktemp("batched")
+    shipped = [ROOT / "model_store" / f"{name}.mar" for name in BATCHING]
+    return serve([*shipped, *(pack_batched(name, folder) for name in BATCHING)])
+
+
+def counted(server: TorchServe, metric: str, model: str) -> float:
+    found = re.findall(rf'^{metric}{{.*model_name="{model}".*}} (\S+)$', server.metrics().text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def await_taken(server: TorchServe, model: str, number: float) -> None:
+    """Wait until the server has taken so many requests."""
+    until(lambda: counted(server, "ts_inference_requests_total", model) == number)
+
+
+def together(server: TorchServe, model: str, batch: list[Request]) -> list[requests.Response]:
+    """The answers to requests that the server handed over as one batch, in this order."""
+
+    def told() -> bool:
+        return counted(server, "opserve_requests_total", model) == counted(server, "ts_inference_requests_total", model)
+
+    for _ in range(5):
+        until(told)
+        batches = counted(server, "opserve_batches_total", model)
+        taken = counted(server, "ts_inference_requests_total", model)
+        with ThreadPoolExecutor(len(batch)) as pool:
+            sent = []
+            for number, request in enumerate(batch, start=1):
+                sent.append(pool.submit(server.predict, model, **request))
+                await_taken(server, model, taken + number)
+            answers = [each.result() for each in sent]
+        until(told)
+        if counted(server, "opserve_batches_total", model) == batches + 1:
+            return answers
+    raise AssertionError("the machine is too busy to send eight requests within a batch's delay")
+
+
+def as_json(document: Any, **headers: str) -> Request:
+    return {"data": json.dumps(document), "headers": {"Content-Type": "application/json"} | headers}
+
+
+def as_body(content: bytes, media_type: str) -> Request:
+    return {"data": content, "headers": {"Content-Type": media_type}}
+
+
+def good_digits() -> list[Request]:
+    """Photographs, of two sizes."""
+    generator = torch.Generator().manual_seed(5)
+    ink, made = load_split()[1].ink, []
+    for index, (height, width) in enumerate([(48, 64), (40, 40)] * 4):
+        corners = random_corners(1, height, width, generator)
+        image = photograph(ink[index : index + 1], corners, height, width, generator)
+        made.append(as_json({"image": image[0].round().int().tolist(), "corners": corners[0].tolist()}))
+    return made[: SIZE - 1]
+
+
+def good_karate() -> list[Request]:
+    return [as_json(part_of_the_club(list(range(size)))) for size in (34, 1, 5, 20, 2, 12, 33)]
+
+
+def good_scaled_add() -> list[Request]:
+    generator = numpy.random.default_rng(3)
+    return [as_json({name: generator.normal(size=size).tolist() for name in "xy"}) for size in (3, 1, 0, 3, 7, 2, 3)]
+
+
+BAD_ANYWHERE = {
+    "no JSON": (as_body(b'{"x": [1', "application/json"), 400),
+    "an empty body": (as_body(b"", "application/json"), 400),
+    "no object": (as_json([1, 2]), 400),
+    "an unknown input": (as_json({"nothing": [1]}), 400),
+    "a type that nobody reads": (as_body(b"<x>1</x>", "text/xml"), 415),
+    "no zip": (as_body(b"PK\x03\x04 no more", NPZ_TYPE), 400),
+}
+CORNERS = [[0, 0], [9, 0], [9, 9], [0, 9]]
+IMAGE = [[9] * 10] * 10
+GRAPH = {"rowptr": [0, 1, 2], "col": [1, 0], "x": [[0.0] * 34] * 2}
+BAD = {
+    "digits": {
+        "three corners on a line": (as_json({"image": IMAGE, "corners": [[0, 0], [1, 1], [2, 2], [0, 2]]}), 400),
+        "text in a picture": (as_json({"image": [["a"]], "corners": CORNERS}), 400),
+        "an answer that is not to be had": (as_json({"image": IMAGE, "corners": CORNERS}, Accept="text/html"), 406),
+    },
+    "karate": {
+        "a column that is no node": (as_json(GRAPH | {"col": [1, 2]}), 400),
+        "decreasing row pointers": (as_json(GRAPH | {"rowptr": [0, 3, 2]}), 400),
+        "features of another width": (as_json(GRAPH | {"x": [[0.0] * 33] * 2}), 400),
+    },
+    "scaled_add": {
+        "shapes that only the operator compares": (as_json({"x": [1, 2, 3], "y": [1, 2]}), 400),
+        "a missing input": (as_json({"x": [1]}), 400),
+        "a number that is none": (as_json({"x": [1], "y": [None]}), 400),
+    },
+}
+
+
+@pytest.mark.parametrize("name", BATCHING)
+def test_one_bad_request_costs_only_its_sender(server, name):
+    batched = f"{name}_batched"
+    good = {"digits": good_digits, "karate": good_karate, "scaled_add": good_scaled_add}[name]()
+    alone = [server.predict(name, **request) for request in good]
+    assert {each.status_code for each in alone} == {200}, [each.text for each in alone]
+    without = together(server, batched, good)
+    for got, want in zip(without, alone, strict=True):
+        assert difference(got.json(), want.json(), 1e-5) is None
+    for position, (what, (bad, status)) in enumerate((BAD_ANYWHERE | BAD[name]).items()):
+        at = position % SIZE
+        answers = together(server, batched, [*good[:at], bad, *good[at:]])
+        refused = answers.pop(at)
+        assert (refused.status_code, refused.headers["Content-Type"]) == (status, "application/json"), what
+        assert refused.json()["error"]["code"] == status
+        assert [each.status_code for each in answers] == [200] * (SIZE - 1), what
+        assert [each.content for each in answers] == [each.content for each in without], what
+
+
+def test_the_batch_is_one_call_where_the_shapes_allow_it(server):
+    before = counted(server, "opserve_model_calls_total", "karate_batched")
+    together(server, "karate_batched", [*good_karate(), good_karate()[0]])
+    assert counted(server, "opserve_model_calls_total", "karate_batched") == before + 1
+
+
+def test_answers_of_one_batch_may_be_of_several_kinds(server):
+    good = good_scaled_add()
+    kinds = [as_json({"x": [1], "y": [2]}, Accept=NPZ_TYPE), *good]
+    answers = together(server, "scaled_add_batched", kinds)
+    with numpy.load(io.BytesIO(answers[0].content)) as arrays:
+        assert arrays["z"].tolist() == [4]
+    assert {each.headers["Content-Type"] for each in answers[1:]} == {"application/json"}

@@ -1,0 +1,261 @@
+"""A version put in another one's place on a server that is being asked all the while."""
+
+import json
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from archive.contents import contents_of_files
+from archive.pack import pack, unpack
+from archive.sealing import seal_archive
+from handlers.seal import SEAL_FILE
+from scripts import deploy, grpc_client
+from scripts.errors import OpserveError
+from tests.support import archives, foreign
+from tests.support.torchserve import TIMEOUT_S, TorchServe
+
+pytestmark = pytest.mark.server
+
+# Answers with the version added, after as many seconds as the first number says.
+HOOKS = """
+import time
+
+
+def preprocess(inputs):
+    if inputs["x"].size:
+        time.sleep(float(inputs["x"][0]))
+    return inputs
+
+
+def postprocess(outputs):
+    return {{"y": outputs["y"] * 0 + {version}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def make(their, tmp_path_factory) -> Callable[[str], Path]:
+    """`make(version)` packs a version; each is packed once."""
+    made: dict[str, Path] = {}
+
+    def pack_it(version: str) -> Path:
+        if version not in made:
+            folder = tmp_path_factory.mktemp("packed")
+            (folder / "hooks.py").write_text(HOOKS.format(version=version))
+            config = foreign.write_config(folder / "mine.yaml", hooks="hooks.py")
+            sample = folder / "sample.json"
+            sample.write_text('{"x": [0, 1]}')
+            contents = contents_of_files("mine", their.scripted, [their.library], config, sample, version)
+            made[version], _ = pack(contents, folder)
+        return made[version]
+
+    return pack_it
+
+
+@pytest.fixture
+def torchserve(make, tmp_path) -> Iterator[TorchServe]:
+    """A server of version 1.0 that models can be registered with; two workers, and other archives beside."""
+    server = TorchServe(tmp_path / "home", [make("1.0")])
+    try:
+        started = server.start("--model-api")
+        assert started.returncode == 0, started.stderr
+        yield server
+    finally:
+        server.stop()
+
+
+def add(server: TorchServe, archive: Path) -> None:
+    shutil.copy(archive, server.model_store)
+
+
+def answer(server: TorchServe, seconds: float = 0, version: str = "") -> tuple[int, dict]:
+    response = server.predict(f"mine{version}", json={"x": [seconds, 1]})
+    return response.status_code, response.json()
+
+
+def changed(archive: Path, folder: Path, name: str, content: bytes) -> Path:
+    """An archive that says it is whole, of which a file is another."""
+    unpacked = unpack(archive, folder / "unpacked")
+    (unpacked / name).write_bytes(content)
+    (unpacked / SEAL_FILE).unlink()
+    seal_archive(unpacked, folder / archive.name)
+    return folder / archive.name
+
+
+class Asking:
+    """Threads that ask without a pause, by HTTP and gRPC, and what they were answered."""
+
+    def __init__(self, server: TorchServe, threads: int = 4) -> None:
+        self._server, self._ended = server, threading.Event()
+        self.answers: list[object] = []
+        self._threads = [threading.Thread(target=self._ask, args=(n % 2 == 0,)) for n in range(threads)]
+
+    def _ask(self, by_http: bool) -> None:
+        while not self._ended.is_set():
+            try:
+                if by_http:
+                    self.answers.append(answer(self._server, 0.01))
+                else:
+                    body = {"body": b'{"x": [0.01, 1]}'}
+                    self.answers.append(
+                        (200, json.loads(grpc_client.predict(self._server.server, "mine", body, TIMEOUT_S)))
+                    )
+            except Exception as error:
+                self.answers.append(error)
+
+    def __enter__(self) -> list[object]:
+        for thread in self._threads:
+            thread.start()
+        return self.answers
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_no_request_is_lost(torchserve, make):
+    add(torchserve, make("2.0"))
+    assert torchserve.script("scale", "mine", "2").returncode == 0
+    with Asking(torchserve) as answers, ThreadPoolExecutor(4) as pool:
+        # Longer than registering takes: still being answered by the old version when the new one is the default.
+        slow = [pool.submit(answer, torchserve, 1.0) for _ in range(16)]
+        deployed = torchserve.script("deploy", "mine", "2.0")
+        assert deployed.returncode == 0, deployed.stderr
+        enough = len(answers) + 20
+        until(lambda: len(answers) >= enough, "no answers after the switch")
+    old, new = (200, {"y": [1, 1]}), (200, {"y": [2, 2]})
+    assert [each for each in answers if each not in (old, new)] == []
+    assert old in answers and answers[-1] == new
+    assert all(future.result() in (old, new) for future in slow)
+    assert list(torchserve.server.versions("mine")) == ["2.0"]
+    assert len(torchserve.describe("mine")["workers"]) == 2
+    assert "mine 2.0 is the default; 1.0 answers what it was given before" in deployed.stdout
+    assert answer(torchserve, version="/1.0")[0] == 404
+
+
+def test_the_old_version_answers_all_that_it_was_given(torchserve, make):
+    add(torchserve, make("2.0"))
+    with ThreadPoolExecutor(8) as pool:
+        deploying = pool.submit(torchserve.script, "deploy", "mine", "2.0")
+        until(lambda: "2.0" in torchserve.server.versions("mine"), "no new version")
+        # The queue of a single worker lasts until well after the switch.
+        slow = [pool.submit(answer, torchserve, 3.0) for _ in range(6)]
+        until(lambda: torchserve.describe("mine")["modelVersion"] == "2.0", "no switch")
+        assert "1.0" in torchserve.server.versions("mine")
+        assert not all(future.done() for future in slow)
+        deployed = deploying.result()
+    assert deployed.returncode == 0, deployed.stderr
+    assert [future.result() for future in slow] == [(200, {"y": [1, 1]})] * 6
+    assert list(torchserve.server.versions("mine")) == ["2.0"]
+
+
+def test_a_version_that_stays_busy_stays(torchserve):
+    before = taken(torchserve)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(answer, torchserve, 6.0)
+        until(lambda: taken(torchserve) > before, "no request")
+        with pytest.raises(OpserveError, match=r"^mine 1\.0 is not idle after 1 s and stays registered, beside "):
+            deploy.drain(torchserve.server, "mine", "1.0", timeout=1)
+        assert not slow.done()
+        deploy.drain(torchserve.server, "mine", "1.0", timeout=TIMEOUT_S)
+        assert slow.done()
+
+
+def taken(torchserve: TorchServe) -> float:
+    """How many requests the server has taken for the model."""
+    found = re.findall(r'^ts_inference_requests_total{.*"mine".*} (\S+)$', torchserve.metrics().text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def refused(torchserve: TorchServe, version: str) -> str:
+    """What is said of a version that is not deployed; the old one is served as before."""
+    failed = torchserve.script("deploy", "mine", version)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: ")
+    assert answer(torchserve) == (200, {"y": [1, 1]})
+    assert list(torchserve.server.versions("mine")) == ["1.0"], failed.stderr
+    return failed.stderr.removeprefix("error: ")
+
+
+def test_what_cannot_be_deployed_is_said_and_changes_nothing(torchserve, make, tmp_path):
+    assert refused(torchserve, "2.0") == (
+        f"{torchserve.model_store} holds no archive of mine 2.0; `make archive MODEL=mine VERSION=2.0` makes one\n"
+    )
+    assert refused(torchserve, "1.0") == "mine 1.0 is served already (`make status`); deploy another version\n"
+    wrong = changed(make("2.0"), tmp_path, "sample/answer.json", b'{"y": [2, 3]}')
+    add(torchserve, wrong)
+    assert refused(torchserve, "2.0") == (
+        "mine 2.0 does not answer its sample as mine@2.0.mar says it must\nmine 1.0 is served as before\n"
+    )
+    shutil.rmtree(tmp_path / "unpacked")
+    broken = changed(make("3.0"), tmp_path, "branching.pt", b"no model")
+    add(torchserve, broken)
+    said = refused(torchserve, "3.0")
+    assert said.startswith("TorchServe did not register mine@3.0.mar: a worker died while it loaded:\nTraceback ")
+    assert "ModelError: branching.pt: not a TorchScript model" in said
+    assert said.endswith("\nmine 1.0 is served as before\n")
+    # What was refused does not stand in the way of what is sound.
+    add(torchserve, make("2.0"))
+    assert torchserve.script("deploy", "mine", "2.0").returncode == 0
+    assert answer(torchserve) == (200, {"y": [2, 2]})
+
+
+def test_a_server_without_the_model_api_says_how_to_get_one(make, tmp_path):
+    server = TorchServe(tmp_path / "home", [make("1.0")])
+    try:
+        assert server.start().returncode == 0
+        add(server, make("2.0"))
+        assert refused(server, "2.0") == (
+            "this server registers no models; `make stop start MODEL_API=1` starts one that does\n"
+            "mine 1.0 is served as before\n"
+        )
+        again = server.start("--model-api")
+        assert again.returncode == 1
+        assert again.stderr.startswith("error: it runs without the model API (pid ")
+    finally:
+        server.stop()
+
+
+def test_a_handler_of_another_kind_is_refused(make, tmp_path):
+    server = TorchServe(tmp_path / "home", [archives.echo(tmp_path)])
+    body = {"body.json": b'{"values": [1]}'}
+    (tmp_path / "new").mkdir()
+    new = archives.make(tmp_path / "new", "echo", archives.ECHO, body, {"doubled": [2]}, version="2.0")
+    try:
+        assert server.start("--model-api").returncode == 0
+        shutil.copy(new, server.model_store / "echo@2.0.mar")
+        failed = server.script("deploy", "echo", "2.0")
+        assert failed.stderr.startswith("error: echo 1.0 does not say which worker answers, so nothing would tell ")
+        assert list(server.server.versions("echo")) == ["1.0"]
+    finally:
+        server.stop()
+
+
+def test_the_newest_version_is_the_default_of_the_next_start(make, tmp_path):
+    server = TorchServe(tmp_path / "home", [make("1.0"), make("10.0"), make("9.0")])
+    try:
+        started = server.start()
+        assert started.returncode == 0, started.stderr
+        for version, said in (("", 10), ("/10.0", 10), ("/9.0", 9), ("/1.0", 1)):
+            assert answer(server, version=version) == (200, {"y": [said, said]})
+        shown = server.script("status").stdout
+        assert [line.split()[1:3] for line in shown.splitlines() if line.startswith("mine ")] == [
+            ["1.0", "1/1"],
+            ["10.0", "(default)"],
+            ["9.0", "1/1"],
+        ]
+    finally:
+        server.stop()

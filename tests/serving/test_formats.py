@@ -1,0 +1,148 @@
+"""One model in every format through HTTP: TorchScript, ONNX, exported and compiled answer as the eager model does."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+import opserve_ops  # noqa: F401
+from archive.contents import BUILD, ROOT, contents_of_model
+from archive.digits.model import DigitReader
+from archive.digits.photos import load_split, photograph, random_corners
+from archive.karate.club import load_club
+from archive.karate.model import Communities
+from archive.karate.train import model_inputs
+from archive.pack import pack
+from handlers.config import ModelConfig
+from tests.serving.test_models import part_of_the_club
+
+pytestmark = pytest.mark.server
+
+# Absolute, of probabilities: float32 sums in another order differ by less.
+TOLERANCE = 1e-5
+Dim = torch.export.Dim
+
+
+def digits() -> DigitReader:
+    return weights(DigitReader(), "digits")
+
+
+def karate() -> Communities:
+    club = load_club()
+    return weights(Communities(club.features.shape[1], int(club.label.max()) + 1), "karate")
+
+
+def weights(model: torch.nn.Module, name: str) -> torch.nn.Module:
+    model.load_state_dict(torch.load(BUILD / "models" / name / "weights.pt", weights_only=True))
+    return model.eval()
+
+
+def export_digits() -> torch.export.ExportedProgram:
+    corners = torch.tensor([[[5.0, 5.0], [30.0, 5.0], [30.0, 30.0], [5.0, 30.0]]]).repeat(2, 1, 1)
+    batch = Dim("batch")
+    shapes = ({0: batch, 1: Dim("height"), 2: Dim("width")}, {0: batch})
+    return torch.export.export(digits(), (torch.zeros(2, 40, 50), corners), dynamic_shapes=shapes)
+
+
+def export_karate() -> torch.export.ExportedProgram:
+    nodes, edges = Dim("nodes"), Dim("edges")
+    shapes = ({0: nodes + 1}, {0: edges}, {0: edges}, {0: nodes})
+    return torch.export.export(karate(), model_inputs(load_club()), dynamic_shapes=shapes)
+
+
+def write_exported(program: torch.export.ExportedProgram, path: Path) -> None:
+    torch.export.save(program, path)
+
+
+def write_compiled(program: torch.export.ExportedProgram, path: Path) -> None:
+    torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+
+
+PROGRAMS = {"digits": export_digits, "karate": export_karate}
+WRITERS: dict[str, Callable[[torch.export.ExportedProgram, Path], None]] = {
+    "exported": write_exported,
+    "compiled": write_compiled,
+}
+FORMATS = ["torchscript", "onnx", *WRITERS]
+
+
+def served_name(model: str, kind: str) -> str:
+    return {"torchscript": model, "onnx": f"{model}_onnx"}.get(kind, f"{model}_{kind}")
+
+
+@pytest.fixture(scope="module")
+def server(serve, tmp_path_factory):
+    """Both models in all four formats."""
+    folder = tmp_path_factory.mktemp("formats")
+    archives = [ROOT / "model_store" / f"{name}{suffix}.mar" for name in PROGRAMS for suffix in ("", "_onnx")]
+    for name, export in PROGRAMS.items():
+        program, contents = export(), contents_of_model(name)
+        for kind, write in WRITERS.items():
+            artifact = folder / f"{name}_{kind}.pt2"
+            write(program, artifact)
+            section = contents.document["opserve"] | {"artifact": artifact.name}
+            document = contents.document | {"opserve": section}
+            config = ModelConfig.parse(document)
+            changed = replace(
+                contents, name=served_name(name, kind), document=document, config=config, artifact=artifact
+            )
+            archives.append(pack(changed, folder)[0])
+    return serve(archives)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_digits(server, kind):
+    generator = torch.Generator().manual_seed(17)
+    ink = load_split()[1].ink
+    for index, (height, width) in enumerate([(64, 64), (90, 160), (33, 47), (240, 320)]):
+        corners = random_corners(1, height, width, generator)
+        image = photograph(ink[index : index + 1], corners, height, width, generator).round()
+        with torch.inference_mode():
+            label, probabilities = digits()(image, corners)
+        document = {"image": image[0].int().tolist(), "corners": corners[0].tolist()}
+        got = server.predict(served_name("digits", kind), json=document)
+        assert got.status_code == 200, got.text
+        assert got.json()["label"] == label.item()
+        numpy.testing.assert_allclose(got.json()["probabilities"], probabilities[0], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_karate(server, kind):
+    from archive.karate.hooks import preprocess
+
+    for size in (34, 20, 5, 2, 1):
+        graph = part_of_the_club(list(range(size)))
+        arrays = {
+            "rowptr": numpy.asarray(graph["rowptr"], numpy.int64),
+            "col": numpy.asarray(graph["col"], numpy.int64),
+            "value": numpy.ones(len(graph["col"]), numpy.float32),
+            "x": numpy.asarray(graph["x"], numpy.float32),
+        }
+        ready = preprocess(arrays)
+        with torch.inference_mode():
+            label, probabilities = karate()(*(torch.from_numpy(ready[name]) for name in arrays))
+        got = server.predict(served_name("karate", kind), json=graph)
+        assert got.status_code == 200, got.text
+        assert got.json()["label"] == label.tolist()
+        numpy.testing.assert_allclose(got.json()["probabilities"], probabilities, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_is_what_it_is_said_to_be(server, kind):
+    for model in PROGRAMS:
+        described = server.management("GET", f"/models/{served_name(model, kind)}?customized=true").json()[0]
+        told = described["customizedMetadata"]
+        told = json.loads(told) if isinstance(told, str) else told
+        assert (
+            told["format"]
+            == {
+                "torchscript": "TorchScript",
+                "onnx": "ONNX",
+                "exported": "exported program",
+                "compiled": "AOTInductor package",
+            }[kind]
+        )

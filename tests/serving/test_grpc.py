@@ -1,0 +1,87 @@
+"""Inference by gRPC: the same answers, and what it cannot say."""
+
+import json
+import re
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+
+import pytest
+
+from handlers.sample import difference
+from scripts import grpc_client
+from scripts.errors import OpserveError
+from tests.support.torchserve import TIMEOUT_S
+
+pytestmark = pytest.mark.server
+
+
+def ask(server, parts: dict[str, bytes], model: str = "digits", version: str = "") -> dict:
+    return json.loads(grpc_client.predict(server.server, model, parts, TIMEOUT_S, version))
+
+
+@pytest.fixture
+def parts(sample) -> dict[str, bytes]:
+    return {"image": sample.png, "corners": json.dumps(sample.corners).encode()}
+
+
+@pytest.mark.parametrize("version", ["", "1.0"])
+def test_parts_are_answered_as_by_http(digits, sample, parts, version):
+    answer = ask(digits, parts, version=version)
+    assert answer == digits.predict("digits", files=sample.form()).json()
+    assert difference(answer, sample.answer) is None
+
+
+def test_a_whole_body_is_a_part_of_that_name(digits, sample):
+    assert difference(ask(digits, {"body": json.dumps(sample.document()).encode()}), sample.answer) is None
+
+
+def test_what_is_refused_is_an_answer(digits, parts):
+    """A status cannot be: TorchServe passes on the body of a gRPC answer and nothing else."""
+    error = ask(digits, parts | {"corners": b"[]"})["error"]
+    assert (error["code"], error["field"]) == (400, "corners")
+
+
+def test_bad_requests_cost_the_others_nothing(digits, sample, parts):
+    batch = [parts, parts | {"image": b"junk"}] * 8
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda each: ask(digits, each), batch))
+    assert [answer.get("label", "refused") for answer in answers] == [sample.answer["label"], "refused"] * 8
+
+
+def test_an_unknown_model_and_a_wrong_token_have_a_status(digits, parts, monkeypatch):
+    with pytest.raises(OpserveError, match=r"^digit at 127\.0\.0\.1:\d+: INTERNAL: Model not found: digit$"):
+        ask(digits, parts, model="digit")
+    monkeypatch.setattr(digits.server, "token", lambda kind: "wrong")
+    with pytest.raises(OpserveError, match=r"PERMISSION_DENIED: .*[Tt]oken"):
+        ask(digits, parts)
+
+
+def test_the_messages_are_those_of_the_servers_own_file():
+    jar = files("ts") / "frontend" / "model-server.jar"
+    with zipfile.ZipFile(str(jar)) as archive:
+        text = archive.read("inference.proto").decode()
+    assert f"package {grpc_client.PACKAGE};" in text
+    service, method = grpc_client.METHOD.removeprefix(f"/{grpc_client.PACKAGE}.").split("/")
+    assert re.search(
+        rf"service {service} {{.*rpc {method}\(PredictionsRequest\) returns \(PredictionResponse\)", text, re.S
+    )
+    for message in (grpc_client.PredictionsRequest, grpc_client.PredictionResponse):
+        theirs = re.search(rf"message {message.DESCRIPTOR.name} {{(.*?)}}", text, re.S)[1]
+        for field in message.DESCRIPTOR.fields:
+            kind = "map<string, bytes>" if field.name == "input" else r"(string|bytes)"
+            assert re.search(rf"{kind} {field.name} = {field.number};", theirs), field.name
+
+
+def test_the_script_predicts_by_grpc(digits):
+    shown = digits.script("predict", "digits", "--grpc")
+    assert shown.returncode == 0, shown.stderr
+    assert "\n  same\n" in shown.stdout
+
+
+def test_the_script_says_what_was_refused(digits, tmp_path):
+    request = tmp_path / "request.json"
+    request.write_text("{}")
+    failed = digits.script("predict", "digits", "--grpc", "--request", str(request))
+    assert failed.returncode == 1
+    assert failed.stderr.startswith('error: digits answered {"error": {"code": 400, "field": "image"')
