@@ -34,6 +34,15 @@ class Build(cpp_extension.BuildExtension):
             return fullname.replace(".", "/") + ".so"
         return super().get_ext_filename(fullname)
 
+    def build_extension(self, ext: Extension) -> None:
+        # Each compiles the kernels with options of its own: in one folder they would compile them anew every time.
+        shared = self.build_temp
+        self.build_temp = str(Path(shared, ext.name))
+        try:
+            super().build_extension(ext)
+        finally:
+            self.build_temp = shared
+
 
 # A plain Extension, since CppExtension links more of PyTorch than the stable ABI.
 library = Extension(
