@@ -22,8 +22,6 @@ from scripts.worker_log import LogMark
 
 TIMEOUT_S = 300.0
 POLL_S = 0.1
-# The log of a worker that has ended may come after the answer that says so.
-LOG_S = 2.0
 
 
 def deploy(server: Server, model: str, version: str, timeout: float) -> None:
@@ -43,7 +41,7 @@ def deploy(server: Server, model: str, version: str, timeout: float) -> None:
         )
     mark = LogMark(server.logs)
     try:
-        register(server, archive, mark, timeout)
+        register(server, archive, timeout)
         scale_up(server, archive, max(workers, 1), mark, timeout)
         outcome = attempt(server, f"{model}/{version}", archive.sample)
         outcome.show(f"{model} {version}")
@@ -66,39 +64,46 @@ def deploy(server: Server, model: str, version: str, timeout: float) -> None:
     print(f"{model} {old['modelVersion']} had nothing left to answer and is gone")
 
 
-def register(server: Server, archive: mar.Archive, mark: LogMark, timeout: float) -> None:
-    """Have the server unpack an archive of its model store, and start as many workers as that asks for."""
+def register(server: Server, archive: mar.Archive, timeout: float) -> None:
+    """Have the server unpack an archive of its model store, and begin to start the workers that it asks for.
+
+    Not synchronously: TorchServe would block a thread that answers requests until the model is loaded.
+    """
     # The name of a file may hold what means something in a query.
-    address = f"/models?url={quote(archive.path.name)}&synchronous=true"
+    address = f"/models?url={quote(archive.path.name)}&synchronous=false"
     answer = server.request("management", "POST", address, timeout)
     if answer.status_code == 405:
         raise OpserveError("this server registers no models; `make stop start MODEL_API=1` starts one that does")
-    if answer.status_code != 200:
-        raise OpserveError(f"TorchServe did not register {archive.path.name}: {_cause(mark, archive, answer.text)}")
+    if answer.status_code >= 300:
+        raise OpserveError(f"TorchServe did not register {archive.path.name}: {_reason(answer.text)}")
 
 
 def scale_up(server: Server, archive: mar.Archive, workers: int, mark: LogMark, timeout: float) -> None:
-    """Give a registered version workers, each of which has answered the sample to itself when it is ready."""
-    path = f"/models/{archive.model}/{archive.version}"
-    answer = server.request(
-        "management", "PUT", f"{path}?min_worker={workers}&max_worker={workers}&synchronous=true", timeout
-    )
-    described = server.describe(archive.model, archive.version)
-    ready = 0 if described is None else ready_workers(described)
-    if answer.status_code >= 300 or ready != workers:
-        cause = _cause(mark, archive, answer.text)
-        raise OpserveError(f"{archive.model} {archive.version} has {ready} of {workers} workers ready: {cause}")
+    """Wait until a registered version has at least so many workers, each of which has answered the sample to itself.
 
-
-def _cause(mark: LogMark, archive: mar.Archive, text: str) -> str:
-    """Why workers are missing: the traceback of one that died, or else what TorchServe answered."""
-    deadline = time.monotonic() + LOG_S
-    while time.monotonic() < deadline:
+    Raises:
+        OpserveError: one of them died, with its traceback; or they were not ready in time.
+    """
+    name = f"{archive.model} {archive.version}"
+    described = server.versions(archive.model)[archive.version]
+    if int(described["minWorkers"]) < workers:
+        limits = f"min_worker={workers}&max_worker={workers}&synchronous=false"
+        answer = server.request("management", "PUT", f"/models/{archive.model}/{archive.version}?{limits}", timeout)
+        if answer.status_code >= 300:
+            raise OpserveError(f"TorchServe did not scale {name}: {_reason(answer.text)}")
+    deadline = time.monotonic() + timeout
+    while True:
+        described = server.versions(archive.model)[archive.version]
+        if ready_workers(described) >= max(workers, int(described["minWorkers"])):
+            return
         for worker in mark.ended_workers():
             if worker.endswith(f"-{archive.model}_{archive.version}"):
-                return f"a worker died while it loaded:\n{mark.last_words(worker)}"
+                raise OpserveError(f"a worker of {name} died while it loaded:\n{mark.last_words(worker)}")
+        if time.monotonic() > deadline:
+            raise OpserveError(
+                f"{name} has {ready_workers(described)} of {workers} workers ready after {timeout:.0f} s"
+            )
         time.sleep(POLL_S)
-    return _reason(text)
 
 
 def drain(server: Server, model: str, version: str, timeout: float) -> None:

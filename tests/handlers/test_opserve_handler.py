@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+import ts
 import yaml
 from torch import nn
 from ts.context import Context, RequestProcessor
+from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
+from archive.contents import ROOT
 from handlers import seal
 from handlers.config import CONFIG_FILE
 from handlers.errors import ModelError, RequestError
-from handlers.opserve_handler import OpserveHandler
+from handlers.opserve_handler import OpserveHandler, _start_reporter
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
 
@@ -97,6 +100,21 @@ def test_a_sealed_archive_with_a_damaged_configuration_is_not_taken_for_torchser
         OpserveHandler().initialize(context)
 
 
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [(ROOT / "metrics.yaml", True), (Path(ts.__file__).parent / "configs" / "metrics.yaml", False)],
+)
+def test_metrics_are_told_where_they_are_declared(served, caplog, declared, told):
+    handler, _ = served
+    cache = MetricsCacheYamlImpl(str(declared))
+    cache.initialize_cache()
+    with caplog.at_level("INFO"):
+        assert (_start_reporter(handler.model, cache) is not None) == told
+    assert ("the server's metrics_config does not declare them" in caplog.text) != told
+    info = "[METRICS]opserve_model_info.Count:1|#model_name:double,model_version:1.0,artifact:model.pt,"
+    assert (info in caplog.text) == told
+
+
 def raising(error: Exception):
     def run(inputs):
         raise error
@@ -113,8 +131,6 @@ def test_torchserves_own_test_of_its_base_handler_passes(tmp_path: Path):
         "def ours(monkeypatch):\n"
         "    monkeypatch.setattr('ts.torch_handler.unit_tests.test_base_handler.BaseHandler', OpserveHandler)\n"
     )
-    import ts
-
     folder = Path(ts.__file__).parent / "torch_handler" / "unit_tests"
     root = Path(__file__).resolve().parents[2]
     module = "ts.torch_handler.unit_tests.test_base_handler"

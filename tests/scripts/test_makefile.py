@@ -101,6 +101,8 @@ def test_help_is_the_default_and_lists_every_target(house: House) -> None:
         (["scale", "MODEL=one"], "make scale needs WORKERS, for example: make scale MODEL=digits WORKERS=2"),
         (["scale", "WORKERS=2"], "make scale needs MODEL"),
         (["predict"], "make predict needs MODEL"),
+        (["deploy", "MODEL=one"], "make deploy needs VERSION, for example: make deploy MODEL=digits VERSION=2.0"),
+        (["deploy", "VERSION=2.0"], "make deploy needs MODEL"),
         (["archive", "MODEL=three"], "no model 'three' in archive/; there are: one two"),
         (["serve", "MODEL=on"], "no model 'on' in archive/; there are: one two"),
         (["train", "MODEL=one two"], "no model 'one two' in archive/; there are: one two"),
@@ -147,6 +149,23 @@ def test_somebody_elses_model_is_packed_with_what_was_given(house: House) -> Non
         "python <-m><archive.pack><--artifact><a.pt><--name><mine><--config><c.yaml><--ops><a.so,b.so>"
         "<--sample><r.json>"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        (["start"], "python <scripts/start.py>"),
+        (["start", "MODEL_API=1"], "python <scripts/start.py><--model-api>"),
+        (["serve", "MODEL=one", "MODEL_API=1"], "python <scripts/start.py><--predict><--model-api>"),
+        (["deploy", "MODEL=one", "VERSION=2.0; x"], "python <scripts/deploy.py><--><one><2.0; x>"),
+        (["predict", "MODEL=one", "GRPC=1"], "python <scripts/predict.py><--grpc><--><one>"),
+        (["predict", "MODEL=one", "REQUEST=a b"], "python <scripts/predict.py><--request><a b><--><one>"),
+    ],
+)
+def test_a_setting_becomes_an_option(house: House, words: list[str], call: str) -> None:
+    done = house.make(*words)
+    assert done.returncode == 0, done.stderr
+    assert house.calls()[-1] == call
 
 
 def test_variables_of_the_shell_are_not_meant(house: House) -> None:
