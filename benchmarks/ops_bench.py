@@ -316,8 +316,8 @@ def markdown(lines: Sequence[Line], description: Mapping[str, object]) -> str:
     about = ", ".join(f"{key} {value}" for key, value in description.items())
     return (
         "# Operators against their peers\n\n"
-        "Written by `python -m benchmarks.ops --output docs`. Ratio: the time of the peer's best form divided by ours, "
-        f"medians of at least {min(line.turns for line in lines)} turns taken alternately in one run.\n\n"
+        "Written by `make bench-ops`; docs/performance.md says how to read it. Ratio: the time of the peer's best form "
+        f"divided by ours, medians of at least {min(line.turns for line in lines)} turns, taken alternately.\n\n"
         f"{about}.\n\n![Ratios](ops_benchmark.png)\n\n{summary(lines)}\n\n## Every measurement\n\n{details(lines)}\n"
     )
 
@@ -356,7 +356,7 @@ def plot(lines: Sequence[Line], path: Path) -> None:
     ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= t <= high]
     axes.set_xticks(ticks)
     axes.set_yticks(range(len(names)), [f"{op}\nvs {against}" for op, against in names], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("times as fast as the peer's best form (bar: geometric mean)")
     axes.legend(loc="lower right", fontsize=8)
     axes.grid(axis="x", alpha=0.3)

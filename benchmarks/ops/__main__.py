@@ -9,6 +9,8 @@ from pathlib import Path
 from benchmarks import ops, ops_bench
 
 QUICK_TURNS = 5
+# Processes that want to run, on average over the last minute.
+BUSY = 0.5
 
 
 def main() -> int:
@@ -22,6 +24,8 @@ def main() -> int:
     description = ops_bench.machine()
     for key, value in description.items():
         print(f"{key}: {value}")
+    if description["load"] > BUSY:
+        print("this machine is, or was just now, busy: figures will be off, those with 2 threads most", file=sys.stderr)
     modules = [importlib.import_module(f"benchmarks.ops.{name}") for name in arguments.op or names]
     # Made once only to be counted: the data of all would not fit into memory.
     total = sum(len(contest.threads) for module in modules for contest in module.contests(arguments.quick))
