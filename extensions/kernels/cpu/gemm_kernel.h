@@ -252,13 +252,19 @@ OPSERVE_INLINE bool gemm_packs(const GemmParams<T>& p) {
            (p.n > kPanel<T> && p.m > 3 * kGroupRows);
 }
 
+// How many pieces of work of this size make one that is worth another thread.
+OPSERVE_INLINE int64_t grain_of(double worthwhile, double piece) {
+    return piece >= worthwhile ? 1 : static_cast<int64_t>(worthwhile / (piece + 1.0)) + 1;
+}
+
 template <class T>
 void pack_panels(const GemmParams<T>& p, const ParallelFor& parallel_for) {
     constexpr int64_t panel = kPanel<T>, lanes = kLanes<T>;
     // By parts of the depth too: a narrow B has one panel.
     constexpr int64_t part = 1024;
     const int64_t panels = (p.n + panel - 1) / panel, parts = (p.k + part - 1) / part;
-    parallel_for(panels * parts, 2, [&p, parts](int64_t begin, int64_t end) {
+    const double elements = static_cast<double>(panel * min_of(part, p.k));
+    parallel_for(panels * parts, grain_of(16384.0, elements), [&p, parts](int64_t begin, int64_t end) {
         for (int64_t piece = begin; piece < end; ++piece) {
             const int64_t column = piece / parts * panel, first = piece % parts * part;
             const int64_t depth = min_of(part, p.k - first);
@@ -380,25 +386,68 @@ void gemm_columns(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_
     } while (depth_begin < p.k);
 }
 
+// Ready to be computed from, by gemm_range: B is packed where that pays. False where nothing is to be
+// written.
 template <class T>
-void gemm(const GemmParams<T>& given, const ParallelFor& parallel_for) {
-    GemmParams<T> p = given;
-    if (p.m == 0 || p.n == 0) return;
+bool gemm_prepare(GemmParams<T>& p, bool& packed, const ParallelFor& parallel_for) {
+    packed = false;
+    if (p.m == 0 || p.n == 0) return false;
     // Matrices without elements may have no address; nothing is read of them, but places in them are
     // computed.
     if (p.k == 0) p.a = p.b = p.c;
-    const bool packed = gemm_packs(p);
+    packed = gemm_packs(p);
     if (packed) pack_panels(p, parallel_for);
-    const int64_t groups = (p.m + kGroupRows - 1) / kGroupRows;
-    const double flops =
-        2.0 * static_cast<double>(kGroupRows) * static_cast<double>(p.n) * static_cast<double>(p.k);
-    const int64_t grain = flops > 1e6 ? 1 : static_cast<int64_t>(1e6 / (flops + 1.0)) + 1;
-    parallel_for(groups, grain, [&p, packed](int64_t begin, int64_t end) {
-        const int64_t row_begin = begin * kGroupRows, row_end = min_of(end * kGroupRows, p.m);
-        if (p.a_transposed) {
-            gemm_columns(p, packed, row_begin, row_end);
-        } else {
-            gemm_rows(p, packed, row_begin, row_end);
+    return true;
+}
+
+template <class T>
+void gemm_range(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t row_end) {
+    if (p.a_transposed) {
+        gemm_columns(p, packed, row_begin, row_end);
+    } else {
+        gemm_rows(p, packed, row_begin, row_end);
+    }
+}
+
+// Rows are dealt out by a few, so that each thread gets as many: what an element is the sum of does not
+// depend on which rows stand in a tile.
+template <class Function>
+void for_row_ranges(int64_t rows, double flops_per_row, const ParallelFor& parallel_for,
+                    const Function& function) {
+    constexpr int64_t unit = 4;
+    parallel_for((rows + unit - 1) / unit, grain_of(1e6, unit * flops_per_row),
+                 [=](int64_t begin, int64_t end) { function(begin * unit, min_of(end * unit, rows)); });
+}
+
+template <class T>
+double flops_per_row(const GemmParams<T>& p) {
+    return 2.0 * static_cast<double>(p.n) * static_cast<double>(p.k);
+}
+
+template <class T>
+void gemm(const GemmParams<T>& given, const ParallelFor& parallel_for) {
+    GemmParams<T> p = given;
+    bool packed = false;
+    if (!gemm_prepare(p, packed, parallel_for)) return;
+    for_row_ranges(p.m, flops_per_row(p), parallel_for,
+                   [&p, packed](int64_t begin, int64_t end) { gemm_range(p, packed, begin, end); });
+}
+
+// The second product's A is the first's C: a row of the one needs only the same row of the other, so both are
+// computed a few rows at a time, and threads meet once.
+template <class T>
+void gemm_chain(const GemmParams<T>& first, const GemmParams<T>& second, const ParallelFor& parallel_for) {
+    GemmParams<T> one = first, other = second;
+    bool one_packed = false, other_packed = false;
+    const bool summed = gemm_prepare(one, one_packed, parallel_for);
+    if (!gemm_prepare(other, other_packed, parallel_for)) return;
+    const double flops = flops_per_row(one) + flops_per_row(other);
+    for_row_ranges(other.m, flops, parallel_for, [&, summed](int64_t begin, int64_t end) {
+        constexpr int64_t block = 2 * kGroupRows;
+        for (int64_t row = begin; row < end; row += block) {
+            const int64_t stop = min_of(row + block, end);
+            if (summed) gemm_range(one, one_packed, row, stop);
+            gemm_range(other, other_packed, row, stop);
         }
     });
 }

@@ -21,6 +21,11 @@ struct Plan {
         between = workspace.take<T>(checked_multiply(n, width, &elements) ? elements : -1);
         const int64_t packed_x = table.gemm_packed_elements(n, width);
         const int64_t packed_weight = table.gemm_packed_elements(f, k);
+        if (aggregate_first) {
+            packed_first = workspace.take<T>(packed_x);
+            packed = workspace.take<T>(packed_weight);
+            return;
+        }
         const bool overflow = packed_x < 0 || packed_weight < 0;
         // The products run one after the other and share the room.
         packed = workspace.take<T>(overflow ? -1 : packed_x > packed_weight ? packed_x : packed_weight);
@@ -29,6 +34,7 @@ struct Plan {
     bool aggregate_first;
     int64_t width;  // of what passes between the two products
     T* between;
+    T* packed_first = nullptr;  // where both are packed at once
     T* packed;
 };
 
@@ -45,11 +51,11 @@ void run(const GraphConvParams& p, const ParallelFor& parallel_for) {
     T* out = static_cast<T*>(p.out);
     const int64_t width = plan.width;
     if (plan.aggregate_first) {
-        table.gemm(
-            {n, width, n, a, p.a_stride, x, p.x_stride, nullptr, plan.between, width, width, plan.packed},
+        table.gemm_chain(
+            {n, width, n, a, p.a_stride, x, p.x_stride, nullptr, plan.between, width, width,
+             plan.packed_first},
+            {n, k, f, plan.between, width, weight, p.weight_stride, bias, out, k, k, plan.packed},
             parallel_for);
-        table.gemm({n, k, f, plan.between, width, weight, p.weight_stride, bias, out, k, k, plan.packed},
-                   parallel_for);
     } else {
         table.gemm({n, width, f, x, p.x_stride, weight, p.weight_stride, nullptr, plan.between, width, width,
                     plan.packed},

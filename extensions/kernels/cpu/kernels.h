@@ -105,6 +105,9 @@ struct KernelTable {
     // Elements that packing a k by n matrix takes; a negative number if that overflows.
     int64_t (*gemm_packed_elements)(int64_t k, int64_t n);
     void (*gemm)(const GemmParams<T>& params, const ParallelFor& parallel_for);
+    // Both, where the A of the second is the C of the first.
+    void (*gemm_chain)(const GemmParams<T>& first, const GemmParams<T>& second,
+                       const ParallelFor& parallel_for);
     // out[j] = the sum over the rows of a[i·stride + j].
     void (*column_sums)(int64_t rows, int64_t columns, const T* a, int64_t stride, T* out,
                         const ParallelFor& parallel_for);
