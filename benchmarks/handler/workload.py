@@ -23,6 +23,17 @@ LIBRARY = Path(__file__).parents[2] / "build" / "lib" / "libopserve_torch.so"
 # The size of Cora, a graph of citations, with its features brought down to 64.
 NODES, FEATURES, HIDDEN, CLASSES, EDGES = 2708, 64, 64, 7, 13264
 
+# The network's `opserve:` section.
+GRAPH = {
+    "batching": "graph",
+    "inputs": [
+        {"name": "rowptr", "dtype": "int64", "shape": [-1]},
+        {"name": "col", "dtype": "int64", "shape": [-1]},
+        {"name": "x", "dtype": "float32", "shape": [-1, FEATURES]},
+    ],
+    "outputs": [{"name": "scores", "dtype": "float32", "shape": [-1, CLASSES]}],
+}
+
 
 class ScaledAdd(nn.Module):
     """z = 2x + y."""
@@ -66,13 +77,7 @@ def load_scaled_add() -> ServableModel:
 
 def load_graph_network() -> ServableModel:
     """The two-layer network on graphs of any size."""
-    inputs = [
-        {"name": "rowptr", "dtype": "int64", "shape": [-1]},
-        {"name": "col", "dtype": "int64", "shape": [-1]},
-        {"name": "x", "dtype": "float32", "shape": [-1, FEATURES]},
-    ]
-    outputs = [{"name": "scores", "dtype": "float32", "shape": [-1, CLASSES]}]
-    return load(GraphNetwork(), batching="graph", inputs=inputs, outputs=outputs)
+    return load(GraphNetwork(), **GRAPH)
 
 
 def graph(index: str = "int64", features: str = "float32") -> dict[str, numpy.ndarray]:
@@ -86,7 +91,7 @@ def graph(index: str = "int64", features: str = "float32") -> dict[str, numpy.nd
     }
 
 
-_DATATYPES = {"int64": "INT64", "int32": "INT32", "int16": "INT16", "float32": "FP32", "float16": "FP16"}
+DATATYPES = {"int64": "INT64", "int32": "INT32", "int16": "INT16", "float32": "FP32", "float16": "FP16"}
 
 
 def as_npz(arrays: dict[str, numpy.ndarray]) -> tuple[bytes, dict[str, str]]:
@@ -108,7 +113,7 @@ def as_oip(arrays: dict[str, numpy.ndarray], binary: bool) -> tuple[bytes, dict[
     for name, array in arrays.items():
         content = {"parameters": {"binary_data_size": array.nbytes}} if binary else {"data": array.ravel().tolist()}
         document["inputs"].append(
-            {"name": name, "shape": array.shape, "datatype": _DATATYPES[array.dtype.name]} | content
+            {"name": name, "shape": array.shape, "datatype": DATATYPES[array.dtype.name]} | content
         )
     head = json.dumps(document).encode()
     if not binary:
