@@ -13,6 +13,7 @@ import yaml
 from handlers.errors import ModelError
 from handlers.npy import MAX_UNPACKED_BYTES
 from handlers.sample import TOLERANCE
+from handlers.shared_memory import is_key
 from handlers.signature import TensorSpec
 
 CONFIG_FILE = "model-config.yaml"
@@ -55,7 +56,9 @@ class ModelConfig:
         outputs: what the model returns, in its order. Shapes are those of one request.
         hooks: file name of a module with `preprocess(inputs)` and/or `postprocess(outputs)`, or `None`.
         max_image_pixels: an image with more pixels than this is refused before it is decoded.
-        max_npz_bytes: an .npz whose arrays take more bytes than this is refused before they are unpacked.
+        max_npz_bytes: an .npz whose arrays take more bytes than this is refused before they are unpacked, and so are
+            a compressed body and a tensor in shared memory.
+        shared_memory: what the keys begin with of the shared memory that requests may name, or `None`: none.
         warm_up: whether a worker answers the archive's sample before it reports itself ready.
         freeze: TorchScript only: `torch.jit.freeze` after loading.
         optimize_for_inference: TorchScript only: `torch.jit.optimize_for_inference` after loading.
@@ -74,6 +77,7 @@ class ModelConfig:
     hooks: str | None = None
     max_image_pixels: int = 50_000_000
     max_npz_bytes: int = MAX_UNPACKED_BYTES
+    shared_memory: str | None = None
     warm_up: bool = True
     freeze: bool = False
     optimize_for_inference: bool = False
@@ -111,6 +115,7 @@ class ModelConfig:
             hooks=reader.file_name("hooks"),
             max_image_pixels=reader.positive("max_image_pixels", cls.max_image_pixels),
             max_npz_bytes=reader.positive("max_npz_bytes", cls.max_npz_bytes),
+            shared_memory=reader.key_prefix("shared_memory"),
             warm_up=reader.boolean("warm_up", cls.warm_up),
             freeze=reader.boolean("freeze", cls.freeze),
             optimize_for_inference=reader.boolean("optimize_for_inference", cls.optimize_for_inference),
@@ -211,6 +216,12 @@ class _Section:
         if type(value) not in (int, float) or not 0 <= value < 1:
             raise self.fail(key, "a number from 0 to below 1")
         return float(value)
+
+    def key_prefix(self, key: str) -> str | None:
+        value = self.values.get(key)
+        if value is not None and not (isinstance(value, str) and is_key(value)):
+            raise self.fail(key, "what names begin with: letters, digits, '_', '-' or '.', the last not at the start")
+        return value
 
     def file_name(self, key: str, required: bool = False) -> str | None:
         value = self.values.get(key)

@@ -7,17 +7,21 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy
 
-from handlers import npy, oip
+from handlers import compressed, npy, oip
 from handlers.encode import Reply, choose_reply
 from handlers.errors import RequestError
 from handlers.images import MAGIC as IMAGE_MAGIC
 from handlers.images import accepts_image, decode_image
 from handlers.json_arrays import parse_json
 from handlers.request import BODY, Part, Request
+from handlers.shared_memory import OFF, SharedMemory
 from handlers.signature import TensorSpec
 
 _JSON_LENGTH = oip.JSON_LENGTH_HEADER.lower()
+_ENCODING = compressed.HEADER.lower()
 _MAYBE_JSON = ("", "application/json", "text/plain", "application/octet-stream")
+# The first bytes of all kinds but JSON.
+_MAGIC_BYTES = {magic[0] for magic in (*IMAGE_MAGIC, npy.NPY_MAGIC, *npy.NPZ_MAGIC)}
 _KINDS = {npy.NPY_TYPE: "npy", npy.NPZ_TYPE: "npz"}
 
 
@@ -33,6 +37,7 @@ def decode_request(
     specs: Sequence[TensorSpec],
     max_image_pixels: int,
     max_npz_bytes: int = npy.MAX_UNPACKED_BYTES,
+    memory: SharedMemory = OFF,
 ) -> Decoded:
     """The inputs of one request, converted to their dtypes and checked against their shapes.
 
@@ -40,7 +45,8 @@ def decode_request(
     value; a body that is one JSON object or one `.npz` holding the inputs by name; an Open Inference Protocol request;
     a PNG/JPEG, an `.npy` or a bare JSON array alone, where the model has a single input.
 
-    Arrays that come as bytes of the right dtype, aligned and in C order, are views of the request's own buffer.
+    A whole body may be compressed with gzip. Arrays that come as bytes of the right dtype, aligned and in C order, are
+    views of the request's own buffer.
 
     Raises:
         RequestError: naming the field that is missing, unknown, unreadable or of the wrong type, shape or size; or 406
@@ -53,22 +59,28 @@ def decode_request(
         )
     headers = getattr(request, "headers", {})  # a plain dictionary of parts has none
     names = {spec.name for spec in specs}
-    values, call = request, None
+    values, call, typed = request, None, False
     if len(request) == 1 and BODY in request and BODY not in names:
-        values, call = _values_of_body(request[BODY], headers.get(_JSON_LENGTH), specs, names, max_npz_bytes)
+        body = request[BODY]
+        if _ENCODING in headers:
+            body = body._replace(content=compressed.unpack(body.content, headers[_ENCODING], max_npz_bytes))
+        json_length = headers.get(_JSON_LENGTH)
+        values, call, typed = _values_of_body(body, json_length, specs, names, max_npz_bytes, memory)
     if values.keys() != names:
         _complain_of_names(values, specs)
     present = [spec for spec in specs if spec.name in values]
-    inputs = {spec.name: _decode_value(values[spec.name], spec, max_image_pixels, max_npz_bytes) for spec in present}
+    limits = max_image_pixels, max_npz_bytes
+    inputs = {spec.name: _decode_value(values[spec.name], spec, typed, *limits) for spec in present}
     return Decoded(inputs, choose_reply(headers.get("accept", ""), call))
 
 
 def _kind(part: Part) -> str:
     """`image`, `npy`, `npz`, or `""`: what the first bytes say, or else the declared media type."""
-    start = bytes(part.content[:8])
-    for kind, magic in (("image", IMAGE_MAGIC), ("npy", npy.NPY_MAGIC), ("npz", npy.NPZ_MAGIC)):
-        if start.startswith(magic):
-            return kind
+    if part.content and part.content[0] in _MAGIC_BYTES:
+        start = bytes(part.content[:8])
+        for kind, magic in (("image", IMAGE_MAGIC), ("npy", npy.NPY_MAGIC), ("npz", npy.NPZ_MAGIC)):
+            if start.startswith(magic):
+                return kind
     if not part.content_type:
         return ""
     media_type = _media_type(part)
@@ -76,24 +88,29 @@ def _kind(part: Part) -> str:
 
 
 def _values_of_body(
-    body: Part, json_length: str | None, specs: Sequence[TensorSpec], names: set[str], max_npz_bytes: int
-) -> tuple[Mapping[str, Any], oip.Call | None]:
-    """The values by name, and what an Open Inference Protocol request says of its answer."""
+    body: Part,
+    json_length: str | None,
+    specs: Sequence[TensorSpec],
+    names: set[str],
+    max_npz_bytes: int,
+    memory: SharedMemory,
+) -> tuple[Mapping[str, Any], oip.Call | None, bool]:
+    """The values by name, what an Open Inference Protocol request says of its answer, and whether each has a dtype."""
     content = body.content
     if len(content) == 0:
         raise RequestError("the request's body is empty; " + _wanted(specs))
     if json_length is not None:
-        return _values_of_call(*oip.split_body(content, json_length), specs)
+        return *_values_of_call(*oip.split_body(content, json_length), specs, memory), True
     kind = _kind(body)
     if kind == "npz":
         members = npy.list_npz(content, None, max_npz_bytes)
         if members.keys() != names:
             _complain_of_names(members, specs)
-        return {name: npy.read_member(content, member, name) for name, member in members.items()}, None
+        return {name: npy.read_member(content, member, name) for name, member in members.items()}, None, True
     if kind:
         if len(specs) > 1:
             raise RequestError("send each input as a part of a multipart form, or all in an .npz; " + _wanted(specs))
-        return {specs[0].name: body}, None
+        return {specs[0].name: body}, None, False
     media_type = _media_type(body)
     if media_type not in _MAYBE_JSON and not media_type.endswith("+json"):
         raise RequestError(
@@ -103,36 +120,38 @@ def _values_of_body(
         )
     document = parse_json(content, None, specs)
     if oip.is_call(document, names):
-        return oip.read_tensors(document, memoryview(b"")), oip.read_call(document)
+        return oip.read_tensors(document, memoryview(b""), memory), oip.read_call(document, memory), True
     if isinstance(document, dict):
-        return document, None
+        return document, None, False
     if len(specs) == 1:
-        return {specs[0].name: document}, None
+        return {specs[0].name: document}, None, False
     raise RequestError(f"expected a JSON object, got {_json_type(document)}; " + _wanted(specs))
 
 
 def _values_of_call(
-    text: npy.Buffer, binary: memoryview, specs: Sequence[TensorSpec]
+    text: npy.Buffer, binary: memoryview, specs: Sequence[TensorSpec], memory: SharedMemory
 ) -> tuple[dict[str, Any], oip.Call]:
     document = parse_json(text, None, specs)
     if not oip.is_call(document, set()):
         raise RequestError(f'{oip.JSON_LENGTH_HEADER} is for an Open Inference Protocol request: {{"inputs": […]}}')
-    return oip.read_tensors(document, binary), oip.read_call(document)
+    return oip.read_tensors(document, binary, memory), oip.read_call(document, memory)
 
 
-def _decode_value(value: Any, spec: TensorSpec, max_image_pixels: int, max_npz_bytes: int) -> numpy.ndarray:
+def _decode_value(
+    value: Any, spec: TensorSpec, typed: bool, max_image_pixels: int, max_npz_bytes: int
+) -> numpy.ndarray:
     if not isinstance(value, Part):
-        return spec.convert(value)
+        return spec.convert(value, typed)
     content, kind = value.content, _kind(value)
     if kind == "image":
         return spec.convert(decode_image(content, spec, max_image_pixels))
     if kind == "npy":
-        return spec.convert(npy.read_npy(content, spec.name))
+        return spec.convert(npy.read_npy(content, spec.name), typed=True)
     if kind == "npz":
         members = list(npy.list_npz(content, spec.name, max_npz_bytes).values())
         if len(members) != 1:
             raise RequestError(f"'{spec.name}' is an .npz of {len(members)} arrays, not of one", field=spec.name)
-        return spec.convert(npy.read_member(content, members[0], spec.name))
+        return spec.convert(npy.read_member(content, members[0], spec.name), typed=True)
     if len(content) == 0:
         raise RequestError(f"'{spec.name}' is empty", field=spec.name)
     if not _looks_like_json(content):

@@ -100,5 +100,7 @@ def _tensors(outputs: Mapping[str, Any]) -> dict[str, numpy.ndarray]:
             raise RequestError(
                 f"the output '{name}' is no tensor, so this answer can only be had as {JSON_TYPE}", status=406
             )
-        arrays[name] = numpy.require(array, array.dtype.newbyteorder("="), "C")
+        if not (array.flags.c_contiguous and array.dtype.isnative):
+            array = numpy.require(array, array.dtype.newbyteorder("="), "C")
+        arrays[name] = array
     return arrays

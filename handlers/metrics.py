@@ -7,13 +7,12 @@ writes.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from handlers.errors import ModelError
+from handlers.switch import is_on
 
 SWITCH = "OPSERVE_METRICS"
 INTERVAL_S = 1.0
@@ -100,10 +99,7 @@ def wanted() -> bool:
     Raises:
         ModelError: it says something else.
     """
-    value = os.environ.get(SWITCH, "on")
-    if value not in ("on", "off"):
-        raise ModelError(f"{SWITCH}: expected on or off, got {value!r}")
-    return value == "on"
+    return is_on(SWITCH)
 
 
 def information(described: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:

@@ -23,6 +23,7 @@ from handlers.errors import ModelError, RequestError
 from handlers.metrics import Counts
 from handlers.request import Answer, Request
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED, read_sample_request
+from handlers.shared_memory import SharedMemory
 from handlers.signature import TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class ServableModel:
         self.preprocess: Callable[[Inputs], Inputs] | None = getattr(hooks, "preprocess", None)
         self.postprocess: Callable[[Inputs], dict[str, Any]] | None = getattr(hooks, "postprocess", None)
         self.batching = batching_of(self.config)
+        self._memory = SharedMemory(self.config.shared_memory, self.config.max_npz_bytes)
         self.engine = load_engine(folder, self.config, device_index)
         # Why this process can answer no more, once it cannot.
         self.broken: str | None = None
@@ -112,7 +114,7 @@ class ServableModel:
     def _prepare(self, request: Request) -> Prepared:
         try:
             limits = self.config.max_image_pixels, self.config.max_npz_bytes
-            inputs, reply = decode_request(request, self.config.inputs, *limits)
+            inputs, reply = decode_request(request, self.config.inputs, *limits, self._memory)
             # Before the hook, so that it can follow indices that are known to be sound.
             self.batching.check(inputs)
             return Prepared(self.preprocess(inputs) if self.preprocess else inputs, reply)

@@ -2,21 +2,24 @@
 
 A request is `{"inputs": [{"name", "shape", "datatype", "data"}], "outputs"?, "id"?, "parameters"?}`. With the extension
 the JSON is only the start of the body, as long as the header `Inference-Header-Content-Length` says; the bytes of the
-tensors that have `binary_data_size` among their parameters follow it in their order, little-endian.
+tensors that have `binary_data_size` among their parameters follow it in their order, little-endian. Those that have
+`shared_memory_region` are neither there nor here, but in memory that both sides share.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy
 import orjson
 
+from handlers import shared_memory
 from handlers.errors import RequestError
 from handlers.npy import Buffer, is_shape, reshaped, shaped
+from handlers.shared_memory import OFF, Region, SharedMemory
 from handlers.signature import TensorSpec
 
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
@@ -48,11 +51,13 @@ class Call:
         id: echoed in the answer; `None` if absent.
         outputs: the outputs wanted, in this order, and whether each is wanted as binary data; `None`: all of them.
         binary: whether outputs that `outputs` does not speak of are wanted as binary data.
+        regions: the outputs that are wanted in shared memory, and where.
     """
 
     id: str | None = None
     outputs: tuple[tuple[str, bool], ...] | None = None
     binary: bool = False
+    regions: Mapping[str, Region] = field(default_factory=dict)
 
     @property
     def wants_binary(self) -> bool:
@@ -81,7 +86,7 @@ def split_body(content: Buffer, length: str) -> tuple[Buffer, memoryview]:
     return view[:size], view[size:]
 
 
-def read_call(document: dict[str, Any]) -> Call:
+def read_call(document: dict[str, Any], memory: SharedMemory = OFF) -> Call:
     """What the request wants of its answer.
 
     Raises:
@@ -96,23 +101,30 @@ def read_call(document: dict[str, Any]) -> Call:
     if not outputs:
         return Call(identifier, None, binary)
     wanted: dict[str, bool] = {}
+    regions: dict[str, Region] = {}
     for item in outputs:
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(name, str) or name in wanted:
             raise RequestError("'outputs' must be a list of {name}, each once", field="outputs")
-        wanted[name] = _flag(_parameters(item, f"'{name}'"), "binary_data", binary)
-    return Call(identifier, tuple(wanted.items()), binary)
+        parameters = _parameters(item, f"'{name}'")
+        region = memory.region(parameters, name)
+        if region is not None:
+            regions[name] = region
+        wanted[name] = region is None and _flag(parameters, "binary_data", binary)
+    return Call(identifier, tuple(wanted.items()), binary, regions)
 
 
-def read_tensors(document: dict[str, Any], binary: memoryview) -> dict[str, numpy.ndarray]:
+def read_tensors(document: dict[str, Any], binary: memoryview, memory: SharedMemory = OFF) -> dict[str, numpy.ndarray]:
     """The request's inputs by name; those in `binary` are views of it, where the datatype is one of NumPy's.
 
-    The `data` of a JSON tensor is a list, flat or nested, or an array already made of it.
+    The `data` of a JSON tensor is a list, flat or nested, or an array already made of it. Those in shared memory are
+    copied out of it.
 
     Raises:
         RequestError: naming the tensor whose description, shape or data is wrong.
     """
     tensors: dict[str, numpy.ndarray] = {}
+    shared = 0
     for item in document["inputs"]:
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(name, str):
@@ -124,7 +136,17 @@ def read_tensors(document: dict[str, Any], binary: memoryview) -> dict[str, nump
             raise RequestError(f"'{name}' has the datatype {datatype!r}; known are {', '.join(DATATYPES)}", field=name)
         if not is_shape(shape, list):
             raise RequestError(f"'{name}' has no shape; it must be a list of sizes", field=name)
-        size = _parameters(item, f"'{name}'").get("binary_data_size")
+        parameters = _parameters(item, f"'{name}'")
+        size, region = parameters.get("binary_data_size"), memory.region(parameters, name)
+        if region is not None:
+            if "data" in item or size is not None:
+                raise RequestError(f"'{name}' must have either data or a place in shared memory", field=name)
+            shared += region.size
+            if shared > memory.max_bytes:
+                message = f"the inputs in shared memory have {shared} bytes; at most {memory.max_bytes} are accepted"
+                raise RequestError(message, field=name, status=413)
+            tensors[name] = _from_memory(region, name, datatype, shape)
+            continue
         if size is None:
             tensors[name] = _from_json(item.get("data"), name, datatype, shape)
             continue
@@ -157,6 +179,16 @@ def _from_bytes(data: memoryview, name: str, datatype: str, shape: list[int]) ->
     return numpy.left_shift(halves, 16, dtype=numpy.uint32).view(numpy.float32)
 
 
+def _from_memory(region: Region, name: str, datatype: str, shape: list[int]) -> numpy.ndarray:
+    needed = math.prod(shape) * (2 if datatype == "BF16" else DATATYPES[datatype].itemsize)
+    if needed != region.size:  # before anything is copied
+        raise RequestError(
+            f"'{name}' is {datatype} {shape}, which takes {needed} bytes; its {shared_memory.SIZE} is {region.size}",
+            field=name,
+        )
+    return _from_bytes(shared_memory.read(region, name), name, datatype, shape)
+
+
 def _parameters(item: dict[str, Any], owner: str) -> dict[str, Any]:
     parameters = item.get("parameters")
     if parameters is None:
@@ -178,10 +210,11 @@ def write_answer(
 ) -> tuple[bytes, int | None]:
     """The body of an answer, and how many bytes of it are JSON if binary data follow.
 
-    NaN and infinity become null in JSON; binary data hold them as they are.
+    NaN and infinity become null in JSON; binary data hold them as they are. Outputs that are wanted in shared memory
+    are written there.
 
     Raises:
-        RequestError: an output is wanted that the model does not have.
+        RequestError: an output is wanted that the model does not have, or in shared memory that cannot take it.
     """
     wanted = call.outputs if call.outputs is not None else tuple((name, call.binary) for name in arrays)
     outputs, tail = [], []
@@ -190,9 +223,11 @@ def write_answer(
             raise RequestError(f"'{name}' is not an output of this model; it gives {', '.join(arrays)}", field=name)
         array = arrays[name]
         output: dict[str, Any] = {"name": name, "datatype": _NAMES[array.dtype], "shape": array.shape}
-        if binary:
+        if name in call.regions:
+            output["parameters"] = shared_memory.write(call.regions[name], array, name).describe()
+        elif binary:
             output["parameters"] = {"binary_data_size": array.nbytes}
-            tail.append(array.tobytes())
+            tail.append(array)
         else:
             output["data"] = array.ravel()
         outputs.append(output)

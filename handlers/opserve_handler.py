@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import sys
+import threading
 from collections.abc import Iterable
 from http import HTTPStatus
 from http.client import responses
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
     from handlers.model import Prepared, Result, ServableModel
 
 logger = logging.getLogger(__name__)
+
+READ_AHEAD_SWITCH = "OPSERVE_READ_AHEAD"
+# Versions of TorchServe whose worker reads requests by `recv` of this socket, in one thread, and in no other way.
+READ_AHEAD_VERSIONS = ("0.12.0",)
+# What its worker logs for every batch: the line goes through two processes, to say no more than when.
+_RECEIVED = "Backend received inference at: %d"
 
 
 class OpserveHandler:
@@ -40,6 +48,7 @@ class OpserveHandler:
         self.initialized = False
         self._stock = None
         self._reporter: Reporter | None = None
+        self._read_ahead_next = False
 
     def initialize(self, context) -> None:
         """Checks and loads the archive unpacked in `context.system_properties["model_dir"]`.
@@ -62,6 +71,8 @@ class OpserveHandler:
             self.model = ServableModel(folder, gpu, name=name, version=version)
             logger.info("%s %s: %s", name, version, json.dumps(self.model.describe()))
             self._reporter = _start_reporter(self.model, getattr(context, "metrics", None))
+            logging.getLogger().addFilter(_is_worth_a_line)
+            self._read_ahead_next = _may_read_ahead(properties.get("server_version"))
         else:
             from ts.torch_handler.base_handler import BaseHandler
 
@@ -74,6 +85,9 @@ class OpserveHandler:
         if self._stock is not None:
             return self._stock.handle(data, context)
         self.context = context
+        if self._read_ahead_next:  # the socket is not known before the first batch
+            self._read_ahead_next = False
+            _read_ahead(getattr(context, "cl_socket", None))
         if context.get_request_header(0, "describe") == "True":  # GET /models/NAME?customized=true
             told = self.model.describe() | {"pid": os.getpid()}
             return [json.dumps(told) for _ in data]
@@ -103,9 +117,12 @@ class OpserveHandler:
     def _request(self, parts: dict, index: int) -> Request:
         # TorchServe keeps a part's media type among the headers, under the part's name. A header of that very name
         # takes its place, so a part called "Host" has no media type.
-        known = self.context.get_all_request_header(index)
-        headers = {name: value for name, value in known.items() if isinstance(value, str)}
-        media_types = {name: value["content-type"] for name, value in known.items() if isinstance(value, dict)}
+        headers, media_types = {}, {}
+        for name, value in self.context.get_all_request_header(index).items():
+            if isinstance(value, str):
+                headers[name] = value
+            else:
+                media_types[name] = value["content-type"]
         return Request({name: Part(content, media_types.get(name, "")) for name, content in parts.items()}, headers)
 
     def _report(self, answer: Answer, index: int) -> None:
@@ -114,6 +131,37 @@ class OpserveHandler:
             self.context.set_response_header(index, name, value)
         if answer.status != HTTPStatus.OK:
             self.context.set_response_status(answer.status, responses.get(answer.status, ""), index)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    return record.msg != _RECEIVED
+
+
+def _may_read_ahead(version: str | None) -> bool:
+    """Whether it is wanted, and known how a worker of this version reads.
+
+    Raises:
+        ModelError: the variable that may switch it off says something else.
+    """
+    from handlers.switch import is_on
+
+    return is_on(READ_AHEAD_SWITCH) and version in READ_AHEAD_VERSIONS
+
+
+def _read_ahead(connection: Any) -> None:
+    """Has a worker's socket to the server read ahead, if it is one that is read as a synchronous worker does.
+
+    TorchServe's worker receives each of the dozens of 4-byte numbers in a request by a call of the system.
+    """
+    if (
+        type(connection) is socket.socket
+        and connection.type == socket.SOCK_STREAM
+        and connection.gettimeout() is None
+        and threading.current_thread() is threading.main_thread()  # an asynchronous worker reads in another
+    ):
+        from handlers.read_ahead import read_ahead
+
+        read_ahead(connection)
 
 
 def _start_reporter(model: ServableModel, cache: Any) -> Reporter | None:

@@ -113,5 +113,5 @@ def test_the_readme_names_only_what_exists():
 
 
 def test_the_chinese_readme_shows_the_same_commands_and_answers():
-    languages = ("sh", "json", "yaml", "text")
+    languages = ("sh", "json", "yaml", "text", "python")
     assert blocks(*languages, readme=ROOT / "README.zh.md") == blocks(*languages)

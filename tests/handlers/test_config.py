@@ -19,6 +19,7 @@ def test_the_smallest_configuration_gets_the_defaults():
     config = ModelConfig.parse(document())
     assert (config.device, config.threads, config.batching) == ("auto", 1, "none")
     assert (config.max_image_pixels, config.max_npz_bytes) == (50_000_000, 268_435_456)
+    assert config.shared_memory is None
     assert config.op_libraries == () and config.hooks is None
     assert config.inputs[0].describe() == "float32 [?]"
 
@@ -37,6 +38,9 @@ def test_the_smallest_configuration_gets_the_defaults():
         ({"threads": True}, r"opserve\.threads: expected a whole number"),
         ({"max_npz_bytes": "256M"}, r"opserve\.max_npz_bytes: expected a whole number of 1 or more, got '256M'"),
         ({"max_npz_bytes": 0}, r"opserve\.max_npz_bytes: expected a whole number"),
+        ({"shared_memory": ""}, r"opserve\.shared_memory: expected what names begin with"),
+        ({"shared_memory": "../up"}, r"opserve\.shared_memory: expected what names begin with"),
+        ({"shared_memory": True}, r"opserve\.shared_memory: expected what names begin with"),
         ({"tolerance": 1}, r"opserve\.tolerance: expected a number from 0 to below 1"),
         ({"batching": "sometimes"}, r"opserve\.batching: expected one of"),
         ({"inputs": []}, r"opserve\.inputs: expected a list"),

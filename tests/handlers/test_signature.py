@@ -67,3 +67,33 @@ def test_values_that_do_not_fit_are_refused_by_name(want, value, message):
 def test_nan_and_infinity_pass_into_floats():
     got = spec("float32", 3).convert([float("nan"), float("inf"), -float("inf")])
     assert numpy.isnan(got[0]) and got[1] == numpy.inf and got[2] == -numpy.inf
+
+
+@pytest.mark.parametrize(
+    ("want", "value"),
+    [
+        (spec("float32", 1), numpy.array([2**24 + 1], dtype=numpy.int32)),
+        (spec("float64", 1), numpy.array([2**53 + 1], dtype=numpy.int64)),
+        (spec("float32", 1), numpy.array([2**63 - 1], dtype=numpy.int64)),
+        (spec("float64", 1), numpy.array([2**64 - 1], dtype=numpy.uint64)),
+    ],
+)
+def test_whole_numbers_of_a_dtype_are_not_rounded_but_those_of_json_are(want, value):
+    with pytest.raises(RequestError, match="cannot hold"):
+        want.convert(value, typed=True)
+    assert want.convert(value)[0] == want.dtype.type(value[0])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16"])
+def test_smaller_dtypes_are_widened(dtype):
+    value = numpy.array([0, 1, 100], dtype)
+    for want in ("int64", "float32", "float64"):
+        got = spec(want, 3).convert(value, typed=True)
+        assert got.dtype == want and got.tolist() == [0, 1, 100]
+
+
+def test_every_float16_is_the_same_float32():
+    halves = numpy.arange(1 << 16, dtype=numpy.uint16).view(numpy.float16)
+    got = spec("float32", 1 << 16).convert(halves, typed=True)
+    with numpy.errstate(invalid="ignore"):  # some are signalling NaNs
+        numpy.testing.assert_array_equal(got.astype(numpy.float64), halves.astype(numpy.float64))

@@ -1,0 +1,198 @@
+"""Measures what a wire format costs the server: `python -m benchmarks.wire [--seconds 4] [--connections 1 8]`.
+
+The graph model of `benchmarks.handler` on a TorchServe of its own gets the same graph in every format from `wrk`
+(Debian's), and is asked for its answer in the same one. One format after the other, in turns, the order reversed
+between them; the best turn counts, since on a shared machine the rest is somebody else's. Beside requests a second
+stands the processor time that all processes of the server took for a request: that is what a format is to save.
+Every format's answer is compared with the first one's before anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+import torch
+import yaml
+
+from archive.contents import contents_of_files
+from archive.pack import pack
+from benchmarks.handler import workload
+from handlers.oip import JSON_LENGTH_HEADER
+from tests.support.torchserve import TorchServe, serving  # a server on free ports
+
+PREFIX = "opserve-bench-"
+MODEL = "graph"
+
+LUA = """
+wrk.method = "POST"
+local file = io.open(os.getenv("BODY"), "rb")
+wrk.body = file:read("*a")
+file:close()
+for name, value in string.gmatch(os.getenv("HEADERS"), "([^\\n:]+): ([^\\n]+)") do wrk.headers[name] = value end
+"""
+
+
+class Format(NamedTuple):
+    """A body with its headers, and how the scores are got from an answer."""
+
+    body: bytes
+    headers: dict[str, str]
+    region: SharedMemory | None = None
+
+
+def formats(region: SharedMemory) -> dict[str, Format]:
+    """The same graph in every format; the features are sixteenths, so that all of them hold the same numbers."""
+    arrays = workload.graph()
+    arrays["x"] = (arrays["x"] * 16).round() / 16
+    small = {name: array.astype("float16" if name == "x" else "int32") for name, array in arrays.items()}
+    npz, headers = workload.as_npz(arrays)
+    return {
+        ".npz": Format(npz, headers),
+        ".npz, float16 and int32": Format(*workload.as_npz(small)),
+        ".npz, gzip": Format(gzip.compress(npz, 1), headers | {"Content-Encoding": "gzip"}),
+        "Open Inference Protocol, binary": Format(*workload.as_oip(arrays, binary=True)),
+        "Open Inference Protocol, shared memory": _shared(arrays, region),
+        "JSON": Format(*workload.as_json(arrays)),
+    }
+
+
+def _shared(arrays: dict[str, numpy.ndarray], region: SharedMemory) -> Format:
+    inputs, at = [], 0
+    for name, array in arrays.items():
+        region.buf[at : at + array.nbytes] = array.tobytes()
+        place = _place(region, at, array.nbytes)
+        datatype = workload.DATATYPES[array.dtype.name]
+        inputs.append({"name": name, "shape": array.shape, "datatype": datatype, "parameters": place})
+        at += array.nbytes
+    size = workload.NODES * workload.CLASSES * 4
+    outputs = [{"name": "scores", "parameters": _place(region, region.size - size, size)}]
+    document = json.dumps({"inputs": inputs, "outputs": outputs}).encode()
+    return Format(document, {"Content-Type": "application/json"}, region)
+
+
+def _place(region: SharedMemory, offset: int, size: int) -> dict:
+    return {"shared_memory_region": region.name, "shared_memory_offset": offset, "shared_memory_byte_size": size}
+
+
+def scores(format: Format, content: bytes, headers: dict) -> numpy.ndarray:
+    """The scores of an answer: float32 [nodes * classes]."""
+    if format.region is not None:
+        place = json.loads(content)["outputs"][0]["parameters"]
+        start = place["shared_memory_offset"]
+        return numpy.frombuffer(format.region.buf[start : start + place["shared_memory_byte_size"]], "f4").copy()
+    if JSON_LENGTH_HEADER in headers:
+        return numpy.frombuffer(content[int(headers[JSON_LENGTH_HEADER]) :], "f4")
+    if content.startswith(b"PK"):
+        return numpy.load(io.BytesIO(content))["scores"].ravel()
+    return numpy.array(json.loads(content)["scores"], "f4").ravel()
+
+
+def pack_model(folder: Path, batch: int) -> Path:
+    """The graph model as an archive."""
+    torch.ops.load_library(str(workload.LIBRARY))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(workload.GraphNetwork()).save(str(folder / "graph.pt"))
+    document = {"minWorkers": 1, "maxWorkers": 1, "batchSize": batch, "maxBatchDelay": 1}
+    document |= {"responseTimeout": 60, "startupTimeout": 60}
+    document["opserve"] = workload.GRAPH | {"shared_memory": PREFIX}
+    (folder / "graph.yaml").write_text(yaml.safe_dump(document))
+    body = json.dumps({"rowptr": [0, 1, 2], "col": [1, 0], "x": [[0.5] * workload.FEATURES] * 2})
+    (folder / "sample.json").write_text(body)
+    files = (folder / "graph.pt", [workload.LIBRARY], folder / "graph.yaml", folder / "sample.json")
+    return pack(contents_of_files(MODEL, *files), folder)[0]
+
+
+def measure(server: TorchServe, format: Format, connections: int, seconds: float, folder: Path) -> tuple[float, float]:
+    """Requests a second, and milliseconds of processor time that the server takes for one."""
+    (folder / "body").write_bytes(format.body)
+    (folder / "post.lua").write_text(LUA)
+    headers = format.headers | {"Authorization": f"Bearer {server.server.token('inference')}"}
+    environment = os.environ | {
+        "BODY": str(folder / "body"),
+        "HEADERS": "".join(f"{name}: {value}\n" for name, value in headers.items()),
+    }
+    url = f"{server.server.address('inference')}/predictions/{MODEL}"
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", folder / "post.lua", url]
+    before = _processor_seconds(server)
+    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, check=True)
+    used = _processor_seconds(server) - before
+    if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
+        raise SystemExit(f"error: not every request was answered:\n{done.stdout}")
+    count = int(re.search(r"(\d+) requests in", done.stdout)[1])
+    return float(re.search(r"Requests/sec:\s*([\d.]+)", done.stdout)[1]), used / count * 1e3
+
+
+def _processor_seconds(server: TorchServe) -> float:
+    root = server.server.require_running()
+    times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
+@contextlib.contextmanager
+def shared_region(size: int) -> Iterator[SharedMemory]:
+    """A region that is gone afterwards."""
+    region = SharedMemory(f"{PREFIX}{os.getpid()}", create=True, size=size)
+    try:
+        yield region
+    finally:
+        with contextlib.suppress(BufferError):
+            region.close()
+        region.unlink()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=4, help="of one turn (4)")
+    parser.add_argument("--turns", type=int, default=3, help="of each format (3)")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8], help="at a time (1 8)")
+    parser.add_argument("--batch", type=int, default=1, help="largest batch (1)")
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        raise SystemExit("error: there is no wrk; install Debian's package wrk")
+    with tempfile.TemporaryDirectory() as name, shared_region(2 << 20) as region:
+        folder = Path(name)
+        chosen = formats(region)
+        with serving(folder / "home", [pack_model(folder, options.batch)]) as server:
+            expected = None
+            for title, format in chosen.items():
+                response = server.predict(MODEL, data=format.body, headers=format.headers)
+                if response.status_code != 200:
+                    raise SystemExit(f"error: {title}: {response.text}")
+                got = scores(format, response.content, response.headers)
+                expected = got if expected is None else expected
+                numpy.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5, err_msg=title)
+            results: dict[tuple[str, int], list[tuple[float, float]]] = {}
+            for turn in range(options.turns):
+                for connections in options.connections:
+                    for title, format in list(chosen.items())[:: -1 if turn % 2 else 1]:
+                        found = measure(server, format, connections, options.seconds, folder)
+                        results.setdefault((title, connections), []).append(found)
+            print("| format | bytes |" + "".join(f" {count} connections |" for count in options.connections))
+            print("| --- | ---: |" + " ---: |" * len(options.connections))
+            for title, format in chosen.items():
+                cells = []
+                for connections in options.connections:
+                    turns = results[title, connections]
+                    best, least = max(rate for rate, _ in turns), min(used for _, used in turns)
+                    cells.append(f"{best:.0f}/s, {least:.2f} ms")
+                print(f"| {title} | {len(format.body):,} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
