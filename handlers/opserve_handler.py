@@ -61,7 +61,7 @@ class OpserveHandler:
             name, version = model.get("modelName", ""), str(model.get("modelVersion", ""))
             self.model = ServableModel(folder, gpu, name=name, version=version)
             logger.info("%s %s: %s", name, version, json.dumps(self.model.describe()))
-            self._reporter = _start_reporter(self.model, getattr(context, "metrics", None))
+            self._reporter = _start_metrics(self.model, getattr(context, "metrics", None))
         else:
             from ts.torch_handler.base_handler import BaseHandler
 
@@ -116,11 +116,14 @@ class OpserveHandler:
             self.context.set_response_status(answer.status, responses.get(answer.status, ""), index)
 
 
-def _start_reporter(model: ServableModel, cache: Any) -> Reporter | None:
+def _start_metrics(model: ServableModel, cache: Any) -> Reporter | None:
     """Has a model's counts told to TorchServe, where they are wanted and its metrics_config declares them."""
     from handlers import metrics
+    from handlers.server_lines import thin_out
 
-    if cache is None or not metrics.wanted():
+    wanted = metrics.wanted()
+    thin_out(cache, metrics.INTERVAL_S if wanted else None)
+    if cache is None or not wanted:
         return None
     from ts.metrics.metric_cache_errors import MetricsCacheKeyError
     from ts.metrics.metric_type_enum import MetricTypes
