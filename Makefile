@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # -- what may be set on the command line ------------------------------------------------------------------------------
 
-SETTINGS := MODEL WORKERS ARCHIVE VERSION MODEL_API SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT
+SETTINGS := MODEL WORKERS ARCHIVE VERSION PROFILE MODEL_API QUIET CORES SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
 unknown := $(filter-out $(SETTINGS) -%,$(given))
@@ -120,11 +120,11 @@ archive: $(library) $(link)
 	  if [[ -n $$SAMPLE ]]; then arguments+=(--sample "$$SAMPLE"); fi; \
 	  $(pack) "$${arguments[@]}"
 else
-archive: $(chosen:%=model_store/%.mar) ## pack model_store/*.mar (MODEL=digits; ARTIFACT= OPS= NAME= CONFIG= [SAMPLE=]: your own; VERSION=2.0 SIGN_KEY=key.pem)
+archive: $(chosen:%=model_store/%.mar) ## pack model_store/*.mar (MODEL=digits; ARTIFACT= OPS= NAME= CONFIG= [SAMPLE=]: your own; PROFILE=latency|throughput VERSION=2.0 SIGN_KEY=key.pem)
 	@$(if $(filter-out $(packed),$^),$(python) -m archive.describe $(filter-out $(packed),$^))
 endif
 
-model_store/%.mar: build/models/%/.built $$(wildcard archive/$$*/*) $(handlers) $(packer) $(library) $(if $(VERSION)$(SIGN_KEY),FORCE) | $(link)
+model_store/%.mar: build/models/%/.built $$(wildcard archive/$$*/*) $(handlers) $(packer) $(library) $(if $(VERSION)$(PROFILE)$(SIGN_KEY),FORCE) | $(link)
 	@$(pack) "$*"
 	$(eval packed += $@)
 
@@ -132,10 +132,10 @@ verify: $(environment) ## check an archive without a server: ARCHIVE=model_store
 	@$(python) -m archive.verify -- "$$ARCHIVE"
 
 serve: archive ## everything from nothing: environment, operators, models, archives, server, a first prediction
-	@$(python) scripts/start.py --predict $(if $(MODEL_API),--model-api)
+	@$(start) --predict
 
-start: $(environment) ## start the server on what is in model_store/ (MODEL_API=1: models can be deployed)
-	@$(python) scripts/start.py $(if $(MODEL_API),--model-api)
+start: $(environment) ## start the server on what is in model_store/ (MODEL_API=1: models can be deployed; QUIET=1: no access log and metrics; CORES=4: of this many cores)
+	@$(start)
 
 stop: ## stop the server, and remove what it leaves behind
 	@$(need-venv)
@@ -164,8 +164,8 @@ logs: ## the ends of the server's logs (FOLLOW=1: go on)
 	@$(need-venv)
 	@$(python) scripts/logs.py $(if $(FOLLOW),--follow)
 
-doctor: ## check every prerequisite; each failure prints its fix
-	@if [[ -x $(python) ]]; then $(python) scripts/doctor.py; else "$${PYTHON:-python3}" scripts/doctor.py; fi
+doctor: ## check every prerequisite; each failure prints its fix (CORES=4: reckon with this many)
+	@$(cores) "$$(if [[ -x $(python) ]]; then echo $(python); else echo "$${PYTHON:-python3}"; fi)" scripts/doctor.py
 
 test: env-dev ext archive ## run the tests (TESTS=tests/scripts: some of them)
 	@$(python) -m pytest $${TESTS:+"$$TESTS"}
@@ -206,6 +206,8 @@ configure = $(cmake) -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Re
   -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_OUTPUT_DIR="$$PWD/build" -DOPSERVE_BUILD_NATIVE=ON \
   -DOPSERVE_BUILD_AUTOGRAD=ON \
   -DOPSERVE_CUDA="$${CUDA:-auto}" -DOPSERVE_CUDA_ARCHS="$$CUDA_ARCHS"
-pack = $(python) -m archive.pack $${VERSION:+--version "$$VERSION"} $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
+pack = $(python) -m archive.pack $${VERSION:+--version "$$VERSION"} $${PROFILE:+--profile "$$PROFILE"} $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
+cores = $(if $(CORES),OPSERVE_CORES="$$CORES")
+start = $(cores) $(python) scripts/start.py $(if $(MODEL_API),--model-api) $(if $(QUIET),--quiet)
 need-venv = if [[ ! -x $(python) ]]; then echo 'error: there is no .venv; `make env` makes it' >&2; exit 1; fi
 cpp-files = find extensions benchmarks -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 2>/dev/null | xargs -0 -r

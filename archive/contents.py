@@ -12,6 +12,7 @@ from typing import Any
 import numpy
 
 from archive.errors import ArchiveError
+from archive.profiles import choose_profile
 from handlers.config import CONFIG_FILE, ModelConfig, read_yaml
 from handlers.errors import ModelError
 from handlers.op_library import cuda_library
@@ -34,7 +35,7 @@ class ArchiveContents:
     Attributes:
         name: the model's name.
         version: the model's version.
-        document: `model-config.yaml`, parsed and complete.
+        document: `model-config.yaml`, parsed and complete, with the settings of the chosen profile.
         config: its `opserve:` section.
         artifact: the model file.
         op_libraries: the shared libraries that `config` names, in its order.
@@ -63,17 +64,19 @@ def known_models() -> list[str]:
     return sorted(path.parent.name for path in MODELS.glob(f"*/{CONFIG_FILE}"))
 
 
-def contents_of_model(name: str, build: Path = BUILD, version: str = DEFAULT_VERSION) -> ArchiveContents:
+def contents_of_model(
+    name: str, build: Path = BUILD, version: str = DEFAULT_VERSION, profile: str | None = None
+) -> ArchiveContents:
     """The contents of one of our own models, its artifact and libraries taken from `build`.
 
     Raises:
-        ArchiveError: no such model, or something is not built.
+        ArchiveError: no such model or profile, or something is not built.
     """
     if name not in known_models():
         raise ArchiveError(f"there is no model '{name}'; there are: {', '.join(known_models())}")
     _check_version(version)
     folder = MODELS / name
-    document, config = _with_cuda_libraries(*_read_config(folder / CONFIG_FILE), folder / CONFIG_FILE)
+    document, config = _with_cuda_libraries(*_read_config(folder / CONFIG_FILE, profile), folder / CONFIG_FILE)
     built = build / "models" / name
     return ArchiveContents(
         name=name,
@@ -94,6 +97,7 @@ def contents_of_files(
     config_path: Path,
     sample: Path | None,
     version: str = DEFAULT_VERSION,
+    profile: str | None = None,
 ) -> ArchiveContents:
     """The contents of an archive made from someone else's files.
 
@@ -109,7 +113,7 @@ def contents_of_files(
     _existing(artifact, "check ARTIFACT")
     for library in op_libraries:
         _existing(library, "check OPS")
-    document = _with_file_names(_read_document(config_path), artifact, op_libraries, config_path)
+    document = _with_file_names(_read_document(config_path, profile), artifact, op_libraries, config_path)
     config = _checked(document, config_path)
     return ArchiveContents(
         name=name,
@@ -149,14 +153,14 @@ def _library(path: Path) -> Path:
     return _existing(path, "make ext CUDA=on" if path.name.endswith("_cuda.so") else "make ext")
 
 
-def _read_config(path: Path) -> tuple[dict, ModelConfig]:
-    document = _read_document(path)
+def _read_config(path: Path, profile: str | None) -> tuple[dict, ModelConfig]:
+    document = _read_document(path, profile)
     return document, _checked(document, path)
 
 
-def _read_document(path: Path) -> dict:
+def _read_document(path: Path, profile: str | None) -> dict:
     try:
-        return read_yaml(path)
+        return choose_profile(read_yaml(path), profile, str(path))
     except ModelError as error:
         raise ArchiveError(str(error)) from error
 

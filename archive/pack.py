@@ -178,7 +178,7 @@ def main() -> int:
     arguments = parse_arguments()
     try:
         if arguments.model:
-            contents = contents_of_model(arguments.model, version=arguments.version)
+            contents = contents_of_model(arguments.model, version=arguments.version, profile=arguments.profile)
         else:
             libraries = [Path(library) for library in arguments.ops.split(",") if library]
             contents = contents_of_files(
@@ -188,6 +188,7 @@ def main() -> int:
                 arguments.config,
                 arguments.sample,
                 arguments.version,
+                arguments.profile,
             )
         path, seal = pack(contents, arguments.model_store, signing_key(arguments.sign_key))
     except (ArchiveError, OSError) as error:
@@ -215,6 +216,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, metavar="FILE", help="its model-config.yaml")
     parser.add_argument("--sample", type=Path, metavar="FILE", help="a request it must answer: a JSON body")
     parser.add_argument("--version", default=DEFAULT_VERSION, help=f"the model's version ({DEFAULT_VERSION})")
+    parser.add_argument("--profile", help="which of the configuration's profiles (the one that it names)")
     parser.add_argument(
         "--sign-key", type=Path, metavar="FILE", help="private key to sign with (archive.keys makes one)"
     )

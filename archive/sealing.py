@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from archive.container import write_archive
 from archive.needs import is_library, read_needs
 from archive.verify import MANIFEST_FILE
+from handlers.config import CONFIG_FILE, read_yaml
 from handlers.seal import SEAL_FILE, SIGNATURE_FILE, FileRecord, Seal, digest
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def seal_archive(folder: Path, target: Path, key: Ed25519PrivateKey | None = Non
         version=version,
         files={name: FileRecord(*digest(path)) for name, path in paths.items()},
         libraries={name: read_needs(path) for name, path in paths.items() if is_library(path)},
+        profile=read_yaml(folder / CONFIG_FILE)["opserve"].get("profile"),
     )
     content = seal.encode()
     extra = {SEAL_FILE: content} | ({SIGNATURE_FILE: key.sign(content)} if key else {})

@@ -136,6 +136,8 @@ def check_contents(folder: Path, seal: Seal) -> None:
     from handlers.config import ModelConfig, read_yaml
 
     config = ModelConfig.parse(read_yaml(folder / CONFIG_FILE), CONFIG_FILE)
+    if config.profile != seal.profile:
+        raise ArchiveError(f"{SEAL_FILE}: says profile {seal.profile}, but {CONFIG_FILE} {config.profile}")
     for name in filter(None, (config.artifact, *config.op_libraries, config.hooks)):
         if name not in seal.files:
             raise ArchiveError(f"{name}: named in {CONFIG_FILE}, and no file of the archive")
@@ -179,11 +181,12 @@ def run_sample(folder: Path) -> None:
 
 
 def describe(path: Path, seal: Seal) -> str:
-    """An archive in a few lines: name, version, size, sha256, and what its libraries need."""
+    """An archive in a few lines: name, version, profile, size, sha256, and what its libraries need."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+    profile = "" if seal.profile is None else f", profile {seal.profile}"
     lines = [
-        f"{seal.name} {seal.version}: {os.path.relpath(path)}, {path.stat().st_size:,} bytes, sha256 {digest}",
+        f"{seal.name} {seal.version}{profile}: {os.path.relpath(path)}, {path.stat().st_size:,} bytes, sha256 {digest}",
         *(f"  {name} needs {needs.describe()}" for name, needs in seal.libraries.items()),
     ]
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,9 @@ TORCHSERVE_KEYS = frozenset(
     asyncCommunication useVenv sequenceBatching handler""".split()
 )
 
+# Says what `threads: auto` is; scripts/start.py sets it to what the machine's cores allow.
+THREADS_VARIABLE = "OPSERVE_THREADS"
+
 DEVICES = ("auto", "cpu", "cuda")
 BATCHINGS = ("none", "stack", "graph")
 GRAPH_OPTIMIZATIONS = ("none", "basic", "extended", "all")
@@ -48,7 +52,8 @@ class ModelConfig:
             exported program or AOTInductor package, `.onnx`.
         op_libraries: file names of the shared libraries to load before the artifact, in this order.
         device: `auto` (the worker's GPU if it has one), `cpu`, or `cuda` (refuses to run without a GPU).
-        threads: intra-op threads of one worker.
+        threads: intra-op threads of one worker; `auto` is what OPSERVE_THREADS says, or 1.
+        profile: name of the profile that the archive was packed with, or `None`. No setting: it is told to who asks.
         batching: `none`: the model is called once per request with the tensors as the signature gives them;
             `stack`: requests of equal shapes are joined along a new first dimension; `graph`: graphs in CSR form
             (inputs `rowptr`, `col` and optionally `value`) are joined block-diagonally.
@@ -73,6 +78,7 @@ class ModelConfig:
     op_libraries: tuple[str, ...] = ()
     device: str = "auto"
     threads: int = 1
+    profile: str | None = None
     batching: str = "none"
     hooks: str | None = None
     max_image_pixels: int = 50_000_000
@@ -110,7 +116,8 @@ class ModelConfig:
             outputs=reader.specs("outputs"),
             op_libraries=reader.file_names("op_libraries"),
             device=reader.choice("device", DEVICES, "auto"),
-            threads=reader.positive("threads", 1),
+            threads=reader.threads("threads"),
+            profile=reader.identifier("profile"),
             batching=reader.choice("batching", BATCHINGS, "none"),
             hooks=reader.file_name("hooks"),
             max_image_pixels=reader.positive("max_image_pixels", cls.max_image_pixels),
@@ -209,6 +216,23 @@ class _Section:
         value = self.values.get(key, default)
         if type(value) is not int or value < 1:
             raise self.fail(key, "a whole number of 1 or more")
+        return value
+
+    def threads(self, key: str) -> int:
+        value = self.values.get(key, 1)
+        if value != "auto":
+            if type(value) is not int or value < 1:
+                raise self.fail(key, "a whole number of 1 or more, or auto")
+            return value
+        said = os.environ.get(THREADS_VARIABLE, "1")
+        if not (said.isascii() and said.isdigit() and int(said) > 0):
+            raise ModelError(f"{THREADS_VARIABLE}: expected a number of threads, got {said!r}")
+        return int(said)
+
+    def identifier(self, key: str) -> str | None:
+        value = self.values.get(key)
+        if value is not None and not (isinstance(value, str) and value.isidentifier()):
+            raise self.fail(key, "a name of letters, digits and '_'")
         return value
 
     def fraction(self, key: str, default: float) -> float:

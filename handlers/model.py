@@ -156,6 +156,7 @@ class ServableModel:
             "outputs": [_described(spec) for spec in self.config.outputs],
             "artifact": self.config.artifact,
             "batching": self.config.batching,
+            "profile": self.config.profile,
             "op_libraries": self._libraries,
         } | self.engine.describe()
 

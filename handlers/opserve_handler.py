@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 READ_AHEAD_SWITCH = "OPSERVE_READ_AHEAD"
 # Versions of TorchServe whose worker reads requests by `recv` of this socket, in one thread, and in no other way.
 READ_AHEAD_VERSIONS = ("0.12.0",)
-# What its worker logs for every batch: the line goes through two processes, to say no more than when.
-_RECEIVED = "Backend received inference at: %d"
 
 
 class OpserveHandler:
@@ -70,8 +68,7 @@ class OpserveHandler:
             name, version = model.get("modelName", ""), str(model.get("modelVersion", ""))
             self.model = ServableModel(folder, gpu, name=name, version=version)
             logger.info("%s %s: %s", name, version, json.dumps(self.model.describe()))
-            self._reporter = _start_reporter(self.model, getattr(context, "metrics", None))
-            logging.getLogger().addFilter(_is_worth_a_line)
+            self._reporter = _start_metrics(self.model, getattr(context, "metrics", None))
             self._read_ahead_next = _may_read_ahead(properties.get("server_version"))
         else:
             from ts.torch_handler.base_handler import BaseHandler
@@ -133,10 +130,6 @@ class OpserveHandler:
             self.context.set_response_status(answer.status, responses.get(answer.status, ""), index)
 
 
-def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    return record.msg != _RECEIVED
-
-
 def _may_read_ahead(version: str | None) -> bool:
     """Whether it is wanted, and known how a worker of this version reads.
 
@@ -164,11 +157,14 @@ def _read_ahead(connection: Any) -> None:
         read_ahead(connection)
 
 
-def _start_reporter(model: ServableModel, cache: Any) -> Reporter | None:
+def _start_metrics(model: ServableModel, cache: Any) -> Reporter | None:
     """Has a model's counts told to TorchServe, where they are wanted and its metrics_config declares them."""
     from handlers import metrics
+    from handlers.server_lines import thin_out
 
-    if cache is None or not metrics.wanted():
+    wanted = metrics.wanted()
+    thin_out(cache, metrics.INTERVAL_S if wanted else None)
+    if cache is None or not wanted:
         return None
     from ts.metrics.metric_cache_errors import MetricsCacheKeyError
     from ts.metrics.metric_type_enum import MetricTypes

@@ -50,18 +50,21 @@ class Seal:
         version: the model's version.
         files: every file but the seal and its signature, by its path in the archive.
         libraries: what each shared library among them needs.
+        profile: which of its configuration's profiles it was packed with, or `None` where that has none.
     """
 
     name: str
     version: str
     files: Mapping[str, FileRecord]
     libraries: Mapping[str, LibraryNeeds]
+    profile: str | None = None
 
     def encode(self) -> bytes:
         """The one form in which a seal is written: its bytes are what is signed."""
         document = {
             "format": FORMAT,
-            "model": {"name": self.name, "version": self.version},
+            "model": {"name": self.name, "version": self.version}
+            | ({} if self.profile is None else {"profile": self.profile}),
             "files": {name: {"sha256": it.sha256, "size": it.size} for name, it in self.files.items()},
             "libraries": {name: needs.as_dict() for name, needs in self.libraries.items()},
         }
@@ -93,6 +96,7 @@ class Seal:
                     name: LibraryNeeds.from_dict(needs, f"{SEAL_FILE}: {name}")
                     for name, needs in document["libraries"].items()
                 },
+                profile=_text(document["model"]["profile"]) if "profile" in document["model"] else None,
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ModelError(f"{SEAL_FILE}: not written by opserve's packer: {error!r}") from error

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from scripts import java
+from scripts import java, machine
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
@@ -156,6 +156,18 @@ def memory():
     return OK, f"{available:.0f} GiB available", ""
 
 
+def cores():
+    """What workers and threads follow from."""
+    try:
+        here = machine.find()
+    except ValueError as error:
+        return FAIL, str(error), f"unset {machine.SWITCH}, or set it to a number"
+    models = len(list((ROOT / "model_store").glob("*.mar")))
+    workers = f"the workers of {models} models {here.share(models)} each" if models > 1 else f"workers {here.share(1)}"
+    text = f"{here.cores} ({here.origin}); threads: {workers}, Java's common pool {here.pool_threads}"
+    return OK, text, ""
+
+
 def cuda():
     """A GPU and its compiler; without them everything runs on the CPU."""
     code, text = run("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
@@ -200,6 +212,7 @@ CHECKS = {
     "ports": ports,
     "disk": disk,
     "memory": memory,
+    "cores": cores,
     "cuda": cuda,
     "environment": environment,
     "library": library,

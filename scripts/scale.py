@@ -6,6 +6,7 @@ if not __package__:  # run as a file: import from the repository, not from this 
     sys.path[0] = __file__.rpartition("/scripts/")[0]
 
 import argparse
+from typing import Any
 
 from scripts.errors import OpserveError, run
 from scripts.predict import token_command
@@ -25,24 +26,40 @@ def worker_count(text: str) -> int:
     return int(text)
 
 
-def scale(server: Server, model: str, workers: int) -> None:
-    """Set the number of workers; when new ones die, the error holds their traceback."""
-    server.require_running()
-    server.require_model(model)
+def worker_path(model: str, fewest: int, most: int) -> str:
+    """The call of the management API that sets a model's workers, and answers when they are there."""
+    return f"/models/{model}?min_worker={fewest}&max_worker={most}&synchronous=true"
+
+
+def set_workers(server: Server, model: str, fewest: int, most: int) -> dict[str, Any]:
+    """Set the number of workers that a model has at least, and may have; when new ones die, the error holds their
+    traceback.
+
+    Returns:
+        The model's description, with `fewest` workers ready.
+    """
     mark = LogMark(server.logs)
-    path = f"/models/{model}?min_worker={workers}&max_worker={workers}&synchronous=true"
-    answer = server.request("management", "PUT", path, TIMEOUT_S)
+    answer = server.request("management", "PUT", worker_path(model, fewest, most), TIMEOUT_S)
     described = server.require_model(model)
     ready = ready_workers(described)
-    if answer.status_code >= 300 or ready != workers:
+    if answer.status_code >= 300 or ready != fewest:
         dead = [worker for worker in mark.dead_workers() if model_of(worker) == model]
         reason = mark.last_words(dead[0]) if dead else answer.text.strip()
-        raise OpserveError(f"{model} has {ready} of {workers} workers ready:\n{reason}")
+        raise OpserveError(f"{model} has {ready} of {fewest} workers ready:\n{reason}")
+    return described
+
+
+def scale(server: Server, model: str, workers: int) -> None:
+    """Set the number of workers, and show them."""
+    server.require_running()
+    server.require_model(model)
+    described = set_workers(server, model, workers, workers)
     print(f"{model}: {workers} worker{'s' if workers != 1 else ''} ready")
     if workers:
         rows = [["worker", "pid", "status", "since"]]
         rows += [[w["id"], str(w["pid"]), w["status"], w["startTime"]] for w in described["workers"]]
         print(table(rows))
+    path = worker_path(model, workers, workers)
     print(f"curl -X PUT {token_command(server, 'management')} '{server.address('management')}{path}'")
 
 

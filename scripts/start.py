@@ -12,15 +12,16 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
 import psutil
 
-from scripts import java, mar, processes, status
+from scripts import java, machine, mar, processes, status
 from scripts.errors import OpserveError, run
 from scripts.predict import attempt, curl
+from scripts.scale import set_workers
 from scripts.server import Server, add_arguments, ready_workers
 from scripts.stop import alone, stop
 from scripts.worker_log import LogMark, model_of
@@ -31,6 +32,9 @@ CONSOLE = "console.log"
 # Lets whoever has the management token register and delete models.
 MODEL_API = "--enable-model-api"
 LOG_CONFIG = Path(__file__).resolve().parent / "log4j2.properties"
+# What log4j2.properties and the workers look for; both `off` is a quiet server.
+QUIET = {"OPSERVE_ACCESS_LOG": "off", "OPSERVE_METRICS": "off"}
+POOL = "-Djava.util.concurrent.ForkJoinPool.common.parallelism="
 # Settings of the surrounding shell that would make this another server than config.properties describes.
 OVERRIDES = ("TS_CONFIG_FILE", "LOG_LOCATION", "METRICS_LOCATION", "PYTHONPATH", "PYTHONHOME")
 
@@ -91,7 +95,28 @@ def check_metrics(server: Server) -> None:
         )
 
 
-def environment(server: Server) -> dict[str, str]:
+def found_machine() -> machine.Machine:
+    """What this machine leaves to a server."""
+    try:
+        return machine.find()
+    except ValueError as error:
+        raise OpserveError(str(error)) from None
+
+
+def fitted_config(server: Server, here: machine.Machine, quiet: bool) -> Path:
+    """Write the server's configuration with what follows from this machine; a larger pool of the user's own stays."""
+    lines = server.config.read_text().splitlines()
+    flags = server.properties.get("vmargs", "").split()
+    asked = [int(flag.removeprefix(POOL)) for flag in flags if re.fullmatch(f"{re.escape(POOL)}[0-9]+", flag)]
+    flags = [flag for flag in flags if not flag.startswith(POOL)] + [f"{POOL}{max([here.pool_threads, *asked])}"]
+    changes = {"vmargs": " ".join(flags)} | ({"disable_system_metrics": "true"} if quiet else {})
+    kept = [line for line in lines if line.partition("=")[0].strip() not in changes]
+    path = server.make_temp() / "config.properties"
+    path.write_text("\n".join([*kept, *(f"{key}={value}" for key, value in changes.items())]) + "\n")
+    return path
+
+
+def environment(server: Server, threads: int, quiet: bool) -> dict[str, str]:
     """The environment TorchServe is started with: the right Java, our own folders, no stray settings."""
     found, remarks = java.find()
     for remark in remarks:
@@ -102,24 +127,34 @@ def environment(server: Server) -> dict[str, str]:
         )
     temp = str(server.make_temp())
     inherited = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
+    # Also for what hooks call: NumPy's linear algebra would take every core in every worker.
+    fitted = {"OPSERVE_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     executables = Path(sys.executable).parent
-    return inherited | {
-        "JAVA_HOME": str(found.home),
-        "TMPDIR": temp,
-        "TEMP": temp,
-        "PWD": str(server.home),
-        "PATH": f"{executables}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-    }
+    return (
+        fitted
+        | inherited
+        | (QUIET if quiet else {})
+        | {
+            "JAVA_HOME": str(found.home),
+            "TMPDIR": temp,
+            "TEMP": temp,
+            "PWD": str(server.home),
+            "PATH": f"{executables}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        }
+    )
 
 
-def launch(server: Server, archives: Iterable[mar.Archive], model_api: bool = False) -> psutil.Process:
+def launch(
+    server: Server, archives: Collection[mar.Archive], model_api: bool = False, quiet: bool = False
+) -> psutil.Process:
     """Run the real `torchserve` in the home folder and return its Java process."""
+    here = found_machine()
     executable = Path(sys.executable).parent / "torchserve"
     if not executable.is_file():
         raise OpserveError(f"{executable} does not exist; `make env` installs TorchServe")
     # By name: `all` would also try every folder in the model store as an unpacked archive.
     models = [archive.path.name for archive in archives]
-    command = [str(executable), "--start", "--ncs", "--ts-config", str(server.config)]
+    command = [str(executable), "--start", "--ncs", "--ts-config", str(fitted_config(server, here, quiet))]
     command += [
         "--model-store",
         str(server.model_store),
@@ -136,7 +171,7 @@ def launch(server: Server, archives: Iterable[mar.Archive], model_api: bool = Fa
         done = subprocess.run(
             command,
             cwd=server.home,
-            env=environment(server),
+            env=environment(server, here.share(count_models(archives)), quiet),
             stdin=subprocess.DEVNULL,
             check=False,
             stdout=console,
@@ -151,6 +186,24 @@ def launch(server: Server, archives: Iterable[mar.Archive], model_api: bool = Fa
         return psutil.Process(int(pid_file.read_text()))
     except psutil.NoSuchProcess:
         raise OpserveError(f"torchserve ended at once: {console_text(server)}") from None
+
+
+def count_models(archives: Collection[mar.Archive]) -> int:
+    """How many models share the machine; of several versions one is asked."""
+    return len({archive.model for archive in archives})
+
+
+def add_workers(server: Server, archives: list[mar.Archive]) -> None:
+    """Give each model that may have more workers than it starts with its share of the cores."""
+    share = found_machine().share(count_models(archives))
+    for model in dict.fromkeys(archive.model for archive in archives):
+        described = server.require_model(model)
+        fewest, most = int(described["minWorkers"]), int(described["maxWorkers"])
+        workers = min(most, share)
+        # On a GPU it is memory that decides, which is the user's to divide.
+        if workers <= fewest or fewest == 0 or any(worker.get("gpu") for worker in described["workers"]):
+            continue
+        set_workers(server, model, workers, most)
 
 
 def console_text(server: Server, lines: int = 15) -> str:
@@ -218,9 +271,17 @@ def try_samples(server: Server, archives: list[mar.Archive]) -> None:
 
 
 def join(
-    server: Server, frontend: psutil.Process, models: list[str], timeout: float, predict: bool, model_api: bool
+    server: Server,
+    frontend: psutil.Process,
+    models: list[str],
+    timeout: float,
+    predict: bool,
+    model_api: bool,
+    quiet: bool,
 ) -> None:
     """Say that a server runs already, and wait for one that has only just been started."""
+    if quiet and not QUIET.items() <= frontend.environ().items():
+        raise OpserveError(f"it runs with its access log and metrics (pid {frontend.pid}); `make stop start QUIET=1`")
     if model_api and MODEL_API not in frontend.cmdline():
         raise OpserveError(f"it runs without the model API (pid {frontend.pid}); `make stop start MODEL_API=1`")
     print(f"already running (pid {frontend.pid}); `make stop` stops it")
@@ -250,11 +311,18 @@ def _answers(server: Server) -> bool:
     return True
 
 
-def start(server: Server, models: list[str], timeout: float, predict: bool = False, model_api: bool = False) -> int:
+def start(
+    server: Server,
+    models: list[str],
+    timeout: float,
+    predict: bool = False,
+    model_api: bool = False,
+    quiet: bool = False,
+) -> int:
     """Start the server, or say that it runs; whatever goes wrong on the way, nothing is left running."""
     frontend = server.frontend()
     if frontend is not None:
-        join(server, frontend, models, timeout, predict, model_api)
+        join(server, frontend, models, timeout, predict, model_api, quiet)
         return 0
     archives = chosen_archives(server, models)
     stop(server)  # what a killed server left behind
@@ -263,8 +331,9 @@ def start(server: Server, models: list[str], timeout: float, predict: bool = Fal
     mark = LogMark(server.logs)
     begun = time.monotonic()
     try:
-        frontend = launch(server, archives, model_api)
+        frontend = launch(server, archives, model_api, quiet)
         wait_ready(server, frontend, archives, mark, timeout)
+        add_workers(server, archives)
         try_samples(server, archives)
     except BaseException:
         stop(server)
@@ -281,11 +350,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for the models (300)")
     parser.add_argument("--predict", action="store_true", help="try the samples also when it already runs")
     parser.add_argument("--model-api", action="store_true", help="let models be registered and deleted (deploy)")
+    parser.add_argument("--quiet", action="store_true", help="no access log, and no metrics but TorchServe's counters")
     add_arguments(parser)
     options = parser.parse_args(arguments)
     server = Server.of(options)
     with alone(server):
-        return start(server, options.models, options.timeout, options.predict, options.model_api)
+        return start(server, options.models, options.timeout, options.predict, options.model_api, options.quiet)
 
 
 if __name__ == "__main__":

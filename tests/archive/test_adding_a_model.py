@@ -65,3 +65,8 @@ def test_the_readme_is_enough(project):
     said = run(project, "-m", "archive.pack", "double")
     assert said.startswith("double 1.0: ")
     assert (project / "model_store" / "double.mar").is_file()
+    # Its profiles are a block of their own, of the same section.
+    section = shown("yaml", "profiles").partition("opserve:\n")[2]
+    (folder / "model-config.yaml").write_text(config + section)
+    said = run(project, "-m", "archive.pack", "double", "--profile", "throughput")
+    assert said.startswith("double 1.0, profile throughput: ")

@@ -18,7 +18,7 @@ from archive.contents import ROOT
 from handlers import seal
 from handlers.config import CONFIG_FILE
 from handlers.errors import ModelError, RequestError
-from handlers.opserve_handler import OpserveHandler, _start_reporter
+from handlers.opserve_handler import OpserveHandler, _start_metrics
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
 
@@ -109,7 +109,7 @@ def test_metrics_are_told_where_they_are_declared(served, caplog, declared, told
     cache = MetricsCacheYamlImpl(str(declared))
     cache.initialize_cache()
     with caplog.at_level("INFO"):
-        assert (_start_reporter(handler.model, cache) is not None) == told
+        assert (_start_metrics(handler.model, cache) is not None) == told
     assert ("the server's metrics_config does not declare them" in caplog.text) != told
     info = "[METRICS]opserve_model_info.Count:1|#model_name:double,model_version:1.0,artifact:model.pt,"
     assert (info in caplog.text) == told

@@ -17,7 +17,7 @@ echo "$(basename "$0")" "$(printf '<%s>' "$@")" >> "$CALLS"
 case "$*" in
   *sysconfig*) echo "$PWD/.venv/site" ;;
   "-m archive.pack --artifact"*) ;;
-  "-m archive.pack "*) mkdir -p model_store; touch "model_store/$3.mar" ;;
+  "-m archive.pack "*) mkdir -p model_store; touch "model_store/${@: -1}.mar" ;;
   "-m archive.describe "*) ;;
   "-m archive."*) mkdir -p "$4" ;;
   "--build "*) mkdir -p build/lib; touch build/lib/libopserve_torch.so ;;
@@ -166,6 +166,15 @@ def test_a_setting_becomes_an_option(house: House, words: list[str], call: str) 
     done = house.make(*words)
     assert done.returncode == 0, done.stderr
     assert house.calls()[-1] == call
+
+
+def test_settings_of_packing_and_starting_are_passed_on(house: House) -> None:
+    assert house.make("archive", "MODEL=one", "PROFILE=a b").returncode == 0
+    assert house.calls()[-1] == "python <-m><archive.pack><--profile><a b><one>"
+    assert house.make("start", "QUIET=1", "MODEL_API=1").returncode == 0
+    assert house.calls() == ["python <scripts/start.py><--model-api><--quiet>"]
+    assert house.make("start").returncode == 0
+    assert house.calls() == ["python <scripts/start.py>"]
 
 
 def test_variables_of_the_shell_are_not_meant(house: House) -> None:

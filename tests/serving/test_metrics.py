@@ -102,5 +102,4 @@ def test_one_variable_drops_the_handlers_metrics(serve, monkeypatch):
     quiet = serve([ROOT / "model_store" / "scaled_add.mar"], job_queue_size="99")  # a server of this test's own
     assert quiet.predict("scaled_add", json={"x": [1], "y": [1]}).json() == {"z": [3]}
     assert "ts_inference_requests_total{" in quiet.metrics().text
-    assert "[METRICS]PredictionTime" in (quiet.home / "logs" / "ts_log.log").read_text()
-    assert "[METRICS]opserve" not in (quiet.home / "logs" / "ts_log.log").read_text()
+    assert "opserve_requests_total{" not in quiet.metrics().text and "PredictionTime{" not in quiet.metrics().text

@@ -43,6 +43,8 @@ def write_config(home: Path, **changes: str) -> Path:
     replaced |= {"initial_worker_port": str(worker_port)} | changes
     replaced = {"metrics_config": str(ROOT / "metrics.yaml")} | replaced
     shipped = (ROOT / "config.properties").read_text().splitlines()
+    # So is the path of the logs' configuration one from the folder the server runs in.
+    shipped = [line.replace("=scripts/log4j2", f"={ROOT}/scripts/log4j2") for line in shipped]
     kept = [line for line in shipped if line.partition("=")[0] not in replaced]
     path = home / "config.properties"
     path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in replaced.items())]) + "\n")
