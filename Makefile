@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # -- what may be set on the command line ------------------------------------------------------------------------------
 
-SETTINGS := MODEL WORKERS ARCHIVE VERSION PROFILE MODEL_API QUIET CORES SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT
+SETTINGS := MODEL WORKERS ARCHIVE VERSION PROFILE MODEL_API QUIET CORES SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT RATE CONNECTIONS SECONDS
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
 unknown := $(filter-out $(SETTINGS) -%,$(given))
@@ -32,6 +32,7 @@ $(call need,scale,WORKERS,MODEL=digits WORKERS=2)
 $(call need,deploy,MODEL,MODEL=digits VERSION=2.0)
 $(call need,deploy,VERSION,MODEL=digits VERSION=2.0)
 $(call need,predict,MODEL,MODEL=digits)
+$(call need,loadtest,MODEL,MODEL=digits CONNECTIONS=32)
 $(call need,verify,ARCHIVE,ARCHIVE=model_store/digits.mar)
 
 models := $(sort $(patsubst archive/%/model-config.yaml,%,$(wildcard archive/*/model-config.yaml)))
@@ -64,7 +65,7 @@ handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/nu
 packer := $(wildcard archive/*.py)
 .PRECIOUS: build/models/%/.built
 
-.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale deploy logs doctor test lint fuzz sanitize-cuda bench-ops format clean distclean FORCE
+.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale deploy logs doctor test lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
 
 help: ## list the targets
 	@echo 'usage: make TARGET [SETTING=value ...]'
@@ -194,6 +195,14 @@ sanitize-cuda: ## the CUDA kernels on this machine's GPU under compute-sanitizer
 
 bench-ops: env-dev ext build/models/digits/.built ## measure the operators against what people would use instead (QUICK=1: fewer shapes; OUTPUT=docs: write the table there)
 	@$(python) -m benchmarks.ops $(if $(QUICK),--quick) --output "$${OUTPUT:-build/bench-ops}"
+
+bench-serving: env-dev archive ## measure the server against others, installed apart (QUICK=1: in 3 minutes; OUTPUT=docs: write the page there)
+	@$(python) -m benchmarks.serving $(if $(QUICK),--quick) --output "$${OUTPUT:-build/bench-serving}"
+
+# Under another name: bash counts in a variable SECONDS of its own.
+loadtest: export LOADTEST_SECONDS := $(SECONDS)
+loadtest: env-dev ## load the running server with a model's sample: MODEL=digits (CONNECTIONS=8 SECONDS=10; RATE=200: so many a second, answered or not)
+	@$(python) scripts/loadtest.py --connections "$$CONNECTIONS" --seconds "$$LOADTEST_SECONDS" --rate "$$RATE" -- "$$MODEL"
 
 clean: ## remove what was built; the environment stays
 	@rm -rf build model_store .pytest_cache .ruff_cache

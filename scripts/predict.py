@@ -53,20 +53,16 @@ def _media_type(name: str) -> str:
     return guess if guess.startswith("image/") else "application/octet-stream"
 
 
-def send(server: Server, model: str, sample: mar.Sample) -> requests.Response:
-    """Send a sample: its parts as multipart, or its body as JSON."""
-    path = f"/predictions/{model}"
+def request_options(sample: mar.Sample) -> dict[str, Any]:
+    """What `requests` is given to send a sample: its parts as multipart, or its body as JSON."""
     if sample.body is not None:
-        return server.request(
-            "inference",
-            "POST",
-            path,
-            TIMEOUT_S,
-            data=sample.body,
-            headers={"Content-Type": "application/json"},
-        )
-    files = {Path(name).stem: (name, content, _media_type(name)) for name, content in sample.parts.items()}
-    return server.request("inference", "POST", path, TIMEOUT_S, files=files)
+        return {"data": sample.body, "headers": {"Content-Type": "application/json"}}
+    return {"files": {Path(name).stem: (name, content, _media_type(name)) for name, content in sample.parts.items()}}
+
+
+def send(server: Server, model: str, sample: mar.Sample) -> requests.Response:
+    """Send a sample."""
+    return server.request("inference", "POST", f"/predictions/{model}", TIMEOUT_S, **request_options(sample))
 
 
 def send_by_grpc(server: Server, model: str, sample: mar.Sample) -> Any:

@@ -1,0 +1,267 @@
+"""The two TorchServes: opserve's, started as its users start it, and a stock one with a plain BaseHandler."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy
+import orjson
+import yaml
+
+from archive.contents import BUILD, ArchiveContents, contents_of_files, contents_of_model
+from archive.pack import pack
+from benchmarks.serving.network import FEATURES
+from benchmarks.serving.processes import Processes
+from benchmarks.serving.servers import PEERS, Running, Server, ServerFailed, free_ports, serving_variables
+from benchmarks.serving.workloads import Workload
+from scripts import java
+from scripts import server as scripts_server
+from scripts.server import ROOT
+
+# What each profile is here; workers and threads are those of everybody else.
+EQUAL = {"minWorkers": 1, "maxWorkers": 1}
+PROFILES = {"latency": {"batchSize": 1, "maxBatchDelay": 1}, "throughput": {"batchSize": 8, "maxBatchDelay": 1}}
+OPSERVE = {profile: f"opserve, {profile}" for profile in PROFILES}
+STOCK = "TorchServe, stock"
+LIBRARY = BUILD / "lib" / "libopserve_torch.so"
+GRAPH_CONFIG = {
+    **EQUAL,
+    "responseTimeout": 60,
+    "startupTimeout": 60,
+    "opserve": {
+        "device": "cpu",
+        "threads": 1,
+        "batching": "graph",
+        "inputs": [
+            {"name": "rowptr", "dtype": "int32", "shape": [-1]},
+            {"name": "col", "dtype": "int32", "shape": [-1]},
+            {"name": "value", "dtype": "float32", "shape": [-1]},
+            {"name": "x", "dtype": "float32", "shape": [-1, FEATURES]},
+        ],
+        "outputs": [
+            {"name": "label", "dtype": "int64", "shape": [-1]},
+            {"name": "probabilities", "dtype": "float32", "shape": [-1, 7]},
+        ],
+    },
+}
+PORTS = {
+    "inference_address": "http://127.0.0.1:{}",
+    "management_address": "http://127.0.0.1:{}",
+    "metrics_address": "http://127.0.0.1:{}",
+    "grpc_inference_port": "{}",
+    "grpc_management_port": "{}",
+    # Workers of two servers are told apart by this number.
+    "initial_worker_port": "{}",
+}
+START_S = 120.0
+
+
+def predictions(workload: Workload) -> str:
+    """TorchServe's path."""
+    return f"/predictions/{workload.model}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpserveServer(Server):
+    """opserve with one of its profiles; `model_store` holds the archives."""
+
+    model_store: Path
+
+    def launch(self, models: Sequence[str], files: Path, python: Path | None, folder: Path) -> Running:
+        """Start it with scripts/start.py, on the shipped configuration with ports of its own."""
+        processes = Processes()
+        config = write_config(folder, (ROOT / "config.properties").read_text())
+        command = [sys.executable, str(ROOT / "scripts" / "start.py"), "--home", str(folder), "--config", str(config)]
+        command += ["--model-store", str(self.model_store), "--models", *models]
+        log = folder / "server.log"
+        running = TorchServeRunning(self, processes, folder, config, log)
+        starting = processes.spawn(command, folder, log, {})
+        try:
+            status = starting.wait(START_S)
+        except BaseException as error:
+            running.stop()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ServerFailed(f"not ready after {START_S:.0f} s: {running.last_words()}") from None
+            raise
+        if status:
+            running.stop()
+            raise ServerFailed(running.last_words())
+        running.connect()
+        return running
+
+
+@dataclass(frozen=True, kw_only=True)
+class StockServer(Server):
+    """TorchServe as it is installed, one worker; `model_store` holds its archives."""
+
+    model_store: Path
+
+    def launch(self, models: Sequence[str], files: Path, python: Path | None, folder: Path) -> Running:
+        """Start it with its own launcher."""
+        if python is None:
+            raise ServerFailed("its environment was not made")
+        processes = Processes()
+        config = write_config(folder, "default_workers_per_model=1\ndisable_system_metrics=false\n")
+        found, _ = java.find()
+        command = [str(python.parent / "torchserve"), "--start", "--foreground", "--ncs", "--model-store"]
+        command += [
+            str(self.model_store),
+            "--models",
+            *[f"{model}.mar" for model in models],
+            "--ts-config",
+            str(config),
+        ]
+        variables = serving_variables(models, files, python, folder)
+        del variables["PYTHONPATH"]  # a worker finds its modules in its archive
+        if found is not None:
+            variables["JAVA_HOME"] = str(found.home)
+        log = folder / "server.log"
+        started = processes.spawn(command, folder, log, variables)
+        running = TorchServeRunning(self, processes, folder, config, log, started)
+        try:
+            running.await_workers(models)
+            running.connect()
+        except BaseException:
+            running.stop()
+            raise
+        return running
+
+
+class TorchServeRunning(Running):
+    """A TorchServe in a home folder of its own."""
+
+    def __init__(
+        self,
+        server: Server,
+        processes: Processes,
+        home: Path,
+        config: Path,
+        log: Path,
+        started: subprocess.Popen | None = None,
+    ) -> None:
+        self._torchserve = scripts_server.Server(home, config, Path(server.model_store))
+        super().__init__(server, processes, self._torchserve.address("inference"), log, started)
+
+    def connect(self) -> None:
+        """Take a token, which lasts longer than any measurement."""
+        self.headers = {"Authorization": f"Bearer {self._torchserve.token('inference')}"}
+
+    def await_workers(self, models: Sequence[str]) -> None:
+        """Wait until every model has a worker that is ready."""
+        deadline = time.monotonic() + START_S
+        waiting = set(models)
+        while waiting:
+            if self._started is not None and self._started.poll() is not None:
+                raise ServerFailed(f"it ended while it started: {self.last_words()}")
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"not ready after {START_S:.0f} s: {self.last_words()}")
+            waiting = {model for model in waiting if not self._ready(model)}
+            time.sleep(0.05)
+
+    def _ready(self, model: str) -> int:
+        try:
+            return scripts_server.ready_workers(self._torchserve.describe(model) or {})
+        except scripts_server.OpserveError:  # not listening yet, or no key file yet
+            return 0
+
+    def workers(self, model: str) -> list[int]:
+        """The process ids of a model's workers."""
+        return [int(worker["pid"]) for worker in self._torchserve.require_model(model)["workers"]]
+
+    def idle(self, model: str) -> Collection[int]:
+        """The workers of the other models."""
+        others = set(self._torchserve.models()) - {model}
+        return {pid for other in others for pid in self.workers(other)}
+
+    def scale(self, model: str, workers: int) -> float:
+        """Seconds until a model has so many workers that answer."""
+        begun = time.monotonic()
+        path = f"/models/{model}?min_worker={workers}&max_worker={workers}&synchronous=true"
+        answer = self._torchserve.request("management", "PUT", path, START_S)
+        if answer.status_code != 200:
+            raise ServerFailed(f"scaling {model} was answered {answer.status_code}: {answer.text[:200]}")
+        return time.monotonic() - begun
+
+    def stop(self) -> None:
+        """End it, and what it unpacked."""
+        super().stop()
+        self._torchserve.remove_temp()
+
+
+def write_config(folder: Path, base: str) -> Path:
+    """A configuration with ports of its own, in the folder the server runs in."""
+    ports = free_ports(len(PORTS))
+    replaced = {name: text.format(port) for (name, text), port in zip(PORTS.items(), ports, strict=True)}
+    kept = [line for line in base.splitlines() if line.partition("=")[0] not in replaced]
+    path = folder / "config.properties"
+    path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in replaced.items())]) + "\n")
+    shutil.copy(ROOT / "metrics.yaml", folder)
+    return path
+
+
+def opserve_archives(profile: str, files: Path, store: Path) -> Path:
+    """Pack the models of the benchmark with one profile; the model store."""
+    for contents in (contents_of_model("scaled_add"), contents_of_model("digits"), graph_contents(files)):
+        section = contents.document["opserve"] | {"threads": 1}
+        document = contents.document | EQUAL | PROFILES[profile] | {"opserve": section}
+        pack(replace(contents, document=document), store)
+    return store
+
+
+def graph_contents(files: Path) -> ArchiveContents:
+    """The graph model, as a user packs an artifact of their own."""
+    config, sample = files / "graph.yaml", files / "graph.json"
+    config.write_text(yaml.safe_dump(GRAPH_CONFIG, sort_keys=False))
+    features = numpy.linspace(0, 1, 2 * FEATURES, dtype="float32").reshape(2, FEATURES)
+    small = {"rowptr": [0, 2, 3], "col": [0, 1, 1], "value": [0.5, 0.5, 1], "x": features}
+    sample.write_bytes(orjson.dumps(small, option=orjson.OPT_SERIALIZE_NUMPY))
+    return contents_of_files("graph_op", files / "graph.pt", [LIBRARY], config, sample)
+
+
+def stock_archives(models: Sequence[str], python: Path, store: Path) -> Path:
+    """Pack the models for the stock server with torch-model-archiver; the model store."""
+    store.mkdir(parents=True, exist_ok=True)
+    for model in models:
+        scratch = store / f".{model}"  # it deletes a folder of the model's name in TMPDIR
+        scratch.mkdir(exist_ok=True)
+        command = [str(python), "-m", "model_archiver.model_packaging", "--model-name", model, "--version", "1.0"]
+        command += ["--handler", str(PEERS / "torchserve_handler.py"), "--extra-files", str(PEERS / "common.py")]
+        command += ["--export-path", str(store), "--force"]
+        done = subprocess.run(
+            command, env={"TMPDIR": str(scratch)}, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+        shutil.rmtree(scratch)
+        if done.returncode:
+            raise ServerFailed(f"torch-model-archiver: {done.stderr.strip()[-300:]}")
+    return store
+
+
+def torchserves(
+    models: Sequence[str], files: Path, python: Path | None, stores: Path
+) -> tuple[list[Server], dict[str, str]]:
+    """Both of opserve's profiles and the stock server with their archives; and why any is missing."""
+    found: list[Server] = []
+    missing = {}
+    for profile in PROFILES:
+        store = opserve_archives(profile, files, stores / profile)
+        found.append(
+            OpserveServer(name=OPSERVE[profile], environment="", takes=_own, path=predictions, model_store=store)
+        )
+    try:
+        if python is None:
+            raise ServerFailed("the peers' environment was not made")
+        store = stock_archives(models, python, stores / "stock")
+        found.append(StockServer(name=STOCK, distribution="torchserve", path=predictions, model_store=store))
+    except ServerFailed as error:
+        missing[STOCK] = str(error)
+    return found, missing
+
+
+def _own(workload: Workload) -> bool:
+    return workload.model != "graph_plain"

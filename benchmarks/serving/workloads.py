@@ -1,0 +1,143 @@
+"""What is sent to every server, and what it must answer."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import orjson
+from urllib3 import encode_multipart_formdata
+
+from archive.contents import BUILD
+from benchmarks.serving import network
+
+JSON_TYPE, NPZ_TYPE = "application/json", "application/x-npz"
+Arrays = Mapping[str, numpy.ndarray]
+DATATYPES = {"float32": "FP32", "int32": "INT32", "int64": "INT64", "uint8": "UINT8"}
+JSON_LENGTH = "Inference-Header-Content-Length"
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A request's body and headers."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One request.
+
+    Attributes:
+        model: `scaled_add`, `digits`, `graph_plain` or `graph_op`: the last two differ in the operator a server runs.
+        format: how the arrays travel: `json`, `oip` (Open Inference Protocol, JSON), `npz` or `form` (parts).
+        inputs: by name; of a form, a PNG stays the bytes it is.
+        outputs: by name.
+        tolerance: how far an answer may be from `outputs`, absolute or relative.
+    """
+
+    model: str
+    format: str
+    inputs: Mapping[str, numpy.ndarray | bytes]
+    outputs: Arrays
+    tolerance: float = 1e-4
+
+    @property
+    def name(self) -> str:
+        """Of the request alone: the same for both operators."""
+        return f"{self.model.partition('_plain')[0].partition('_op')[0]} {self.format}"
+
+    @property
+    def operator(self) -> str:
+        """Whose code the model calls."""
+        return "PyTorch" if self.model == "graph_plain" else "opserve"
+
+    def payload(self) -> Payload:
+        """The request as most servers take it."""
+        return ENCODERS[self.format](self.inputs)
+
+
+def plain_json(inputs: Arrays) -> Payload:
+    """`{name: nested lists}`."""
+    body = orjson.dumps(dict(inputs), option=orjson.OPT_SERIALIZE_NUMPY)
+    return Payload(body, {"Content-Type": JSON_TYPE, "Accept": JSON_TYPE})
+
+
+def oip_json(inputs: Arrays) -> Payload:
+    """The Open Inference Protocol's tensors, their data flat."""
+    tensors = [
+        {"name": name, "shape": list(array.shape), "datatype": DATATYPES[array.dtype.name], "data": array.ravel()}
+        for name, array in inputs.items()
+    ]
+    body = orjson.dumps({"inputs": tensors}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Payload(body, {"Content-Type": JSON_TYPE, "Accept": JSON_TYPE})
+
+
+def oip_binary(inputs: Arrays) -> Payload:
+    """The Open Inference Protocol's binary data extension, the answer binary too."""
+    tensors = [
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "datatype": DATATYPES[array.dtype.name],
+            "parameters": {"binary_data_size": array.nbytes},
+        }
+        for name, array in inputs.items()
+    ]
+    head = json.dumps({"inputs": tensors, "parameters": {"binary_data_output": True}}).encode()
+    body = head + b"".join(array.tobytes() for array in inputs.values())
+    return Payload(body, {"Content-Type": "application/octet-stream", JSON_LENGTH: str(len(head))})
+
+
+def npz(inputs: Arrays) -> Payload:
+    """NumPy's own archive, uncompressed."""
+    file = io.BytesIO()
+    numpy.savez(file, **inputs)
+    return Payload(file.getvalue(), {"Content-Type": NPZ_TYPE, "Accept": NPZ_TYPE})
+
+
+def form(inputs: Mapping[str, numpy.ndarray | bytes]) -> Payload:
+    """A part for every input: files as they are, arrays as JSON."""
+    parts = {}
+    for name, value in inputs.items():
+        if isinstance(value, bytes):
+            kind = "image/png" if value.startswith(b"\x89PNG") else "application/octet-stream"
+            parts[name] = (name, value, kind)
+        else:
+            parts[name] = (name, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), JSON_TYPE)
+    # The boundary is fixed, so that every run sends the same bytes.
+    body, kind = encode_multipart_formdata(parts, boundary="opserve-benchmark-boundary")
+    return Payload(body, {"Content-Type": kind, "Accept": JSON_TYPE})
+
+
+ENCODERS = {"json": plain_json, "oip": oip_json, "npz": npz, "form": form}
+
+
+def tiny() -> Workload:
+    """Three numbers: what serving itself costs."""
+    inputs = {"x": numpy.array([1, 2, 3], "float32"), "y": numpy.array([0.5, 0.25, -6], "float32")}
+    return Workload("scaled_add", "json", inputs, {"z": numpy.array([2.5, 4.25, 0], "float32")})
+
+
+def digits(sample: Path = BUILD / "models" / "digits" / "sample") -> Workload:
+    """The photograph that the archive `digits` carries."""
+    answer = json.loads((sample / "answer.json").read_text())
+    (corners,) = sample.glob("request/corners.*")
+    inputs = {
+        "image": (sample / "request" / "image.png").read_bytes(),
+        "corners": numpy.array(json.loads(corners.read_text()), "float32"),
+    }
+    return Workload("digits", "form", inputs, {name: numpy.array(value) for name, value in answer.items()})
+
+
+def graphs(folder: Path) -> list[Workload]:
+    """The graph in every format, for both operators; the model's files are written into `folder`."""
+    inputs, outputs = network.write(folder)
+    return [
+        Workload(model, kind, inputs, outputs)
+        for model in ("graph_plain", "graph_op")
+        for kind in ("json", "oip", "npz")
+    ]
