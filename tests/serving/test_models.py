@@ -55,7 +55,7 @@ def test_describe_tells_tensors_artifact_device_and_libraries(server, name):
     described = server.management("GET", f"/models/{name}?customized=true").json()[0]
     told = described["customizedMetadata"]
     told = json.loads(told) if isinstance(told, str) else told
-    assert told["device"] == "cpu" and told["threads"] == 1
+    assert told["device"] == "cpu" and told["threads"] >= 1
     assert Path(told["artifact"]).suffix in (".pt", ".onnx")
     assert all({"name", "dtype", "shape"} <= spec.keys() for spec in told["inputs"] + told["outputs"])
     assert all(len(digest) == 64 for digest in told["op_libraries"].values()) and told["op_libraries"]
