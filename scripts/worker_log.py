@@ -1,6 +1,7 @@
 """Reads from TorchServe's logs why a worker died."""
 
 import re
+import time
 from pathlib import Path
 
 # ts_log says of every worker that ended that it will be tried again, whatever the reason.
@@ -12,6 +13,8 @@ _REFUSED = re.compile(r" - Failed to load model: (.+)\n(.*)")
 _WORKER_LINE = re.compile(r"^\S+ \[\w+ *\] (?P<thread>W-\d+-\S+)-(?:stdout|stderr) MODEL_LOG - (?P<text>.*)$")
 _NAME = re.compile(r"^W-\d+-(?P<model>.+)_(?P<version>[^_]+)$")
 _FIRST_LINE = "s_name_part0="
+# What a process that is gone has written is read within moments, but not at once.
+_READ_WITHIN_S = 5.0
 _SERVER_LINES = ("Backend worker process died.", "Failed to load model")
 
 
@@ -45,7 +48,13 @@ class LogMark:
         return _REFUSED.findall(self.text(self.ts_log))
 
     def last_words(self, worker: str, lines: int = 40) -> str:
-        """The traceback with which a worker ended first, or its last lines when it left none."""
+        """The traceback with which a worker ended first, or its last lines when it left none.
+
+        Waits until the server has read what the worker wrote.
+        """
+        deadline = time.monotonic() + _READ_WITHIN_S
+        while worker not in self.ended_workers() and time.monotonic() < deadline:
+            time.sleep(0.05)
         said: list[str] = []
         for line in self.text(self.model_log).splitlines():
             found = _WORKER_LINE.match(line)
