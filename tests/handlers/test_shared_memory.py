@@ -237,3 +237,16 @@ def test_no_descriptor_is_left_open(shared):
         with pytest.raises(RequestError):
             read(wrong, "x")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_region_that_was_shortened_after_it_was_looked_at_is_refused(shared, monkeypatch):
+    region, look = Region(shared.make(bytes(24)), 0, 24), os.fstat
+
+    def look_and_shorten(file: int) -> os.stat_result:
+        found = look(file)
+        os.truncate(shared.path(), 8)
+        return found
+
+    monkeypatch.setattr(os, "fstat", look_and_shorten)
+    with pytest.raises(RequestError, match="ends before byte 24"):
+        read(region, "x")
