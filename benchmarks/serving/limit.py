@@ -10,9 +10,6 @@ from benchmarks.serving.workloads import JSON_LENGTH, Workload
 from handlers.model import ServableModel
 from handlers.request import BODY, Part, Request
 
-NAME = "one process, no server"
-BATCH_S = 0.2
-
 
 def request_of(workload: Workload) -> Request:
     """A workload as TorchServe hands it to a worker."""
@@ -31,7 +28,8 @@ def request_of(workload: Workload) -> Request:
 
 
 def rates(store: Path, workloads: Sequence[Workload], folder: Path, seconds: float) -> Iterator[tuple[Workload, float]]:
-    """Answers a second of each workload, on the archives of a model store unpacked into `folder`."""
+    """Answers a second of each workload, on the archives of a model store unpacked into a new `folder`."""
+    folder.mkdir()
     models: dict[str, ServableModel] = {}
     for workload in workloads:
         name = workload.model

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.serving.goals import Verdict
 from benchmarks.serving.rounds import Cell, Findings, Plan
@@ -28,10 +30,14 @@ def cells_table(cells: Sequence[Cell]) -> str:
     for cell in sorted(cells, key=lambda cell: (cell.connections, -cell.rate)):
         busy = f"{100 * cell.generator_cpu:.0f} %" + (": it was the limit" if cell.generator_limited else "")
         rows.append(
-            f"| {cell.server} | {cell.operator} | {cell.connections} | {cell.rate:,.1f} | {cell.p50_ms:.2f} | "
-            f"{cell.p99_ms:.2f} | {cell.errors} | {cell.cpu_ms:.2f} | {cell.memory / MIB:.0f} | {busy} |"
+            f"| {cell.server} | {cell.operator} | {cell.connections} | {cell.rate:,.1f} | {_ms(cell.p50_ms)} | "
+            f"{_ms(cell.p99_ms)} | {cell.errors} | {cell.cpu_ms:.2f} | {cell.memory / MIB:.0f} | {busy} |"
         )
     return "\n".join(rows)
+
+
+def _ms(milliseconds: float) -> str:
+    return "none" if math.isnan(milliseconds) else f"{milliseconds:.2f}"
 
 
 def starts_table(findings: Findings) -> str:
@@ -105,7 +111,6 @@ def plot(findings: Findings, limits: Mapping[str, float], path: Path) -> None:
         axes.set_yticks(range(len(order)), labels, fontsize=8)
         if workload in limits:
             axes.axvline(limits[workload], color="tab:red", ls="--", lw=1)
-        axes.set_xscale("log")
         axes.set_title(workload, fontsize=9, loc="left")
         axes.grid(axis="x", alpha=0.3)
     handles = [plt.Rectangle((0, 0), 1, 1, color=shade[count]) for count in counts]
@@ -117,6 +122,10 @@ def plot(findings: Findings, limits: Mapping[str, float], path: Path) -> None:
     panels[-1, 0].set_xlabel("requests a second")
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
+
+
+def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
 
 
 def _who(cell: Cell) -> tuple[str, str]:
@@ -134,7 +143,9 @@ def write(
     """Write serving_benchmark.json, .md and .png; the paths written."""
     folder.mkdir(parents=True, exist_ok=True)
     results, page, picture = (folder / f"{STEM}.{suffix}" for suffix in ("json", "md", "png"))
-    document = {"machine": machine, "limits": limits, "goals": [asdict(v) for v in verdicts], **asdict(findings)}
+    cells = [_without_nan(asdict(cell)) for cell in findings.cells]
+    document = {"machine": machine, "limits": limits, "goals": [asdict(v) for v in verdicts]}
+    document |= asdict(findings) | {"cells": cells}
     results.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     page.write_text(markdown(findings, verdicts, limits, machine, plan))
     plot(findings, limits, picture)

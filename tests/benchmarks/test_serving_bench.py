@@ -1,6 +1,7 @@
 """The harness of the serving benchmark: who is refused, what is left running, and what it says of the goals."""
 
 import json
+import math
 import shutil
 import sys
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from benchmarks.serving import answers, environments, goals, report, rounds, workloads
+from benchmarks.serving import answers, environments, goals, limit, report, rounds, workloads
 from benchmarks.serving.answers import WrongAnswer
 from benchmarks.serving.goals import DIGITS, GRAPH_JSON, GRAPH_NPZ, LATENCY, THROUGHPUT, TINY
 from benchmarks.serving.processes import Processes
@@ -17,6 +18,7 @@ from benchmarks.serving.rounds import Cell, Findings, Plan
 from benchmarks.serving.servers import PEER_SERVERS, PeerServer, Running, ServerFailed, msgpack_map
 from benchmarks.serving.torchserves import STOCK
 from benchmarks.serving.workloads import Workload
+from scripts.server import ROOT
 
 SERVER = Path(__file__).with_name("tiny_server.py")
 PYTHONS = {environments.COMMON: Path(sys.executable)}
@@ -128,6 +130,15 @@ def test_msgpack_is_what_the_format_says() -> None:
     assert packed == (
         b"\x82\xa5image\xc6\x00\x00\x00\x02PN\xa7corners\xdc\x00\x01\xdc\x00\x01\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00"
     )
+
+
+def test_the_limit_in_one_process_is_that_of_right_answers(tmp_path: Path) -> None:
+    sent = [workloads.tiny(), workloads.digits()]
+    found = list(limit.rates(ROOT / "model_store", sent, tmp_path / "unpacked", 0.01))
+    assert [(each.name, rate > 0) for each, rate in found] == [(TINY, True), (DIGITS, True)]
+    wrong = replace(workloads.tiny(), outputs={"z": numpy.zeros(3, "float32")})
+    with pytest.raises(WrongAnswer):
+        list(limit.rates(ROOT / "model_store", [wrong], tmp_path / "wrong", 0.01))
 
 
 # -- what is left running
@@ -290,7 +301,11 @@ def test_a_tail_and_a_start_are_held_against_their_limits() -> None:
 
 
 def test_the_page_has_every_figure_every_failure_and_the_limit(tmp_path: Path) -> None:
-    cells = [cell(LATENCY, TINY, 8, 1234.5), cell("Flask", TINY, 8, 10.0, errors=3, generator_limited=True)]
+    cells = [
+        cell(LATENCY, TINY, 8, 1234.5),
+        cell("Flask", TINY, 8, 10.0, errors=3, generator_limited=True),
+        cell("mute", TINY, 8, 0.0, p50_ms=math.nan, p99_ms=math.nan),
+    ]
     findings = Findings(cells, {LATENCY: [2.0]}, {}, {}, {"Triton": "cannot be installed: no wheel"})
     paths = report.write(findings, goals.verdicts(findings), {TINY: 5000.0}, {"cores": 2}, ONCE, tmp_path)
     assert [path.name for path in paths] == [f"serving_benchmark.{suffix}" for suffix in ("json", "md", "png")]
@@ -303,7 +318,8 @@ def test_the_page_has_every_figure_every_failure_and_the_limit(tmp_path: Path) -
         "cores 2",
     ):
         assert said in page
-    assert json.loads(paths[0].read_text())["cells"][1]["errors"] == 3
+    figures = json.loads(paths[0].read_text(), parse_constant=pytest.fail)["cells"]
+    assert (figures[1]["errors"], figures[2]["p99_ms"]) == (3, None)
     assert paths[2].read_bytes().startswith(b"\x89PNG")
 
 
