@@ -156,7 +156,7 @@ def test_somebody_elses_model_is_packed_with_what_was_given(house: House) -> Non
     [
         (["start"], "python <scripts/start.py>"),
         (["start", "MODEL_API=1"], "python <scripts/start.py><--model-api>"),
-        (["serve", "MODEL=one", "MODEL_API=1"], "python <scripts/start.py><--predict><--model-api>"),
+        (["serve", "MODEL=one", "MODEL_API=1"], "python <scripts/start.py><--model-api><--predict>"),
         (["deploy", "MODEL=one", "VERSION=2.0; x"], "python <scripts/deploy.py><--><one><2.0; x>"),
         (["predict", "MODEL=one", "GRPC=1"], "python <scripts/predict.py><--grpc><--><one>"),
         (["predict", "MODEL=one", "REQUEST=a b"], "python <scripts/predict.py><--request><a b><--><one>"),
