@@ -20,6 +20,7 @@ import torch
 from ts.context import Context, RequestProcessor
 
 from benchmarks.handler import workload
+from benchmarks.payloads import Payload, npz
 from handlers.batching import check_outputs
 from handlers.decode import decode_request
 from handlers.encode import encode_outputs
@@ -31,27 +32,24 @@ TURNS = 200
 STEPS = ("decode", "validate", "collate", "op", "split", "encode")
 BATCHES = (1, 8, 32)
 
-Wire = tuple[bytes, dict[str, str]]
 
-
-def wires() -> Iterator[tuple[str, Wire]]:
+def wires() -> Iterator[tuple[str, Payload]]:
     """The graph in every wire format."""
     arrays = workload.graph()
-    yield ".npz", workload.as_npz(arrays)
-    yield "Open Inference Protocol, binary", workload.as_oip(arrays, binary=True)
+    yield ".npz", npz(arrays)
+    yield "Open Inference Protocol, binary", workload.as_oip_binary(arrays)
     small = workload.graph("int32", "float16")
-    yield ".npz, float16 and int32", workload.as_npz(small)
-    yield "Open Inference Protocol, binary, FP16 and INT32", workload.as_oip(small, binary=True)
+    yield ".npz, float16 and int32", npz(small)
+    yield "Open Inference Protocol, binary, FP16 and INT32", workload.as_oip_binary(small)
     yield "JSON", workload.as_json(arrays)
-    yield "Open Inference Protocol, JSON", workload.as_oip(arrays, binary=False)
+    yield "Open Inference Protocol, JSON", workload.as_oip_json(arrays)
 
 
-def _request(wire: Wire) -> Request:
-    body, headers = wire
-    return Request({"body": Part(bytearray(body), headers["Content-Type"])}, headers)
+def _request(wire: Payload) -> Request:
+    return Request({"body": Part(bytearray(wire.body), wire.headers["Content-Type"])}, wire.headers)
 
 
-def steps(model: ServableModel, wire: Wire) -> Iterator[float]:
+def steps(model: ServableModel, wire: Payload) -> Iterator[float]:
     """Seconds of each of STEPS, for one request by itself."""
     config, batching = model.config, model.batching
     request = _request(wire)
@@ -110,7 +108,7 @@ class _Clocked:
             self.seconds += time.perf_counter() - begun
 
 
-def overhead(wire: Wire, batch: int) -> tuple[float, float]:
+def overhead(wire: Payload, batch: int) -> tuple[float, float]:
     """Seconds that the handler takes for one request of a batch beside the model's call, and the call's own."""
     handler = OpserveHandler()
     handler.model = workload.load_scaled_add()
@@ -136,9 +134,9 @@ def overhead_table(pattern: re.Pattern) -> None:
     arrays = {"x": torch.tensor(x).numpy(), "y": torch.tensor(y).numpy()}
     tiny = {
         "JSON of 2 x 3 numbers": workload.as_json({"x": arrays["x"], "y": arrays["y"]}),
-        "Open Inference Protocol, JSON, 2 x 3 numbers": workload.as_oip(arrays, binary=False),
-        "Open Inference Protocol, binary, 2 x 3 numbers": workload.as_oip(arrays, binary=True),
-        ".npz of 2 x 3 numbers": workload.as_npz(arrays),
+        "Open Inference Protocol, JSON, 2 x 3 numbers": workload.as_oip_json(arrays),
+        "Open Inference Protocol, binary, 2 x 3 numbers": workload.as_oip_binary(arrays),
+        ".npz of 2 x 3 numbers": npz(arrays),
     }
     print("\n| scaled_add | " + " | ".join(f"batch of {batch}" for batch in BATCHES) + " | the call itself, of 8 |")
     print("| --- |" + " ---: |" * (len(BATCHES) + 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 import warnings
@@ -13,10 +12,9 @@ import torch
 import yaml
 from torch import nn
 
+from benchmarks.payloads import DATATYPES, JSON_TYPE, Payload, oip_binary
 from handlers.config import CONFIG_FILE
 from handlers.model import ServableModel
-from handlers.npy import NPZ_TYPE
-from handlers.oip import JSON_LENGTH_HEADER
 
 LIBRARY = Path(__file__).parents[2] / "build" / "lib" / "libopserve_torch.so"
 
@@ -91,33 +89,22 @@ def graph(index: str = "int64", features: str = "float32") -> dict[str, numpy.nd
     }
 
 
-DATATYPES = {"int64": "INT64", "int32": "INT32", "int16": "INT16", "float32": "FP32", "float16": "FP16"}
-
-
-def as_npz(arrays: dict[str, numpy.ndarray]) -> tuple[bytes, dict[str, str]]:
-    """An `.npz` body and its headers; the answer is wanted as `.npz` too."""
-    buffer = io.BytesIO()
-    numpy.savez(buffer, **arrays)
-    return buffer.getvalue(), {"Content-Type": NPZ_TYPE, "Accept": NPZ_TYPE}
-
-
-def as_json(arrays: dict[str, numpy.ndarray]) -> tuple[bytes, dict[str, str]]:
+def as_json(arrays: dict[str, numpy.ndarray]) -> Payload:
     """A plain JSON body."""
     document = {name: array.tolist() for name, array in arrays.items()}
-    return json.dumps(document).encode(), {"Content-Type": "application/json"}
+    return Payload(json.dumps(document).encode(), {"Content-Type": JSON_TYPE})
 
 
-def as_oip(arrays: dict[str, numpy.ndarray], binary: bool) -> tuple[bytes, dict[str, str]]:
-    """A request of the Open Inference Protocol, with binary data both ways or with none."""
-    document = {"inputs": [], "parameters": {"binary_data_output": binary}}
-    for name, array in arrays.items():
-        content = {"parameters": {"binary_data_size": array.nbytes}} if binary else {"data": array.ravel().tolist()}
-        document["inputs"].append(
-            {"name": name, "shape": array.shape, "datatype": DATATYPES[array.dtype.name]} | content
-        )
-    head = json.dumps(document).encode()
-    if not binary:
-        return head, {"Content-Type": "application/json"}
-    head += b" " * (-len(head) % 64)  # so that the data lie on their boundary
-    body = head + b"".join(array.tobytes() for array in arrays.values())
-    return body, {"Content-Type": "application/octet-stream", JSON_LENGTH_HEADER: str(len(head))}
+def as_oip_json(arrays: dict[str, numpy.ndarray]) -> Payload:
+    """A request of the Open Inference Protocol in JSON."""
+    inputs = [
+        {"name": name, "shape": array.shape, "datatype": DATATYPES[array.dtype.name], "data": array.ravel().tolist()}
+        for name, array in arrays.items()
+    ]
+    document = {"inputs": inputs, "parameters": {"binary_data_output": False}}
+    return Payload(json.dumps(document).encode(), {"Content-Type": JSON_TYPE})
+
+
+def as_oip_binary(arrays: dict[str, numpy.ndarray]) -> Payload:
+    """The same with binary data both ways, which lie on their boundary."""
+    return oip_binary(arrays, boundary=64)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import numpy
 
-from benchmarks.serving.workloads import DATATYPES, JSON_LENGTH, Arrays, Workload
+from benchmarks.payloads import DATATYPES, Arrays
+from benchmarks.serving.workloads import Workload
+from handlers.oip import JSON_LENGTH_HEADER
 
 _DTYPES = {datatype: name for name, datatype in DATATYPES.items()}
 
@@ -24,7 +26,7 @@ def read(body: bytes, headers: Mapping[str, str]) -> dict[str, numpy.ndarray]:
     if body.startswith(b"PK"):
         with numpy.load(io.BytesIO(body)) as file:
             return {name: file[name] for name in file.files}
-    length = int(headers.get(JSON_LENGTH, len(body)))
+    length = int(headers.get(JSON_LENGTH_HEADER, len(body)))
     document, binary = json.loads(body[:length]), memoryview(body)[length:]
     if "outputs" not in document:
         return {name: numpy.array(value) for name, value in document.items()}

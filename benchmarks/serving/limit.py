@@ -6,15 +6,16 @@ from pathlib import Path
 
 from archive.pack import unpack
 from benchmarks.serving import answers
-from benchmarks.serving.workloads import JSON_LENGTH, Workload
+from benchmarks.serving.workloads import Workload
 from handlers.model import ServableModel
+from handlers.oip import JSON_LENGTH_HEADER
 from handlers.request import BODY, Part, Request
 
 
 def request_of(workload: Workload) -> Request:
     """A workload as TorchServe hands it to a worker."""
     payload = workload.payload()
-    headers = {name: value for name, value in payload.headers.items() if name != JSON_LENGTH}
+    headers = {name: value for name, value in payload.headers.items() if name != JSON_LENGTH_HEADER}
     if workload.format != "form":
         return Request({BODY: Part(bytearray(payload.body), payload.headers["Content-Type"])}, headers)
     parts = {}

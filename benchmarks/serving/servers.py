@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy
 import requests
 
+from benchmarks.payloads import Payload, oip_binary, oip_json
 from benchmarks.serving import answers, environments, workloads
 from benchmarks.serving.processes import Processes
-from benchmarks.serving.workloads import Payload, Workload
+from benchmarks.serving.workloads import Workload
 from scripts.errors import OpserveError
 
 PEERS = Path(__file__).with_name("peers")
@@ -262,12 +263,12 @@ def msgpack_map(values: Mapping[str, numpy.ndarray | bytes]) -> bytes:
 def protocol(workload: Workload) -> Payload:
     """For Triton, which speaks the Open Inference Protocol: JSON, or binary data in place of an `.npz` or a form."""
     if workload.format in ("json", "oip"):
-        return workloads.oip_json(workload.inputs)
+        return oip_json(workload.inputs)
     inputs = {
         name: numpy.frombuffer(value, "uint8") if isinstance(value, bytes) else value
         for name, value in workload.inputs.items()
     }
-    return workloads.oip_binary(inputs)
+    return oip_binary(inputs)
 
 
 def bento_path(workload: Workload) -> str:

@@ -1,6 +1,5 @@
 """What is sent to every server, and what it must answer."""
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,20 +10,8 @@ import orjson
 from urllib3 import encode_multipart_formdata
 
 from archive.contents import BUILD
+from benchmarks.payloads import JSON_TYPE, Arrays, Payload, npz, oip_json, plain_json
 from benchmarks.serving import network
-
-JSON_TYPE, NPZ_TYPE = "application/json", "application/x-npz"
-Arrays = Mapping[str, numpy.ndarray]
-DATATYPES = {"float32": "FP32", "int32": "INT32", "int64": "INT64", "uint8": "UINT8"}
-JSON_LENGTH = "Inference-Header-Content-Length"
-
-
-@dataclass(frozen=True)
-class Payload:
-    """A request's body and headers."""
-
-    body: bytes
-    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -58,45 +45,6 @@ class Workload:
     def payload(self) -> Payload:
         """The request as most servers take it."""
         return ENCODERS[self.format](self.inputs)
-
-
-def plain_json(inputs: Arrays) -> Payload:
-    """`{name: nested lists}`."""
-    body = orjson.dumps(dict(inputs), option=orjson.OPT_SERIALIZE_NUMPY)
-    return Payload(body, {"Content-Type": JSON_TYPE, "Accept": JSON_TYPE})
-
-
-def oip_json(inputs: Arrays) -> Payload:
-    """The Open Inference Protocol's tensors, their data flat."""
-    tensors = [
-        {"name": name, "shape": list(array.shape), "datatype": DATATYPES[array.dtype.name], "data": array.ravel()}
-        for name, array in inputs.items()
-    ]
-    body = orjson.dumps({"inputs": tensors}, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Payload(body, {"Content-Type": JSON_TYPE, "Accept": JSON_TYPE})
-
-
-def oip_binary(inputs: Arrays) -> Payload:
-    """The Open Inference Protocol's binary data extension, the answer binary too."""
-    tensors = [
-        {
-            "name": name,
-            "shape": list(array.shape),
-            "datatype": DATATYPES[array.dtype.name],
-            "parameters": {"binary_data_size": array.nbytes},
-        }
-        for name, array in inputs.items()
-    ]
-    head = json.dumps({"inputs": tensors, "parameters": {"binary_data_output": True}}).encode()
-    body = head + b"".join(array.tobytes() for array in inputs.values())
-    return Payload(body, {"Content-Type": "application/octet-stream", JSON_LENGTH: str(len(head))})
-
-
-def npz(inputs: Arrays) -> Payload:
-    """NumPy's own archive, uncompressed."""
-    file = io.BytesIO()
-    numpy.savez(file, **inputs)
-    return Payload(file.getvalue(), {"Content-Type": NPZ_TYPE, "Accept": NPZ_TYPE})
 
 
 def form(inputs: Mapping[str, numpy.ndarray | bytes]) -> Payload:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy
 import pytest
 
+from benchmarks.payloads import oip_binary
 from benchmarks.serving import answers, environments, goals, limit, report, rounds, workloads
 from benchmarks.serving.answers import WrongAnswer
 from benchmarks.serving.goals import DIGITS, GRAPH_JSON, GRAPH_NPZ, LATENCY, THROUGHPUT, TINY
@@ -18,6 +19,7 @@ from benchmarks.serving.rounds import Cell, Findings, Plan
 from benchmarks.serving.servers import PEER_SERVERS, PeerServer, Running, ServerFailed, msgpack_map
 from benchmarks.serving.torchserves import STOCK
 from benchmarks.serving.workloads import Workload
+from handlers.oip import JSON_LENGTH_HEADER
 from scripts.server import ROOT
 
 SERVER = Path(__file__).with_name("tiny_server.py")
@@ -117,10 +119,10 @@ def test_an_answer_is_read_as_it_was_sent(kind: str) -> None:
 
 def test_binary_tensors_follow_the_json() -> None:
     outputs = {"label": numpy.array([3, 1], "int64"), "x": numpy.array([[0.25], [0.75]], "float32")}
-    payload = workloads.oip_binary(outputs)
-    length = int(payload.headers[workloads.JSON_LENGTH])
+    payload = oip_binary(outputs)
+    length = int(payload.headers[JSON_LENGTH_HEADER])
     head = payload.body[:length].replace(b'"inputs"', b'"outputs"')
-    headers = {workloads.JSON_LENGTH: str(len(head))}
+    headers = {JSON_LENGTH_HEADER: str(len(head))}
     answers.check(Workload("graph_op", "npz", {}, outputs), 200, head + payload.body[length:], headers)
 
 
