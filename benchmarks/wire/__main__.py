@@ -15,9 +15,6 @@ import gzip
 import io
 import json
 import os
-import re
-import shutil
-import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -32,19 +29,14 @@ import yaml
 from archive.contents import contents_of_files
 from archive.pack import pack
 from benchmarks.handler import workload
+from benchmarks.payloads import DATATYPES, npz
 from handlers.oip import JSON_LENGTH_HEADER
+from scripts import loadtest_wrk
+from scripts.errors import OpserveError, run
 from tests.support.torchserve import TorchServe, serving  # a server on free ports
 
 PREFIX = "opserve-bench-"
 MODEL = "graph"
-
-LUA = """
-wrk.method = "POST"
-local file = io.open(os.getenv("BODY"), "rb")
-wrk.body = file:read("*a")
-file:close()
-for name, value in string.gmatch(os.getenv("HEADERS"), "([^\\n:]+): ([^\\n]+)") do wrk.headers[name] = value end
-"""
 
 
 class Format(NamedTuple):
@@ -60,12 +52,12 @@ def formats(region: SharedMemory) -> dict[str, Format]:
     arrays = workload.graph()
     arrays["x"] = (arrays["x"] * 16).round() / 16
     small = {name: array.astype("float16" if name == "x" else "int32") for name, array in arrays.items()}
-    npz, headers = workload.as_npz(arrays)
+    plain = npz(arrays)
     return {
-        ".npz": Format(npz, headers),
-        ".npz, float16 and int32": Format(*workload.as_npz(small)),
-        ".npz, gzip": Format(gzip.compress(npz, 1), headers | {"Content-Encoding": "gzip"}),
-        "Open Inference Protocol, binary": Format(*workload.as_oip(arrays, binary=True)),
+        ".npz": Format(*plain),
+        ".npz, float16 and int32": Format(*npz(small)),
+        ".npz, gzip": Format(gzip.compress(plain.body, 1), plain.headers | {"Content-Encoding": "gzip"}),
+        "Open Inference Protocol, binary": Format(*workload.as_oip_binary(arrays)),
         "Open Inference Protocol, shared memory": _shared(arrays, region),
         "JSON": Format(*workload.as_json(arrays)),
     }
@@ -76,7 +68,7 @@ def _shared(arrays: dict[str, numpy.ndarray], region: SharedMemory) -> Format:
     for name, array in arrays.items():
         region.buf[at : at + array.nbytes] = array.tobytes()
         place = _place(region, at, array.nbytes)
-        datatype = workload.DATATYPES[array.dtype.name]
+        datatype = DATATYPES[array.dtype.name]
         inputs.append({"name": name, "shape": array.shape, "datatype": datatype, "parameters": place})
         at += array.nbytes
     size = workload.NODES * workload.CLASSES * 4
@@ -118,24 +110,16 @@ def pack_model(folder: Path, batch: int) -> Path:
     return pack(contents_of_files(MODEL, *files), folder)[0]
 
 
-def measure(server: TorchServe, format: Format, connections: int, seconds: float, folder: Path) -> tuple[float, float]:
+def measure(server: TorchServe, format: Format, connections: int, seconds: float) -> tuple[float, float]:
     """Requests a second, and milliseconds of processor time that the server takes for one."""
-    (folder / "body").write_bytes(format.body)
-    (folder / "post.lua").write_text(LUA)
     headers = format.headers | {"Authorization": f"Bearer {server.server.token('inference')}"}
-    environment = os.environ | {
-        "BODY": str(folder / "body"),
-        "HEADERS": "".join(f"{name}: {value}\n" for name, value in headers.items()),
-    }
     url = f"{server.server.address('inference')}/predictions/{MODEL}"
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", folder / "post.lua", url]
     before = _processor_seconds(server)
-    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, check=True)
+    load = loadtest_wrk.load(url, format.body, headers, connections, seconds)
     used = _processor_seconds(server) - before
-    if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
-        raise SystemExit(f"error: not every request was answered:\n{done.stdout}")
-    count = int(re.search(r"(\d+) requests in", done.stdout)[1])
-    return float(re.search(r"Requests/sec:\s*([\d.]+)", done.stdout)[1]), used / count * 1e3
+    if load.failed:
+        raise OpserveError(f"not every request was answered: {dict(load.errors)}")
+    return load.rate, used / load.requests * 1e3
 
 
 def _processor_seconds(server: TorchServe) -> float:
@@ -156,15 +140,14 @@ def shared_region(size: int) -> Iterator[SharedMemory]:
         region.unlink()
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4, help="of one turn (4)")
     parser.add_argument("--turns", type=int, default=3, help="of each format (3)")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8], help="at a time (1 8)")
     parser.add_argument("--batch", type=int, default=1, help="largest batch (1)")
-    options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        raise SystemExit("error: there is no wrk; install Debian's package wrk")
+    options = parser.parse_args(arguments)
+    loadtest_wrk.require()
     with tempfile.TemporaryDirectory() as name, shared_region(2 << 20) as region:
         folder = Path(name)
         chosen = formats(region)
@@ -173,7 +156,7 @@ def main() -> None:
             for title, format in chosen.items():
                 response = server.predict(MODEL, data=format.body, headers=format.headers)
                 if response.status_code != 200:
-                    raise SystemExit(f"error: {title}: {response.text}")
+                    raise OpserveError(f"{title}: {response.text}")
                 got = scores(format, response.content, response.headers)
                 expected = got if expected is None else expected
                 numpy.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5, err_msg=title)
@@ -181,7 +164,7 @@ def main() -> None:
             for turn in range(options.turns):
                 for connections in options.connections:
                     for title, format in list(chosen.items())[:: -1 if turn % 2 else 1]:
-                        found = measure(server, format, connections, options.seconds, folder)
+                        found = measure(server, format, connections, options.seconds)
                         results.setdefault((title, connections), []).append(found)
             print("| format | bytes |" + "".join(f" {count} connections |" for count in options.connections))
             print("| --- | ---: |" + " ---: |" * len(options.connections))
@@ -192,7 +175,8 @@ def main() -> None:
                     best, least = max(rate for rate, _ in turns), min(used for _, used in turns)
                     cells.append(f"{best:.0f}/s, {least:.2f} ms")
                 print(f"| {title} | {len(format.body):,} | " + " | ".join(cells) + " |", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
