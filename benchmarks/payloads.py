@@ -1,8 +1,11 @@
 """Arrays as the bodies of requests, in the formats that servers are compared by."""
 
+import contextlib
 import io
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from multiprocessing.shared_memory import SharedMemory
 from typing import NamedTuple
 
 import numpy
@@ -10,6 +13,7 @@ import orjson
 
 from handlers.npy import NPZ_TYPE
 from handlers.oip import JSON_LENGTH_HEADER
+from handlers.shared_memory import Region
 
 JSON_TYPE = "application/json"
 Arrays = Mapping[str, numpy.ndarray]
@@ -22,6 +26,8 @@ DATATYPES = {
     "int64": "INT64",
     "uint8": "UINT8",
 }
+# What the names of the benchmarks' shared memory begin with, as a served model's configuration must say.
+REGION_PREFIX = "opserve-bench-"
 
 
 class Payload(NamedTuple):
@@ -74,3 +80,39 @@ def npz(inputs: Arrays) -> Payload:
     file = io.BytesIO()
     numpy.savez(file, **inputs)
     return Payload(file.getvalue(), {"Content-Type": NPZ_TYPE, "Accept": NPZ_TYPE})
+
+
+def in_shared_memory(inputs: Arrays, outputs: Mapping[str, int], region: SharedMemory) -> Payload:
+    """The Open Inference Protocol's tensors in shared memory, those of the answer too.
+
+    Args:
+        inputs: by name; they are written to the region's beginning.
+        outputs: bytes of each by name; room for them follows, and is wiped, so that what is there is an answer's.
+        region: as large as all of them together.
+    """
+    tensors, end = [], 0
+    for name, array in inputs.items():
+        place = Region(region.name, end, array.nbytes)
+        end += array.nbytes
+        region.buf[place.offset : end] = array.tobytes()
+        datatype = DATATYPES[array.dtype.name]
+        tensors.append({"name": name, "shape": list(array.shape), "datatype": datatype, "parameters": place.describe()})
+    wanted = []
+    for name, size in outputs.items():
+        wanted.append({"name": name, "parameters": Region(region.name, end, size).describe()})
+        region.buf[end : end + size] = bytes(size)
+        end += size
+    body = json.dumps({"inputs": tensors, "outputs": wanted}).encode()
+    return Payload(body, {"Content-Type": JSON_TYPE, "Accept": JSON_TYPE})
+
+
+@contextlib.contextmanager
+def shared_region(size: int) -> Iterator[SharedMemory]:
+    """A region of so many bytes that is gone afterwards."""
+    region = SharedMemory(f"{REGION_PREFIX}{os.getpid()}", create=True, size=size)
+    try:
+        yield region
+    finally:
+        with contextlib.suppress(BufferError):
+            region.close()
+        region.unlink()

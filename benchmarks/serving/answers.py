@@ -8,7 +8,10 @@ import numpy
 
 from benchmarks.payloads import DATATYPES, Arrays
 from benchmarks.serving.workloads import Workload
+from handlers.errors import RequestError
 from handlers.oip import JSON_LENGTH_HEADER
+from handlers.shared_memory import OFFSET, REGION, SIZE, Region
+from handlers.shared_memory import read as read_region
 
 _DTYPES = {datatype: name for name, datatype in DATATYPES.items()}
 
@@ -18,10 +21,11 @@ class WrongAnswer(Exception):
 
 
 def read(body: bytes, headers: Mapping[str, str]) -> dict[str, numpy.ndarray]:
-    """The arrays of an answer: an `.npz`, a JSON object of lists, or the Open Inference Protocol, binary or not.
+    """The arrays of an answer: an `.npz`, a JSON object of lists, or the Open Inference Protocol: in JSON, binary or in
+    shared memory.
 
     Raises:
-        ValueError, KeyError, TypeError: it is none of these.
+        ValueError, KeyError, TypeError: it is none of these; RequestError: there is no such shared memory.
     """
     if body.startswith(b"PK"):
         with numpy.load(io.BytesIO(body)) as file:
@@ -32,8 +36,12 @@ def read(body: bytes, headers: Mapping[str, str]) -> dict[str, numpy.ndarray]:
         return {name: numpy.array(value) for name, value in document.items()}
     found = {}
     for tensor in document["outputs"]:
-        dtype, size = _DTYPES[tensor["datatype"]], tensor.get("parameters", {}).get("binary_data_size")
-        if size is None:
+        dtype, parameters = _DTYPES[tensor["datatype"]], tensor.get("parameters", {})
+        size = parameters.get("binary_data_size")
+        if REGION in parameters:
+            place = Region(parameters[REGION], parameters[OFFSET], parameters[SIZE])
+            values = numpy.frombuffer(read_region(place, tensor["name"]), dtype)
+        elif size is None:
             values = numpy.array(tensor["data"], dtype)
         else:
             values, binary = numpy.frombuffer(binary[:size], dtype), binary[size:]
@@ -48,7 +56,7 @@ def check(workload: Workload, status: int, body: bytes, headers: Mapping[str, st
         raise WrongAnswer(f"{workload.name}: answered {status}: {shown}")
     try:
         got = read(body, headers)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RequestError) as error:
         raise WrongAnswer(f"{workload.name}: not an answer ({error!r}): {shown}") from None
     _compare(workload, got)
 

@@ -9,11 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.serving import profiles_plot
 from benchmarks.serving.goals import Verdict
 from benchmarks.serving.rounds import Cell, Findings, Plan
 
 MIB = 2**20
 STEM = "serving_benchmark"
+PROFILES_PICTURE = "serving_profiles.png"
 
 
 def goals_table(verdicts: Sequence[Verdict]) -> str:
@@ -140,7 +142,7 @@ def write(
     plan: Plan,
     folder: Path,
 ) -> list[Path]:
-    """Write serving_benchmark.json, .md and .png; the paths written."""
+    """Write serving_benchmark.json, .md and .png, and serving_profiles.png if both were measured; the paths written."""
     folder.mkdir(parents=True, exist_ok=True)
     results, page, picture = (folder / f"{STEM}.{suffix}" for suffix in ("json", "md", "png"))
     cells = [_without_nan(asdict(cell)) for cell in findings.cells]
@@ -149,4 +151,5 @@ def write(
     results.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     page.write_text(markdown(findings, verdicts, limits, machine, plan))
     plot(findings, limits, picture)
-    return [results, page, picture]
+    profiles = folder / PROFILES_PICTURE
+    return [results, page, picture] + ([profiles] if profiles_plot.plot(findings.cells, profiles) else [])

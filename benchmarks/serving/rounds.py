@@ -58,6 +58,7 @@ class Plan:
         seconds: of one measurement.
         rounds: how often every server has its turn.
         warm_up_s: of load before each measurement; 0: a few requests one after the other.
+        first_warm_up_s: the same before the first measurement of a start.
         limit_s: no server is started, and nothing measured, after so long; `None` for no limit.
     """
 
@@ -66,6 +67,7 @@ class Plan:
     seconds: int
     rounds: int
     warm_up_s: int = 0
+    first_warm_up_s: int = 0
     limit_s: float | None = None
 
     def cells(self, server: Server, group: Sequence[Workload]) -> list[tuple[Workload, int]]:
@@ -89,8 +91,13 @@ class Findings:
     failures: dict[str, str]
 
 
-def measure(running: Running, workload: Workload, connections: int, plan: Plan) -> Cell:
+def measure(running: Running, workload: Workload, connections: int, seconds: int, warm_up_s: int) -> Cell:
     """Check the answer, warm up, and measure; the answer is checked again when it is over.
+
+    Args:
+        running, workload, connections: what is measured.
+        seconds: of the measurement.
+        warm_up_s: of load before it; 0: a few requests one after the other.
 
     Raises:
         WrongAnswer, ServerFailed: it does not answer as it must; OpserveError: the generator does not run.
@@ -99,14 +106,14 @@ def measure(running: Running, workload: Workload, connections: int, plan: Plan) 
     payload = running.server.payload(workload)
     headers = dict(payload.headers) | running.headers
     arguments = (running.url(workload), payload.body, headers, connections)
-    if plan.warm_up_s:
-        loadtest_wrk.load(*arguments, plan.warm_up_s)
+    if warm_up_s:
+        loadtest_wrk.load(*arguments, warm_up_s)
     else:
         for _ in range(WARM_UP_REQUESTS):
             running.ask(workload)
     idle = running.idle(workload.model)
     before = running.processes.cpu_seconds()
-    load = loadtest_wrk.load(*arguments, plan.seconds)
+    load = loadtest_wrk.load(*arguments, seconds)
     after = running.processes.cpu_seconds()
     memory = running.processes.memory(idle)
     running.ask(workload)
@@ -191,9 +198,10 @@ def _turn(
         with server.launch(models, files, python, folder) as running:
             running.wait(cells[0][0])
             findings.starts_s.setdefault(server.name, []).append(time.monotonic() - begun)
-            for workload, connections in cells:
+            for place, (workload, connections) in enumerate(cells):
+                warm_up_s = plan.warm_up_s if place else plan.first_warm_up_s
                 try:
-                    yield measure(running, workload, connections, plan)
+                    yield measure(running, workload, connections, plan.seconds, warm_up_s)
                 except (WrongAnswer, OpserveError) as error:
                     # The other workloads may do well.
                     findings.failures[f"{server.name}: {workload.name}, {workload.operator}"] = str(error)

@@ -21,7 +21,7 @@ import requests
 from benchmarks.payloads import Payload, oip_binary, oip_json
 from benchmarks.serving import answers, environments, workloads
 from benchmarks.serving.processes import Processes
-from benchmarks.serving.workloads import Workload
+from benchmarks.serving.workloads import SHARED_MEMORY, Workload
 from scripts.errors import OpserveError
 
 PEERS = Path(__file__).with_name("peers")
@@ -48,9 +48,9 @@ def free_ports(count: int) -> list[int]:
     raise OpserveError(f"no {count} ports in a row are free")
 
 
-def everything(workload: Workload) -> bool:
-    """Whether a server takes a request: one that takes all."""
-    return True
+def over_the_network(workload: Workload) -> bool:
+    """Whether a server takes a request: one that takes all which hold their arrays themselves."""
+    return workload.format != SHARED_MEMORY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Server:
     name: str
     distribution: str = ""
     environment: str = environments.COMMON
-    takes: Callable[[Workload], bool] = everything
+    takes: Callable[[Workload], bool] = over_the_network
     payload: Callable[[Workload], Payload] = Workload.payload
     path: Callable[[Workload], str] = lambda workload: f"/{workload.model}"
 

@@ -16,6 +16,7 @@ import yaml
 
 from archive.contents import BUILD, ArchiveContents, contents_of_files, contents_of_model
 from archive.pack import pack
+from benchmarks.payloads import REGION_PREFIX
 from benchmarks.serving.network import FEATURES
 from benchmarks.serving.processes import Processes
 from benchmarks.serving.servers import PEERS, Running, Server, ServerFailed, free_ports, serving_variables
@@ -24,20 +25,19 @@ from scripts import java
 from scripts import server as scripts_server
 from scripts.server import ROOT
 
-# What each profile is here; workers and threads are those of everybody else.
-EQUAL = {"minWorkers": 1, "maxWorkers": 1}
-PROFILES = {"latency": {"batchSize": 1, "maxBatchDelay": 1}, "throughput": {"batchSize": 8, "maxBatchDelay": 1}}
+# Workers and threads are those of everybody else, whatever a profile says.
+EQUAL_WORKERS, EQUAL_THREADS = {"minWorkers": 1, "maxWorkers": 1}, {"threads": 1}
+PROFILES = ("latency", "throughput")
 OPSERVE = {profile: f"opserve, {profile}" for profile in PROFILES}
 STOCK = "TorchServe, stock"
 LIBRARY = BUILD / "lib" / "libopserve_torch.so"
 GRAPH_CONFIG = {
-    **EQUAL,
     "responseTimeout": 60,
     "startupTimeout": 60,
     "opserve": {
         "device": "cpu",
-        "threads": 1,
         "batching": "graph",
+        "shared_memory": REGION_PREFIX,
         "inputs": [
             {"name": "rowptr", "dtype": "int32", "shape": [-1]},
             {"name": "col", "dtype": "int32", "shape": [-1]},
@@ -48,6 +48,12 @@ GRAPH_CONFIG = {
             {"name": "label", "dtype": "int64", "shape": [-1]},
             {"name": "probabilities", "dtype": "float32", "shape": [-1, 7]},
         ],
+        "profile": "latency",
+        # As in the shipped models.
+        "profiles": {
+            "latency": {"batchSize": 1, "maxBatchDelay": 1},
+            "throughput": {"batchSize": 8, "maxBatchDelay": 1},
+        },
     },
 }
 PORTS = {
@@ -207,21 +213,22 @@ def write_config(folder: Path, base: str) -> Path:
 
 def opserve_archives(profile: str, files: Path, store: Path) -> Path:
     """Pack the models of the benchmark with one profile; the model store."""
-    for contents in (contents_of_model("scaled_add"), contents_of_model("digits"), graph_contents(files)):
-        section = contents.document["opserve"] | {"threads": 1}
-        document = contents.document | EQUAL | PROFILES[profile] | {"opserve": section}
+    shipped = [contents_of_model(name, profile=profile) for name in ("scaled_add", "digits")]
+    for contents in (*shipped, graph_contents(files, profile)):
+        section = contents.document["opserve"] | EQUAL_THREADS
+        document = contents.document | EQUAL_WORKERS | {"opserve": section}
         pack(replace(contents, document=document), store)
     return store
 
 
-def graph_contents(files: Path) -> ArchiveContents:
+def graph_contents(files: Path, profile: str) -> ArchiveContents:
     """The graph model, as a user packs an artifact of their own."""
     config, sample = files / "graph.yaml", files / "graph.json"
     config.write_text(yaml.safe_dump(GRAPH_CONFIG, sort_keys=False))
     features = numpy.linspace(0, 1, 2 * FEATURES, dtype="float32").reshape(2, FEATURES)
     small = {"rowptr": [0, 2, 3], "col": [0, 1, 1], "value": [0.5, 0.5, 1], "x": features}
     sample.write_bytes(orjson.dumps(small, option=orjson.OPT_SERIALIZE_NUMPY))
-    return contents_of_files("graph_op", files / "graph.pt", [LIBRARY], config, sample)
+    return contents_of_files("graph_op", files / "graph.pt", [LIBRARY], config, sample, profile=profile)
 
 
 def stock_archives(models: Sequence[str], python: Path, store: Path) -> Path:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import numpy
@@ -10,8 +11,10 @@ import orjson
 from urllib3 import encode_multipart_formdata
 
 from archive.contents import BUILD
-from benchmarks.payloads import JSON_TYPE, Arrays, Payload, npz, oip_json, plain_json
+from benchmarks.payloads import JSON_TYPE, Arrays, Payload, in_shared_memory, npz, oip_json, plain_json
 from benchmarks.serving import network
+
+SHARED_MEMORY = "shared memory"
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,12 @@ class Workload:
 
     Attributes:
         model: `scaled_add`, `digits`, `graph_plain` or `graph_op`: the last two differ in the operator a server runs.
-        format: how the arrays travel: `json`, `oip` (Open Inference Protocol, JSON), `npz` or `form` (parts).
+        format: how the arrays travel: `json`, `oip` (Open Inference Protocol, JSON), `npz`, `form` (parts), or not at
+            all: `shared memory`.
         inputs: by name; of a form, a PNG stays the bytes it is.
         outputs: by name.
         tolerance: how far an answer may be from `outputs`, absolute or relative.
+        region: the shared memory that the arrays are in, if they are.
     """
 
     model: str
@@ -31,6 +36,7 @@ class Workload:
     inputs: Mapping[str, numpy.ndarray | bytes]
     outputs: Arrays
     tolerance: float = 1e-4
+    region: SharedMemory | None = None
 
     @property
     def name(self) -> str:
@@ -43,7 +49,11 @@ class Workload:
         return "PyTorch" if self.model == "graph_plain" else "opserve"
 
     def payload(self) -> Payload:
-        """The request as most servers take it."""
+        """The request as most servers take it; what is to be in shared memory is written there."""
+        if self.region is not None:
+            return in_shared_memory(
+                self.inputs, {name: array.nbytes for name, array in self.outputs.items()}, self.region
+            )
         return ENCODERS[self.format](self.inputs)
 
 
@@ -81,11 +91,14 @@ def digits(sample: Path = BUILD / "models" / "digits" / "sample") -> Workload:
     return Workload("digits", "form", inputs, {name: numpy.array(value) for name, value in answer.items()})
 
 
-def graphs(folder: Path) -> list[Workload]:
-    """The graph in every format, for both operators; the model's files are written into `folder`."""
+def graphs(folder: Path, region: SharedMemory) -> list[Workload]:
+    """The graph in every format, for both operators, and in shared memory; the model's files are written into
+    `folder`.
+    """
     inputs, outputs = network.write(folder)
-    return [
+    sent = [
         Workload(model, kind, inputs, outputs)
         for model in ("graph_plain", "graph_op")
         for kind in ("json", "oip", "npz")
     ]
+    return [*sent, Workload("graph_op", SHARED_MEMORY, inputs, outputs, region=region)]

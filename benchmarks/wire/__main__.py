@@ -10,14 +10,11 @@ Every format's answer is compared with the first one's before anything is timed.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gzip
 import io
 import json
-import os
 import tempfile
 import warnings
-from collections.abc import Iterator
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import NamedTuple
@@ -29,13 +26,12 @@ import yaml
 from archive.contents import contents_of_files
 from archive.pack import pack
 from benchmarks.handler import workload
-from benchmarks.payloads import DATATYPES, npz
+from benchmarks.payloads import REGION_PREFIX, in_shared_memory, npz, shared_region
 from handlers.oip import JSON_LENGTH_HEADER
 from scripts import loadtest_wrk
 from scripts.errors import OpserveError, run
 from tests.support.torchserve import TorchServe, serving  # a server on free ports
 
-PREFIX = "opserve-bench-"
 MODEL = "graph"
 
 
@@ -58,27 +54,11 @@ def formats(region: SharedMemory) -> dict[str, Format]:
         ".npz, float16 and int32": Format(*npz(small)),
         ".npz, gzip": Format(gzip.compress(plain.body, 1), plain.headers | {"Content-Encoding": "gzip"}),
         "Open Inference Protocol, binary": Format(*workload.as_oip_binary(arrays)),
-        "Open Inference Protocol, shared memory": _shared(arrays, region),
+        "Open Inference Protocol, shared memory": Format(
+            *in_shared_memory(arrays, {"scores": workload.NODES * workload.CLASSES * 4}, region), region
+        ),
         "JSON": Format(*workload.as_json(arrays)),
     }
-
-
-def _shared(arrays: dict[str, numpy.ndarray], region: SharedMemory) -> Format:
-    inputs, at = [], 0
-    for name, array in arrays.items():
-        region.buf[at : at + array.nbytes] = array.tobytes()
-        place = _place(region, at, array.nbytes)
-        datatype = DATATYPES[array.dtype.name]
-        inputs.append({"name": name, "shape": array.shape, "datatype": datatype, "parameters": place})
-        at += array.nbytes
-    size = workload.NODES * workload.CLASSES * 4
-    outputs = [{"name": "scores", "parameters": _place(region, region.size - size, size)}]
-    document = json.dumps({"inputs": inputs, "outputs": outputs}).encode()
-    return Format(document, {"Content-Type": "application/json"}, region)
-
-
-def _place(region: SharedMemory, offset: int, size: int) -> dict:
-    return {"shared_memory_region": region.name, "shared_memory_offset": offset, "shared_memory_byte_size": size}
 
 
 def scores(format: Format, content: bytes, headers: dict) -> numpy.ndarray:
@@ -102,7 +82,7 @@ def pack_model(folder: Path, batch: int) -> Path:
         torch.jit.script(workload.GraphNetwork()).save(str(folder / "graph.pt"))
     document = {"minWorkers": 1, "maxWorkers": 1, "batchSize": batch, "maxBatchDelay": 1}
     document |= {"responseTimeout": 60, "startupTimeout": 60}
-    document["opserve"] = workload.GRAPH | {"shared_memory": PREFIX}
+    document["opserve"] = workload.GRAPH | {"shared_memory": REGION_PREFIX}
     (folder / "graph.yaml").write_text(yaml.safe_dump(document))
     body = json.dumps({"rowptr": [0, 1, 2], "col": [1, 0], "x": [[0.5] * workload.FEATURES] * 2})
     (folder / "sample.json").write_text(body)
@@ -126,18 +106,6 @@ def _processor_seconds(server: TorchServe) -> float:
     root = server.server.require_running()
     times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
     return sum(each.user + each.system for each in times)
-
-
-@contextlib.contextmanager
-def shared_region(size: int) -> Iterator[SharedMemory]:
-    """A region that is gone afterwards."""
-    region = SharedMemory(f"{PREFIX}{os.getpid()}", create=True, size=size)
-    try:
-        yield region
-    finally:
-        with contextlib.suppress(BufferError):
-            region.close()
-        region.unlink()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy
 import pytest
 
-from benchmarks.payloads import oip_binary
-from benchmarks.serving import answers, environments, goals, limit, report, rounds, workloads
+from benchmarks.payloads import oip_binary, shared_region
+from benchmarks.serving import answers, environments, goals, limit, profiles_plot, report, rounds, workloads
 from benchmarks.serving.answers import WrongAnswer
-from benchmarks.serving.goals import DIGITS, GRAPH_JSON, GRAPH_NPZ, LATENCY, THROUGHPUT, TINY
+from benchmarks.serving.goals import DIGITS, GRAPH_JSON, GRAPH_NPZ, GRAPH_SHARED, LATENCY, THROUGHPUT, TINY
 from benchmarks.serving.processes import Processes
 from benchmarks.serving.rounds import Cell, Findings, Plan
 from benchmarks.serving.servers import PEER_SERVERS, PeerServer, Running, ServerFailed, msgpack_map
@@ -143,6 +143,26 @@ def test_the_limit_in_one_process_is_that_of_right_answers(tmp_path: Path) -> No
         list(limit.rates(ROOT / "model_store", [wrong], tmp_path / "wrong", 0.01))
 
 
+def test_an_answer_in_shared_memory_is_what_was_written_there() -> None:
+    inputs, outputs = {"x": numpy.arange(4, dtype="float32")}, {"label": numpy.array([3, 1], "int64")}
+    with shared_region(4096) as region:
+        sent = Workload("graph_op", workloads.SHARED_MEMORY, inputs, outputs, region=region)
+        document = json.loads(sent.payload().body)
+        numpy.testing.assert_array_equal(numpy.frombuffer(region.buf[:16], "float32"), inputs["x"])
+        (output,) = document["outputs"]
+        answer = json.dumps({"outputs": [output | {"datatype": "INT64", "shape": [2]}]}).encode()
+        with pytest.raises(WrongAnswer, match="label is not the expected one"):
+            answers.check(sent, 200, answer, {})
+        start = output["parameters"]["shared_memory_offset"]
+        region.buf[start : start + 16] = outputs["label"].tobytes()
+        answers.check(sent, 200, answer, {})
+        sent.payload()  # wipes the answer before it
+        with pytest.raises(WrongAnswer, match="label is not the expected one"):
+            answers.check(sent, 200, answer, {})
+    with pytest.raises(WrongAnswer, match="No such file"):
+        answers.check(sent, 200, answer, {})
+
+
 # -- what is left running
 
 
@@ -211,6 +231,19 @@ def test_the_order_is_reversed_from_round_to_round_and_rounds_become_medians(mon
     ]
 
 
+def test_the_first_measurement_of_a_start_has_the_longer_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    warm_ups = []
+
+    def measure(running: Running, workload: Workload, connections: int, seconds: int, warm_up_s: int) -> Cell:
+        warm_ups.append(warm_up_s)
+        return cell(running.server.name, TINY, connections, 1.0)
+
+    monkeypatch.setattr(rounds, "measure", measure)
+    plan = Plan([[workloads.tiny()]], {"": (1, 8, 32)}, seconds=2, rounds=1, warm_up_s=1, first_warm_up_s=6)
+    run(tiny_server("2"), plan=plan)
+    assert warm_ups == [6, 1, 1]
+
+
 def test_what_is_not_reached_in_time_is_said() -> None:
     findings = run(tiny_server("2"), plan=replace(ONCE, limit_s=-1.0))
     assert findings.failures == {"tiny": "not measured: the time was over"}
@@ -276,6 +309,7 @@ def test_server_and_operator_are_told_apart() -> None:
         cell(LATENCY, GRAPH_NPZ, 8, 100.0),
         cell("FastAPI", GRAPH_NPZ, 8, 90.0, operator="PyTorch"),
         cell("FastAPI", GRAPH_NPZ, 8, 130.0),
+        cell(THROUGHPUT, GRAPH_SHARED, 8, 130.0),
         cell(LATENCY, GRAPH_JSON, 8, 100.0),
         cell("Flask", GRAPH_JSON, 8, 20.0),
         cell("Triton", GRAPH_JSON, 8, 60.0),
@@ -283,6 +317,7 @@ def test_server_and_operator_are_told_apart() -> None:
     npz, plain = "graph .npz, 8 connections", "graph JSON, 8 connections"
     assert found[npz, "ahead of every peer that runs plain PyTorch"][0] == "met"
     assert found[npz, "≥ 0.8 times the best that runs our operator"][0] == "missed by 4 %"
+    assert found["graph, shared memory, 8 connections", "ahead of all"][0] == "met"
     assert found[plain, "≥ 5 times every Python peer"][0] == "met"
     assert found[plain, "≥ 2 times Triton"][0] == "missed by 17 %"
 
@@ -323,6 +358,15 @@ def test_the_page_has_every_figure_every_failure_and_the_limit(tmp_path: Path) -
     figures = json.loads(paths[0].read_text(), parse_constant=pytest.fail)["cells"]
     assert (figures[1]["errors"], figures[2]["p99_ms"]) == (3, None)
     assert paths[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_profiles_are_drawn_when_both_were_measured(tmp_path: Path) -> None:
+    both = [cell(server, TINY, connections, 100.0) for server in (LATENCY, THROUGHPUT) for connections in (1, 8)]
+    picture = tmp_path / "profiles.png"
+    assert not profiles_plot.plot([each for each in both if each.server == LATENCY], picture)
+    assert not picture.exists()
+    assert profiles_plot.plot(both, picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_server_that_was_never_ready_has_its_last_words_in_the_reason(tmp_path: Path) -> None:
