@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from handlers.errors import RequestError
 from handlers.signature import TensorSpec
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMATS = ("PNG", "JPEG")
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
@@ -32,6 +35,9 @@ def decode_image(content: bytes | bytearray | memoryview, spec: TensorSpec, max_
     Raises:
         RequestError: not a PNG or JPEG, damaged, or more than `max_pixels` pixels.
     """
+    # Not with this module: two megabytes that a worker without images need not carry.
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
     layout = _layout(spec)
     if layout is None:
         raise RequestError(f"'{spec.name}' is {spec.describe()}: an image cannot stand for it", field=spec.name)

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import nn
 from handlers.errors import ModelError
 from handlers.model import ServableModel
 from handlers.request import Part
+from scripts.server import ROOT
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
 VECTOR_OUT = [{"name": "y", "dtype": "float32", "shape": [-1]}]
@@ -191,3 +193,9 @@ class TestLoading:
         (folder / "hooks.py").write_text("x = 1")
         with pytest.raises(ModelError, match="defines neither preprocess"):
             ServableModel(folder)
+
+
+def test_a_worker_without_images_does_not_carry_the_image_library() -> None:
+    code = "import sys, handlers.model; print('PIL' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
