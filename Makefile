@@ -106,7 +106,7 @@ train: $(chosen:%=build/models/%/.built) ## train or export the models of archiv
 model: train ## the same as train
 
 .SECONDEXPANSION:
-build/models/%/.built: $$(wildcard archive/$$*/*.py) | $(library) $(link)
+build/models/%/.built: $$(wildcard archive/$$*/*.py) archive/export.py | $(library) $(link)
 	@$(python) -m "archive.$*.build" --output "build/models/$*"
 	@touch $@
 

@@ -10,8 +10,12 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 # Lines such as b"  stride : Final[Tuple[int, int]] = (1, 1)" that follow one another.
 _CONSTANTS = re.compile(rb"(?:^  \w+ : Final\[[^\n]*\n)+", re.MULTILINE)
@@ -66,7 +70,7 @@ def export_onnx(
     dynamic: Mapping[str, Mapping[int, str]],
     path: Path,
 ) -> None:
-    """Exports a module to ONNX with opserve's operators, its sizes left open.
+    """Exports a module to ONNX with opserve's operators, its sizes left open; the same bytes wherever it is done.
 
     Args:
         model: in eval mode.
@@ -92,4 +96,17 @@ def export_onnx(
             custom_translation_table=onnx.translation_table(),
             verbose=False,
         )
+        _forget_sources(program.model)
         program.save(path, external_data=False)
+
+
+def _forget_sources(model: onnx_ir.Model) -> None:
+    """Takes out what the exporter notes for debuggers: above all the absolute path of every source file."""
+    for graph in (model.graph, *model.functions.values()):
+        graph.metadata_props.clear()
+        for value in (*graph.inputs, *getattr(graph, "initializers", {}).values()):
+            value.metadata_props.clear()
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            for value in node.outputs:
+                value.metadata_props.clear()

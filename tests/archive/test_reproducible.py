@@ -57,6 +57,16 @@ def test_packing_in_two_folders_gives_the_same_archive(folders):
     assert sha256(one) == sha256(other)
 
 
+def test_exporting_to_onnx_in_two_folders_gives_the_same_file(folders):
+    for index, folder in enumerate(folders):
+        shutil.copytree(BUILD / "models" / "karate", folder / "build" / "models" / "karate")
+        run(folder, "archive.karate_onnx.build", "--output", "build/models/karate_onnx", seed=str(index + 1))
+    one, other = (folder / "build" / "models" / "karate_onnx" / "karate.onnx" for folder in folders)
+    assert sha256(one) == sha256(other)
+    for root in (folders[0], Path(torch.__file__).parent):
+        assert str(root).encode() not in one.read_bytes()
+
+
 @pytest.mark.slow
 def test_training_and_packing_in_two_folders_gives_the_same_archive(folders):
     for folder in folders:
