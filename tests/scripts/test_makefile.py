@@ -42,6 +42,7 @@ class House:
             "scripts/environment.py": ENVIRONMENT,
             "extensions/CMakeLists.txt": "",
             "handlers/handler.py": "",
+            "archive/export.py": "",
             "archive/pack.py": "",
             "archive/one/build.py": "",
             "archive/one/model-config.yaml": "",
@@ -206,6 +207,8 @@ def test_nothing_is_built_twice_and_a_change_rebuilds_what_depends_on_it(house: 
     assert built() == ["archive.pack one", "archive.describe"]
     touch("archive/two/build.py")
     assert built() == ["archive.two.build", "archive.pack two", "archive.describe"]
+    touch("archive/export.py")
+    assert sorted(built()) == ["archive.one.build", "archive.pack one", "archive.pack two", "archive.two.build"]
     touch("extensions/CMakeLists.txt")
     again = built()
     assert "--build archive_libraries" in again
