@@ -89,6 +89,12 @@ def _write(file: BinaryIO | _Comparison, files: Mapping[str, tuple[int, Iterable
                     target.write(chunk)
 
 
+def check_growth(packed: int, unpacked: int) -> None:
+    """Raises `ArchiveError` for a ZIP file that becomes so much larger that it can only be meant to do harm."""
+    if unpacked > MAX_BYTES or unpacked > max(UNSUSPICIOUS_BYTES, MAX_RATIO * packed):
+        raise ArchiveError(f"unpacks from {packed:,} to {unpacked:,} bytes: a bomb")
+
+
 def is_plain_name(name: str) -> bool:
     """Whether the packer would give this name to a file of an archive."""
     return len(name) <= MAX_NAME and _PLAIN_NAME.fullmatch(name) is not None
@@ -312,9 +318,7 @@ class Container:
 
     def _check_total(self, entries: Mapping[str, zipfile.ZipInfo]) -> None:
         total = sum(info.file_size for info in entries.values())
-        packed = os.fstat(self._file.fileno()).st_size
-        if total > MAX_BYTES or total > max(UNSUSPICIOUS_BYTES, MAX_RATIO * packed):
-            raise ArchiveError(f"unpacks from {packed:,} to {total:,} bytes: a bomb")
+        check_growth(os.fstat(self._file.fileno()).st_size, total)
 
     def _check_layout(self) -> dict[str, int]:
         """Walks the entries as TorchServe does, from the first byte on, and demands that they are the directory's.

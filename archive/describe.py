@@ -8,7 +8,7 @@ from pathlib import Path
 
 from archive.container import Container
 from archive.errors import ArchiveError
-from archive.verify import describe
+from archive.verify import describe, is_sealed
 from handlers.errors import ModelError
 from handlers.seal import SEAL_FILE, SIGNATURE_FILE, Seal
 
@@ -19,7 +19,7 @@ def main() -> int:
     for path in parser.parse_args().archives:
         try:
             with Container(path) as container:
-                if SEAL_FILE not in container.names:
+                if not is_sealed(container):
                     raise ArchiveError("it was not packed by opserve")
                 print(describe(path, Seal.decode(container.read(SEAL_FILE))))
                 if SIGNATURE_FILE in container.names:

@@ -13,12 +13,11 @@ from elftools.elf.sections import SymbolTableSection
 from elftools.elf.segments import NoteSegment
 
 from archive.errors import ArchiveError
-from handlers.needs import LibraryNeeds, parse_version, torch_version
+from handlers.needs import SYMBOLS, LibraryNeeds, parse_version, torch_version
 
 MAGIC = b"\x7fELF"
 # As `uname -m` names the processors.
 _MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64", "EM_PPC64": "ppc64le", "EM_RISCV": "riscv64"}
-_FAMILIES = ("GLIBC", "GLIBCXX", "CXXABI")
 # A function or object of PyTorch's C++ namespaces, of which no version promises the next one anything.
 _UNSTABLE_SYMBOL = re.compile(r"_Z(T[VI])?N[KVrR]*(2at|3c10|5torch|5caffe2)\d")
 # The notes of extensions/include/opserve/built_for.h.
@@ -67,7 +66,7 @@ def _symbol_versions(elf: ELFFile) -> dict[str, str]:
             for _, versions in section.iter_versions():
                 for version in versions:
                     family, _, number = version.name.partition("_")
-                    known = family in _FAMILIES and re.fullmatch(r"[\d.]+", number)
+                    known = family in SYMBOLS and re.fullmatch(r"[\d.]+", number)
                     if known and parse_version(number) > parse_version(newest.get(family, "0")):
                         newest[family] = number
     return newest

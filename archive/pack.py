@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 MODEL_STORE = ROOT / "model_store"
 HANDLERS = ROOT / "handlers"
+# What TorchServe is pointed at.
+HANDLER = HANDLERS / "opserve_handler.py"
 # How long TorchServe starts a worker again and again that dies, unless the configuration says. Its own default is five
 # minutes, for an archive that can never load; this is long enough for what mends itself.
 RETRY_SECONDS = 30
@@ -77,7 +79,7 @@ def stage_files(contents: ArchiveContents, stage: Path) -> None:
     """Lays out the archive's files in `stage`, as a worker will find them in its current folder."""
     ignored = shutil.ignore_patterns("__pycache__", "*_handler.py")
     shutil.copytree(HANDLERS, stage / "handlers", ignore=ignored)
-    shutil.copy(handler_file(contents), stage)
+    shutil.copy(HANDLER, stage)
     for path in (contents.artifact, *contents.op_libraries, *filter(None, [contents.hooks])):
         if path.name in (SEAL_FILE, SIGNATURE_FILE):
             raise ArchiveError(f"{path.name}: the packer writes a file of this name; rename yours")
@@ -97,11 +99,6 @@ def stage_files(contents: ArchiveContents, stage: Path) -> None:
         shutil.copy(contents.sample, sample / "request" / "body.json")
 
 
-def handler_file(contents: ArchiveContents) -> Path:
-    """The file TorchServe is pointed at."""
-    return HANDLERS / "opserve_handler.py"
-
-
 def record_answer(contents: ArchiveContents, stage: Path) -> None:
     """Takes the model's own answer to the sample as the expected one, where none was given."""
     try:
@@ -119,7 +116,7 @@ def run_model_archiver(contents: ArchiveContents, stage: Path, work: Path) -> Pa
     out.mkdir()
     scratch.mkdir()
     rest = work / "rest"  # what torch-model-archiver has no option of its own for
-    artifact, handler = contents.artifact.name, handler_file(contents).name
+    artifact, handler = contents.artifact.name, HANDLER.name
     shutil.copytree(stage, rest, ignore=lambda folder, names: {artifact, handler, CONFIG_FILE} & set(names))
     command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", contents.name]
     command += [
@@ -210,7 +207,7 @@ def signing_key(path: Path | None) -> Ed25519PrivateKey | None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Packs a model into a .mar and tries it before it is put in place.")
     parser.add_argument("model", nargs="?", help="a folder under archive/")
-    parser.add_argument("--artifact", type=Path, metavar="FILE", help="a TorchScript model (.pt)")
+    parser.add_argument("--artifact", type=Path, metavar="FILE", help="the model: a .pt, .pt2 or .onnx file")
     parser.add_argument("--ops", default="", metavar="FILE[,FILE]", help="shared libraries with its operators")
     parser.add_argument("--name", help="the model's name")
     parser.add_argument("--config", type=Path, metavar="FILE", help="its model-config.yaml")

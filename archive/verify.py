@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from archive.container import MAX_BYTES, MAX_RATIO, UNSUSPICIOUS_BYTES, Container
+from archive.container import Container, check_growth
 from archive.errors import ArchiveError
 from handlers.errors import ModelError
 from handlers.seal import SEAL_FILE, SIGNATURE_FILE, Seal, check_content, check_signature, demanded_key
@@ -164,9 +164,10 @@ def check_nested(path: Path, name: str) -> None:
             total = sum(info.file_size for info in nested.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         raise ArchiveError(f"{name}: damaged: {error}") from error
-    packed = path.stat().st_size
-    if total > MAX_BYTES or total > max(UNSUSPICIOUS_BYTES, MAX_RATIO * packed):
-        raise ArchiveError(f"{name}: unpacks from {packed:,} to {total:,} bytes: a bomb")
+    try:
+        check_growth(path.stat().st_size, total)
+    except ArchiveError as error:
+        raise ArchiveError(f"{name}: {error}") from error
 
 
 def run_sample(folder: Path) -> None:

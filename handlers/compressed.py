@@ -5,8 +5,7 @@ from __future__ import annotations
 from isal import isal_zlib
 
 from handlers.errors import RequestError
-
-Buffer = bytes | bytearray | memoryview
+from handlers.request import Buffer
 
 HEADER = "Content-Encoding"
 

@@ -13,7 +13,7 @@ from handlers.errors import RequestError
 from handlers.images import MAGIC as IMAGE_MAGIC
 from handlers.images import accepts_image, decode_image
 from handlers.json_arrays import parse_json
-from handlers.request import BODY, Part, Request
+from handlers.request import BODY, Buffer, Part, Request
 from handlers.shared_memory import OFF, SharedMemory
 from handlers.signature import TensorSpec
 
@@ -129,7 +129,7 @@ def _values_of_body(
 
 
 def _values_of_call(
-    text: npy.Buffer, binary: memoryview, specs: Sequence[TensorSpec], memory: SharedMemory
+    text: Buffer, binary: memoryview, specs: Sequence[TensorSpec], memory: SharedMemory
 ) -> tuple[dict[str, Any], oip.Call]:
     document = parse_json(text, None, specs)
     if not oip.is_call(document, set()):
@@ -184,7 +184,7 @@ def _media_type(part: Part) -> str:
     return part.content_type.partition(";")[0].strip().lower()
 
 
-def _looks_like_json(content: bytes | bytearray | memoryview) -> bool:
+def _looks_like_json(content: Buffer) -> bool:
     start = bytes(content[:64]).lstrip()[:1]
     return start != b"" and start in b'[{"-0123456789tfnNI'
 

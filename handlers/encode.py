@@ -44,7 +44,7 @@ def choose_reply(accept_header: str, call: oip.Call | None = None) -> Reply:
     """
     if call is not None and call.wants_binary:
         # The request itself asks for binary data: whoever accepts either kind of body gets it.
-        chosen = accept.choose(accept_header, (JSON_TYPE, NPZ_TYPE, OIP_TYPE, BINARY_TYPE))
+        chosen = accept.choose(accept_header, (*_OFFERS, BINARY_TYPE))
         return Reply(JSON_TYPE if chosen == BINARY_TYPE else chosen, call)
     return Reply(accept.choose(accept_header, _OFFERS), call)
 

@@ -28,3 +28,8 @@ class ModelError(RuntimeError):
 
     A `RuntimeError`, because TorchServe's loader reports that one to its frontend.
     """
+
+
+def lines_of(error: Exception) -> list[str]:
+    """What an exception says, line by line; the name of its type where it says nothing."""
+    return str(error).strip().splitlines() or [type(error).__name__]

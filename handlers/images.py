@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 from handlers.errors import RequestError
+from handlers.request import Buffer
 from handlers.signature import TensorSpec
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def accepts_image(spec: TensorSpec) -> bool:
     return _layout(spec) is not None
 
 
-def decode_image(content: bytes | bytearray | memoryview, spec: TensorSpec, max_pixels: int) -> numpy.ndarray:
+def decode_image(content: Buffer, spec: TensorSpec, max_pixels: int) -> numpy.ndarray:
     """Decodes a PNG or JPEG for the input `spec`.
 
     Grey for [H, W] and one channel, RGB for three; 8 bits a sample (16-bit PNGs are scaled down); an orientation in

@@ -19,9 +19,9 @@ import orjson
 import simdjson
 
 from handlers.errors import RequestError
+from handlers.oip import DATATYPES
+from handlers.request import Buffer
 from handlers.signature import TensorSpec
-
-Buffer = bytes | bytearray | memoryview
 
 # Under so many bytes orjson and a list are faster than the handling of proxies.
 SMALL = 1024
@@ -121,8 +121,7 @@ class _Document:
         if "data" in members:
             data = members["data"]
             rank = len(read["shape"]) if isinstance(next(iter(data), None), simdjson.Array) else 1
-            kind = "f" if read["datatype"] in ("FP16", "BF16", "FP32", "FP64") else "i"
-            read["data"] = self._tensor(data, rank, kind)
+            read["data"] = self._tensor(data, rank, DATATYPES[read["datatype"]].kind)
         return read
 
     def _plain(self, value: Any) -> Any:

@@ -19,7 +19,7 @@ from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.decode import decode_request
 from handlers.encode import PLAIN, Reply, encode_error, encode_outputs
 from handlers.engines import load_engine
-from handlers.errors import ModelError, RequestError
+from handlers.errors import ModelError, RequestError, lines_of
 from handlers.metrics import Counts
 from handlers.request import Answer, Request
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED, read_sample_request
@@ -94,9 +94,18 @@ class ServableModel:
             return
         request = read_sample_request(sample)
         for _ in range(WARM_UP_CALLS):
-            answer = self.answer([request])[0]
-            if answer.status != HTTPStatus.OK:
-                raise ModelError(f"{SAMPLE_REFUSED}: {answer.body.decode()}")
+            self.answer_sample(request)
+
+    def answer_sample(self, request: Request) -> bytes:
+        """The body of the answer to the archive's sample request.
+
+        Raises:
+            ModelError: it is refused.
+        """
+        answer = self.answer([request])[0]
+        if answer.status != HTTPStatus.OK:
+            raise ModelError(f"{SAMPLE_REFUSED}: {answer.body.decode()}")
+        return answer.body
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer per request, in their order. Never raises for a request's sake."""
@@ -142,7 +151,7 @@ class ServableModel:
             return encode_outputs(outputs, result.reply, model_name=self.name, model_version=self.version)
         except Exception as error:
             if gpu_is_broken(error):
-                self.broken = _reason(error)
+                self.broken = lines_of(error)[-1]
             refusal = as_request_error(error, "running the model")
             # A name of the sender's own making would be one more series for ever.
             known = any(refusal.field == spec.name for spec in self.config.inputs)
@@ -209,13 +218,13 @@ def as_request_error(error: Exception, step: str) -> RequestError:
         logger.error("%s", error)
         return RequestError(str(error), status=HTTPStatus.INTERNAL_SERVER_ERROR)
     if is_out_of_memory(error):
-        logger.error("%s ran out of memory: %s", step, _reason(error))
+        logger.error("%s ran out of memory: %s", step, lines_of(error)[-1])
         return RequestError(f"{step} ran out of memory", status=HTTPStatus.INSUFFICIENT_STORAGE)
     cause = _op_complaint(str(error))
     if cause:
         return RequestError(cause)
     logger.error("%s failed", step, exc_info=error)
-    return RequestError(f"{step} failed: {_reason(error)}", status=HTTPStatus.INTERNAL_SERVER_ERROR)
+    return RequestError(f"{step} failed: {lines_of(error)[-1]}", status=HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -232,10 +241,6 @@ def gpu_is_broken(error: Exception) -> bool:
     """Whether an error of CUDA has left this process's GPU context unusable, as all but a lack of memory do."""
     text = str(error)
     return not is_out_of_memory(error) and ("CUDA error" in text or "CUDA failure" in text or "cudaError" in text)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _described(spec: TensorSpec) -> dict[str, Any]:

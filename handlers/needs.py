@@ -19,7 +19,7 @@ from typing import Any
 from handlers.errors import ModelError
 
 # Families of versioned symbols, and the file of the system that defines them.
-_SYMBOLS = {"GLIBC": "libc.so.6", "GLIBCXX": "libstdc++.so.6", "CXXABI": "libstdc++.so.6"}
+SYMBOLS = {"GLIBC": "libc.so.6", "GLIBCXX": "libstdc++.so.6", "CXXABI": "libstdc++.so.6"}
 _VERSION = re.compile(r"\d+(\.\d+)*")
 
 
@@ -92,7 +92,9 @@ class LibraryNeeds:
             ModelError: in one line, naming the library and what is missing.
         """
         if self.machine != platform.machine():
-            raise ModelError(f"{name}: built for {self.machine}; this processor is {platform.machine()}")
+            raise ModelError(
+                f"{name}: built for {self.machine}; this processor is {platform.machine()}: build the library for it"
+            )
         for family, version in self.symbols.items():
             self._check_symbols(name, family, version)
         if self.torch_stable_abi and parse_version(torch_version()) < parse_version(self.torch_stable_abi):
@@ -103,7 +105,7 @@ class LibraryNeeds:
         if self.torch_exactly and parse_version(torch_version())[:2] != parse_version(self.torch_exactly)[:2]:
             raise ModelError(
                 f"{name}: built for PyTorch {self.torch_exactly} and no other (it does not keep to the stable ABI); "
-                f"here is {torch_version()}"
+                f"here is {torch_version()}: install that one, or build the library for this one"
             )
         # API version n is that of ONNX Runtime 1.n.
         if self.onnxruntime_api and parse_version(onnxruntime_version())[:2] < (1, self.onnxruntime_api):
@@ -121,9 +123,9 @@ class LibraryNeeds:
                     f"{name}: needs glibc {version} or newer; here is {here or 'another C library'}: build it on an "
                     "older system, or serve it on a newer one"
                 )
-        elif family in _SYMBOLS and not defines_version(_SYMBOLS[family], f"{family}_{version}"):
+        elif family in SYMBOLS and not defines_version(SYMBOLS[family], f"{family}_{version}"):
             raise ModelError(
-                f"{name}: needs {_SYMBOLS[family]} with {family}_{version}; the one here is older: build it with an "
+                f"{name}: needs {SYMBOLS[family]} with {family}_{version}; the one here is older: build it with an "
                 "older compiler, or serve it on a newer system"
             )
 
@@ -152,7 +154,11 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def torch_version() -> str:
-    """The version of the PyTorch that this process has or would import."""
+    """The version of the PyTorch that this process has or would import.
+
+    Raises:
+        ModelError: there is none.
+    """
     loaded = sys.modules.get("torch")
     if loaded is not None:
         return str(loaded.__version__)

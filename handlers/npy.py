@@ -18,8 +18,7 @@ import numpy
 from isal import isal_zlib
 
 from handlers.errors import RequestError
-
-Buffer = bytes | bytearray | memoryview
+from handlers.request import Buffer
 
 NPY_MAGIC = b"\x93NUMPY"
 NPZ_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")

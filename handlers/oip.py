@@ -18,7 +18,8 @@ import orjson
 
 from handlers import shared_memory
 from handlers.errors import RequestError
-from handlers.npy import Buffer, is_shape, reshaped, shaped
+from handlers.npy import is_shape, reshaped, shaped
+from handlers.request import Buffer
 from handlers.shared_memory import OFF, Region, SharedMemory
 from handlers.signature import TensorSpec
 

@@ -43,19 +43,29 @@ def load_op_library(path: Path) -> None:
     Raises:
         ModelError: naming the library and the loader's reason.
     """
-    if not path.is_file():
-        raise ModelError(f"{path.name}: the operator library is not in {path.parent}")
-    problem = damage(path)
-    if problem:
-        raise ModelError(f"{path.name}: the operator library does not load: {problem}")
-    import torch  # not by every worker: one of ONNX Runtime needs `damage` only
+    check_library(path)
+    import torch  # not by every worker: one of ONNX Runtime needs the checks only
 
     try:
         torch.ops.load_library(str(path))
     except OSError as error:
         # PyTorch's own message names only the path; the loader's reason is its cause.
         reason = str(error.__cause__ or error).replace(f"{path}: ", "")
-        raise ModelError(f"{path.name}: the operator library does not load: {reason}") from error
+        raise unloadable(path, reason) from error
+
+
+def check_library(path: Path) -> None:
+    """Raises `ModelError` for a shared library that is not there, or whose file is damaged."""
+    if not path.is_file():
+        raise ModelError(f"{path.name}: the operator library is not in {path.parent}")
+    problem = damage(path)
+    if problem:
+        raise unloadable(path, problem)
+
+
+def unloadable(path: Path, reason: str) -> ModelError:
+    """The error of a library that is there and does not load."""
+    return ModelError(f"{path.name}: the operator library does not load: {reason}")
 
 
 def damage(path: Path) -> str | None:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+# The bytes of a request, or some of them, as a server or a file hands them over.
+Buffer = bytes | bytearray | memoryview
+
 # The name under which a server hands over a body that is not made of named parts.
 BODY = "body"
 
@@ -13,7 +16,7 @@ BODY = "body"
 class Part(NamedTuple):
     """One named part of a request: its bytes, and the media type its sender declared (`""` if none)."""
 
-    content: bytes | bytearray | memoryview
+    content: Buffer
     content_type: str = ""
 
 

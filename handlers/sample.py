@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from handlers.errors import ModelError
-from handlers.request import BODY, Part, Request
+from handlers.request import Part, Request
 
 SAMPLE_FOLDER = "sample"
 SAMPLE_REFUSED = "the sample request is refused"
@@ -41,11 +41,6 @@ def read_sample_answer(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: the archive has no readable sample answer: {error}") from error
-
-
-def is_whole_body(request: Request) -> bool:
-    """Whether the sample is one body rather than parts of a form."""
-    return set(request) == {BODY}
 
 
 def difference(got: Any, expected: Any, tolerance: float = TOLERANCE, where: str = "answer") -> str | None:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from http import HTTPStatus
 from pathlib import Path
 
 import orjson
 
 from handlers.errors import ModelError
 from handlers.model import ServableModel
-from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED, difference, read_sample_answer, read_sample_request
+from handlers.sample import SAMPLE_FOLDER, difference, read_sample_answer, read_sample_request
 
 
 def answer_sample(model: ServableModel, folder: Path) -> bytes:
@@ -23,10 +22,7 @@ def answer_sample(model: ServableModel, folder: Path) -> bytes:
     Raises:
         ModelError: there is no sample, or the model refuses it.
     """
-    answer = model.answer([read_sample_request(folder / SAMPLE_FOLDER / "request")])[0]
-    if answer.status != HTTPStatus.OK:
-        raise ModelError(f"{SAMPLE_REFUSED}: {answer.body.decode()}")
-    return answer.body
+    return model.answer_sample(read_sample_request(folder / SAMPLE_FOLDER / "request"))
 
 
 def check(model: ServableModel, folder: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from handlers.errors import RequestError
+from handlers.npy import MAX_UNPACKED_BYTES
 
 # Where Linux keeps them.
 FOLDER = "/dev/shm"
@@ -49,7 +50,7 @@ class SharedMemory(NamedTuple):
     """
 
     prefix: str | None = None
-    max_bytes: int = 1 << 28
+    max_bytes: int = MAX_UNPACKED_BYTES
 
     def region(self, parameters: Mapping[str, Any], field: str) -> Region | None:
         """The region that the parameters of a tensor name, if they name one.

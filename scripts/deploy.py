@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from scripts import mar
 from scripts.errors import OpserveError, run
-from scripts.predict import archive_of, attempt
+from scripts.predict import archive_of, try_sample
 from scripts.server import Server, add_arguments, ready_workers
 from scripts.stop import alone
 from scripts.worker_log import LogMark
@@ -32,7 +32,10 @@ def deploy(server: Server, model: str, version: str, timeout: float) -> None:
         raise OpserveError(f"{model} {version} is served already (`make status`); deploy another version")
     archive = archive_of(server, model, version)
     if archive.sample is None or archive.sample.answer is None:
-        raise OpserveError(f"{archive.path.name} carries no sample with its answer, so that it cannot be tried")
+        raise OpserveError(
+            f"{archive.path.name} carries no sample with its answer, so that it cannot be tried; "
+            "`make archive` packs it with one"
+        )
     workers = len(old["workers"])
     if workers and "pid" not in (_described(server, model, old["modelVersion"], timeout) or {}):
         raise OpserveError(
@@ -43,10 +46,7 @@ def deploy(server: Server, model: str, version: str, timeout: float) -> None:
     try:
         register(server, archive, timeout)
         scale_up(server, archive, max(workers, 1), mark, timeout)
-        outcome = attempt(server, f"{model}/{version}", archive.sample)
-        outcome.show(f"{model} {version}")
-        if outcome.difference:
-            raise OpserveError(f"{model} {version} does not answer its sample as {archive.path.name} says it must")
+        try_sample(server, f"{model}/{version}", archive, f"{model} {version}")
         _change(server, "PUT", f"/models/{model}/{version}/set-default", timeout)
     except BaseException as error:
         rest = ""

@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     version = server.require_model(options.model)["modelVersion"]
     archive = archive_of(server, options.model, version)
     if archive.sample is None:
-        raise OpserveError(f"{archive.path.name} carries no sample to send")
+        raise OpserveError(f"{archive.path.name} carries no sample to send; `make archive` packs it with one")
     outcome = attempt(server, options.model, archive.sample)
     if outcome.difference:
         raise OpserveError(f"{options.model} does not answer its sample as it must: {outcome.difference}")

@@ -33,8 +33,8 @@ end
 
 function done(summary, latency, requests)
   local file = assert(io.open(os.getenv("LOADTEST_RESULT"), "w"))
-  file:write(string.format('{"requests": %d, "duration_us": %d, "bytes": %d',
-    summary.requests, summary.duration, summary.bytes))
+  file:write(string.format('{"requests": %d, "duration_us": %d',
+    summary.requests, summary.duration))
   for _, kind in ipairs({"connect", "read", "write", "timeout", "status"}) do
     file:write(string.format(', "%s": %d', kind, summary.errors[kind]))
   end

@@ -25,6 +25,11 @@ class Sample:
     answer: Any = None
     tolerance: float = TOLERANCE
 
+    @property
+    def files(self) -> dict[str, bytes]:
+        """File name -> content; a whole body is `body.json`."""
+        return self.parts if self.body is None else {"body.json": self.body}
+
 
 @dataclass(frozen=True)
 class Archive:

@@ -69,8 +69,7 @@ def send_by_grpc(server: Server, model: str, sample: mar.Sample) -> Any:
     """The prediction for a sample by gRPC, whose answers have no status: what is refused is an answer too."""
     from scripts import grpc_client  # slow to import
 
-    files = {"body.json": sample.body} if sample.body is not None else sample.parts
-    parts = {Path(name).stem: content for name, content in files.items()}
+    parts = {Path(name).stem: content for name, content in sample.files.items()}
     body = grpc_client.predict(server, model, parts, TIMEOUT_S)
     try:
         answer = json.loads(body)
@@ -88,6 +87,14 @@ def attempt(server: Server, model: str, sample: mar.Sample, by_grpc: bool = Fals
     answer = send_by_grpc(server, model, sample) if by_grpc else _prediction(model, send(server, model, sample))
     found = None if sample.answer is None else difference(answer, sample.answer, sample.tolerance)
     return Outcome(answer, sample.answer, found)
+
+
+def try_sample(server: Server, model: str, archive: mar.Archive, name: str) -> None:
+    """Predict an archive's sample and show the outcome under a name; a wrong answer is an error."""
+    outcome = attempt(server, model, archive.sample)
+    outcome.show(name)
+    if outcome.difference:
+        raise OpserveError(f"{name} does not answer its sample as {archive.path.name} says it must")
 
 
 def _prediction(model: str, response: requests.Response) -> Any:
@@ -133,8 +140,7 @@ def token_command(server: Server, kind: str) -> str:
 def curl(server: Server, model: str, sample: mar.Sample) -> str:
     """The curl line that sends the same sample; the files in it are written below build/samples."""
     folder = server.home / "build" / "samples" / model
-    files = {"body.json": sample.body} if sample.body is not None else sample.parts
-    for name, content in files.items():
+    for name, content in sample.files.items():
         folder.mkdir(parents=True, exist_ok=True)
         # Renamed into place: a link that somebody left there is not followed.
         unfinished = folder / f".{name}.{os.getpid()}"
@@ -143,7 +149,7 @@ def curl(server: Server, model: str, sample: mar.Sample) -> str:
     if sample.body is not None:
         data = f"-H 'Content-Type: application/json' --data-binary @{_pasted(folder / 'body.json')}"
     else:
-        data = " ".join(f"-F {Path(name).stem}=@{_pasted(folder / name)}" for name in sorted(files))
+        data = " ".join(f"-F {Path(name).stem}=@{_pasted(folder / name)}" for name in sorted(sample.parts))
     url = f"{server.address('inference')}/predictions/{model}"
     return f"curl -s {token_command(server, 'inference')} {data} {url}"
 

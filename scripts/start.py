@@ -20,10 +20,10 @@ import psutil
 
 from scripts import java, machine, mar, processes, status
 from scripts.errors import OpserveError, run
-from scripts.predict import attempt, curl
+from scripts.predict import curl, try_sample
 from scripts.scale import set_workers
 from scripts.server import Server, add_arguments, ready_workers
-from scripts.stop import alone, stop
+from scripts.stop import PID_FILE, alone, stop
 from scripts.worker_log import LogMark, model_of
 
 POLL_S = 0.1
@@ -179,7 +179,7 @@ def launch(
             start_new_session=True,
             umask=0o077,
         )
-    pid_file = server.temp / ".model_server.pid"
+    pid_file = server.temp / PID_FILE
     if done.returncode or not pid_file.is_file():
         raise OpserveError(f"torchserve did not start: {console_text(server)}")
     try:
@@ -206,7 +206,7 @@ def add_workers(server: Server, archives: list[mar.Archive]) -> None:
         set_workers(server, model, workers, most)
 
 
-def console_text(server: Server, lines: int = 15) -> str:
+def console_text(server: Server) -> str:
     """What the Java process itself wrote last."""
     with contextlib.suppress(OSError):
         said = (server.logs / CONSOLE).read_text(errors="replace").splitlines()
@@ -263,10 +263,7 @@ def try_samples(server: Server, archives: list[mar.Archive]) -> None:
         if archive.sample is None:
             print(f"{name}\n  ready; {archive.path.name} carries no sample to try")
             continue
-        outcome = attempt(server, name, archive.sample)
-        outcome.show(name)
-        if outcome.difference:
-            raise OpserveError(f"{name} does not answer its sample as {archive.path.name} says it must")
+        try_sample(server, name, archive, name)
         print(f"  {curl(server, name, archive.sample)}")
 
 

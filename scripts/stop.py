@@ -26,7 +26,7 @@ WORKER_GRACE_S = 3.0
 
 @contextlib.contextmanager
 def alone(server: Server) -> Iterator[None]:
-    """Let one start or stop of a home folder run at a time."""
+    """Let one start, stop or deploy of a home folder run at a time."""
     folder = os.open(server.home, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)

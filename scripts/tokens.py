@@ -5,7 +5,6 @@ import sys
 if not __package__:  # run as a file: import from the repository, not from this folder
     sys.path[0] = __file__.rpartition("/scripts/")[0]
 
-
 import argparse
 
 from scripts.errors import run

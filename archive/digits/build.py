@@ -13,7 +13,7 @@ import opserve_ops  # noqa: F401  registers the operators the model is made of
 from archive.digits.model import DigitReader
 from archive.digits.photos import Digits, load_split, photograph
 from archive.digits.train import TEST_SIZES, accuracy, train
-from archive.export import quiet_torchscript, save_script_module
+from archive.export import save_torchscript
 from archive.output import BuildError, output_folder
 
 TEST_SEED = 1_000_003
@@ -46,8 +46,7 @@ def build(folder: Path) -> None:
     metrics = {"accuracy": share, "held_out_digits": len(held_out), "homographies": trials}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     torch.save(model.state_dict(), folder / "weights.pt")
-    with quiet_torchscript():
-        save_script_module(torch.jit.script(model), folder / "digits.pt")
+    save_torchscript(model, folder / "digits.pt")
     write_sample(model, held_out, folder / "sample")
 
 

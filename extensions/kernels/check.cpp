@@ -82,6 +82,15 @@ Status same_device(const char* op, const char* name, const TensorArg& tensor, co
         tensor.device_index);
 }
 
+Status optional_vector(const char* op, const char* name, const TensorArg* tensor, const char* other_name,
+                       const TensorArg& other, const char* meaning, int64_t expected) {
+    if (tensor == nullptr) return {};
+    OPSERVE_RETURN_IF_ERROR(rank(op, name, *tensor, 1));
+    OPSERVE_RETURN_IF_ERROR(same_dtype(op, name, *tensor, other_name, other));
+    OPSERVE_RETURN_IF_ERROR(same_device(op, name, *tensor, other_name, other));
+    return size(op, name, *tensor, 0, meaning, expected);
+}
+
 Status addressable(const char* op, const char* name, const int64_t* sizes, int64_t dim, DType dtype) {
     int64_t bytes = element_size(dtype);
     for (int64_t axis = 0; axis < dim; ++axis) {

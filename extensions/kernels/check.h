@@ -21,6 +21,10 @@ Status same_dtype(const char* op, const char* name, const TensorArg& tensor, con
 Status same_device(const char* op, const char* name, const TensorArg& tensor, const char* other_name,
                    const TensorArg& other);
 
+// A vector that may be left out: null, or `expected` elements of the dtype and on the device of another.
+Status optional_vector(const char* op, const char* name, const TensorArg* tensor, const char* other_name,
+                       const TensorArg& other, const char* meaning, int64_t expected);
+
 // The bytes of a result with these sizes must be addressable.
 Status addressable(const char* op, const char* name, const int64_t* sizes, int64_t dim, DType dtype);
 

@@ -20,12 +20,7 @@ Status check_graph_conv(const TensorArg& a, const TensorArg& x, const TensorArg&
     OPSERVE_RETURN_IF_ERROR(check::size(op, "a", a, 0, "n", n));
     OPSERVE_RETURN_IF_ERROR(check::size(op, "a", a, 1, "n", n));
     OPSERVE_RETURN_IF_ERROR(check::size(op, "weight", weight, 0, "f", f));
-    if (bias != nullptr) {
-        OPSERVE_RETURN_IF_ERROR(check::rank(op, "bias", *bias, 1));
-        OPSERVE_RETURN_IF_ERROR(check::same_dtype(op, "bias", *bias, "x", x));
-        OPSERVE_RETURN_IF_ERROR(check::same_device(op, "bias", *bias, "x", x));
-        OPSERVE_RETURN_IF_ERROR(check::size(op, "bias", *bias, 0, "k", k));
-    }
+    OPSERVE_RETURN_IF_ERROR(check::optional_vector(op, "bias", bias, "x", x, "k", k));
     const int64_t out[] = {n, k};
     OPSERVE_RETURN_IF_ERROR(check::addressable(op, "the result", out, 2, x.dtype));
     *sizes = {n, f, k};

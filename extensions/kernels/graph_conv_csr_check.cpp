@@ -34,18 +34,8 @@ Status check_graph_conv_csr(const TensorArg& rowptr, const TensorArg& col, const
     }
     OPSERVE_RETURN_IF_ERROR(check::size(op, "rowptr", rowptr, 0, "n+1", rows));
     OPSERVE_RETURN_IF_ERROR(check::size(op, "weight", weight, 0, "f", f));
-    if (value != nullptr) {
-        OPSERVE_RETURN_IF_ERROR(check::rank(op, "value", *value, 1));
-        OPSERVE_RETURN_IF_ERROR(check::same_dtype(op, "value", *value, "x", x));
-        OPSERVE_RETURN_IF_ERROR(check::same_device(op, "value", *value, "x", x));
-        OPSERVE_RETURN_IF_ERROR(check::size(op, "value", *value, 0, "nnz", nnz));
-    }
-    if (bias != nullptr) {
-        OPSERVE_RETURN_IF_ERROR(check::rank(op, "bias", *bias, 1));
-        OPSERVE_RETURN_IF_ERROR(check::same_dtype(op, "bias", *bias, "x", x));
-        OPSERVE_RETURN_IF_ERROR(check::same_device(op, "bias", *bias, "x", x));
-        OPSERVE_RETURN_IF_ERROR(check::size(op, "bias", *bias, 0, "k", k));
-    }
+    OPSERVE_RETURN_IF_ERROR(check::optional_vector(op, "value", value, "x", x, "nnz", nnz));
+    OPSERVE_RETURN_IF_ERROR(check::optional_vector(op, "bias", bias, "x", x, "k", k));
     const int64_t out[] = {n, k};
     OPSERVE_RETURN_IF_ERROR(check::addressable(op, "the result", out, 2, x.dtype));
     *sizes = {n, nnz, f, k};

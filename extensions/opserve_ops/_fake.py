@@ -53,6 +53,17 @@ def _expect_size(op: str, name: str, tensor: Tensor, axis: int, meaning: str, ex
     )
 
 
+def _expect_optional_vector(
+    op: str, name: str, tensor: Tensor | None, other_name: str, other: Tensor, meaning: str, expected: int
+) -> None:
+    if tensor is None:
+        return
+    _expect_rank(op, name, tensor, 1)
+    _expect_dtype(op, name, tensor, other_name, other)
+    _expect_device(op, name, tensor, other_name, other)
+    _expect_size(op, name, tensor, 0, meaning, expected)
+
+
 @torch.library.register_fake("opserve::scaled_add")
 def _(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
     op = "scaled_add"
@@ -79,11 +90,7 @@ def _(a: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     _expect_size(op, "a", a, 0, "n", x.size(0))
     _expect_size(op, "a", a, 1, "n", x.size(0))
     _expect_size(op, "weight", weight, 0, "f", x.size(1))
-    if bias is not None:
-        _expect_rank(op, "bias", bias, 1)
-        _expect_dtype(op, "bias", bias, "x", x)
-        _expect_device(op, "bias", bias, "x", x)
-        _expect_size(op, "bias", bias, 0, "k", weight.size(1))
+    _expect_optional_vector(op, "bias", bias, "x", x, "k", weight.size(1))
     return x.new_empty((x.size(0), weight.size(1)))
 
 
@@ -106,16 +113,8 @@ def _(
         _expect_device(op, name, tensor, "x", x)
     _expect_size(op, "rowptr", rowptr, 0, "n+1", x.size(0) + 1)
     _expect_size(op, "weight", weight, 0, "f", x.size(1))
-    if value is not None:
-        _expect_rank(op, "value", value, 1)
-        _expect_dtype(op, "value", value, "x", x)
-        _expect_device(op, "value", value, "x", x)
-        _expect_size(op, "value", value, 0, "nnz", col.size(0))
-    if bias is not None:
-        _expect_rank(op, "bias", bias, 1)
-        _expect_dtype(op, "bias", bias, "x", x)
-        _expect_device(op, "bias", bias, "x", x)
-        _expect_size(op, "bias", bias, 0, "k", weight.size(1))
+    _expect_optional_vector(op, "value", value, "x", x, "nnz", col.size(0))
+    _expect_optional_vector(op, "bias", bias, "x", x, "k", weight.size(1))
     return x.new_empty((x.size(0), weight.size(1)))
 
 

@@ -216,6 +216,8 @@ inline bool is_floating(DType dtype) {
            dtype == DType::kFloat64;
 }
 
+inline bool runs_on_the_cpu(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kFloat64; }
+
 // In 2^63 bytes, and with each stride: by other arithmetic than the checks'.
 inline bool fits(const std::vector<int64_t>& sizes, DType dtype) {
     long double bytes = static_cast<long double>(opserve::element_size(dtype));
@@ -276,16 +278,37 @@ inline bool agree(const Status& status, bool valid) {
 
 enum class Outcome { kComputed, kRefused, kChecked };
 
+// From one piece of a tensor to the next, which may lie apart, or be the same one.
+inline int64_t random_stride(Random& random, int64_t dense) {
+    return random.one_in(8) ? 0 : dense + (random.one_in(3) ? random.below(5) : 0);
+}
+
 // A matrix whose rows may lie apart, or all be one.
 template <class T>
 struct Matrix {
     Matrix(Random& random, const Argument& argument) : Matrix(random, argument.sizes[0], argument.sizes[1]) {}
     Matrix(Random& random, int64_t rows, int64_t columns)
-        : stride(random.one_in(8) ? 0 : columns + (random.one_in(3) ? random.below(5) : 0)),
+        : stride(random_stride(random, columns)),
           elements(numbers<T>(random, rows == 0 || columns == 0 ? 0 : (rows - 1) * stride + columns)) {}
     int64_t stride;
     Elements<T> elements;
 };
+
+// Of a dtype without kernels.
+template <class Params>
+Outcome refused_workspace(const Params& p, Status (*workspace_size)(const Params&, int64_t*)) {
+    int64_t bytes = 0;
+    agree(workspace_size(p, &bytes), false);
+    return Outcome::kRefused;
+}
+
+// Of sizes that are not run.
+template <class Params>
+Outcome only_workspace(const Params& p, Status (*workspace_size)(const Params&, int64_t*)) {
+    int64_t bytes = 0;
+    if (workspace_size(p, &bytes).ok() && bytes < 0) fail("a negative workspace");
+    return Outcome::kChecked;
+}
 
 template <class Params>
 Status workspace_and_run(Params& p, Status (*workspace_size)(const Params&, int64_t*),
@@ -338,64 +361,6 @@ Elements<Index> copy(Random& random, const std::vector<Index>& from) {
     Elements<Index> elements(random, static_cast<int64_t>(from.size()));
     std::copy(from.begin(), from.end(), elements.data());
     return elements;
-}
-
-// What is known of a random matrix beforehand.
-enum class Known { kGood, kBad, kNeither };
-
-template <class M>
-Known random_matrix(Random& random, M* m) {
-    // The identity, moved and bent a little: far from singular.
-    for (int i = 0; i < 9; ++i) m[i] = static_cast<M>((i % 4 == 0 ? 1.0 : 0.0) + 0.1 * random.uniform());
-    m[2] = static_cast<M>(random.uniform() * 20);
-    m[5] = static_cast<M>(random.uniform() * 20);
-    m[6] = static_cast<M>(random.uniform() * 0.01);
-    m[7] = static_cast<M>(random.uniform() * 0.01);
-    if (!random.one_in(3)) return Known::kGood;
-    const int64_t at = random.below(9);
-    switch (random.below(6)) {
-        case 0:
-            m[at] = static_cast<M>(random.pick({std::nan(""), HUGE_VAL, -HUGE_VAL}));
-            return Known::kBad;
-        case 1: {
-            // Two equal rows.
-            const int64_t row = random.below(3), other = (row + 1 + random.below(2)) % 3;
-            for (int i = 0; i < 3; ++i) m[row * 3 + i] = m[other * 3 + i];
-            return Known::kBad;
-        }
-        case 2:
-            for (int i = 0; i < 9; ++i) m[i] = M(0);
-            return Known::kBad;
-        case 3: {
-            // A far scale, even one whose powers overflow: the same map.
-            const M scale = static_cast<M>(sizeof(M) == 4 ? random.pick({1e-30, 1e30, -1e36})
-                                                          : random.pick({1e-250, 1e250, -1e300}));
-            for (int i = 0; i < 9; ++i) m[i] *= scale;
-            return Known::kGood;
-        }
-        case 4:
-            // Magnitudes all over the place: whatever it is called, it must not lead anywhere it should not.
-            for (int i = 0; i < 9; ++i) {
-                m[i] = static_cast<M>(random.uniform() *
-                                      std::pow(10.0, static_cast<double>(random.below(30)) - 15.0));
-            }
-            return Known::kNeither;
-        default:
-            m[at] = static_cast<M>(random.uniform() * 1e9);
-            return Known::kNeither;
-    }
-}
-
-// Of several matrices what is known of all of them together.
-template <class M>
-Known random_matrices(Random& random, M* m, int64_t count) {
-    Known known = Known::kGood;
-    for (int64_t i = 0; i < count; ++i) {
-        const Known one = random_matrix(random, m + i * 9);
-        if (one == Known::kBad) known = Known::kBad;
-        if (one == Known::kNeither && known == Known::kGood) known = Known::kNeither;
-    }
-    return known;
 }
 
 // What main runs.

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "fuzz.h"
+#include "fuzz_warp_perspective.h"
 #include "opserve/graph_conv.h"
 #include "opserve/graph_conv_csr.h"
 #include "opserve/scaled_add.h"
@@ -23,24 +24,6 @@ class Gradient {
     bool wanted_;
     Result<T> result_;
 };
-
-// Of a dtype without kernels.
-template <class Params>
-Outcome refused_workspace(const Params& p, Status (*workspace_size)(const Params&, int64_t*)) {
-    int64_t bytes = 0;
-    agree(workspace_size(p, &bytes), false);
-    return Outcome::kRefused;
-}
-
-// Of sizes that are not run.
-template <class Params>
-Outcome only_workspace(const Params& p, Status (*workspace_size)(const Params&, int64_t*)) {
-    int64_t bytes = 0;
-    if (workspace_size(p, &bytes).ok() && bytes < 0) fail("a negative workspace");
-    return Outcome::kChecked;
-}
-
-bool runs_on_the_cpu(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kFloat64; }
 
 template <class T>
 Outcome scaled_add_backward(Random& random) {
@@ -211,38 +194,13 @@ Outcome graph_conv_csr_backward(Random& random) {
 template <class T, class M>
 Outcome warp_perspective_backward(Random& random) {
     const DType dtype = dtype_of<T>(), matrix_dtype = dtype_of<M>();
-    const auto side = [&] {
-        return random.one_in(6)    ? random.below(4)
-               : random.one_in(10) ? 120 + random.below(20)
-                                   : 1 + random.below(24);
-    };
-    Argument image{dtype, {}}, matrix{matrix_dtype, {3, 3}};
-    const int64_t dim = 2 + random.below(3);
-    for (int64_t leading = dim - 2; leading > 0; --leading) image.sizes.push_back(random.below(4));
-    Argument grad = image;
-    image.sizes.push_back(side());
-    image.sizes.push_back(side());
-    if (dim == 4 && random.one_in(2)) matrix.sizes = {image.sizes[0], 3, 3};
-    std::vector<int64_t> size{side(), side()};
-    grad.sizes.insert(grad.sizes.end(), size.begin(), size.end());
+    WarpArguments arguments(random, dtype, matrix_dtype);
+    auto& [image, matrix, size] = arguments;
+    Argument grad{dtype, arguments.out_sizes()};
     if (random.one_in(3)) corrupt(random, {&grad, &image, &matrix});
-    if (random.one_in(10)) size[random.below(2)] = random.one_in(2) ? -1 - random.below(3) : random.huge();
-    if (random.one_in(30)) size.resize(static_cast<size_t>(random.below(4)), 1);
-
-    constexpr int64_t max_side = (int64_t{1} << 31) - 8;
-    const auto in_range = [&](int64_t length) { return length >= 0 && length < max_side; };
-    bool valid = image.dim() >= 2 && image.dim() <= 4 && is_floating(image.dtype) &&
-                 (matrix.dtype == DType::kFloat32 || matrix.dtype == DType::kFloat64) &&
-                 same_device(image, matrix);
-    valid = valid && size.size() == 2 && in_range(size[0]) && in_range(size[1]);
-    valid = valid && image.sizes[image.dim() - 2] < max_side && image.sizes[image.dim() - 1] < max_side;
-    valid = valid && (matrix.is({3, 3}) || (image.dim() == 4 && matrix.is({image.sizes[0], 3, 3})));
-    if (valid) {
-        std::vector<int64_t> out(image.sizes.begin(), image.sizes.end() - 2);
-        out.insert(out.end(), size.begin(), size.end());
-        valid = fits(out, image.dtype) && grad.sizes == out && grad.dtype == image.dtype &&
-                same_device(grad, image);
-    }
+    arguments.spoil_size(random);
+    const bool valid = arguments.valid() && grad.sizes == arguments.out_sizes() &&
+                       grad.dtype == image.dtype && same_device(grad, image);
     opserve::WarpPerspectiveBackwardParams p{};
     if (!agree(opserve::check_warp_perspective_backward(grad.arg(), image.arg(), matrix.arg(), size.data(),
                                                         static_cast<int64_t>(size.size()), &p.sizes),
@@ -261,17 +219,7 @@ Outcome warp_perspective_backward(Random& random) {
         p.grad_image = p.grad_matrix = &p;
         return only_workspace(p, opserve::cpu::warp_perspective_backward_workspace_size);
     }
-    // Rows, channels and images may lie apart, or be one and the same.
-    const auto stride = [&](int64_t dense) {
-        return random.one_in(8) ? 0 : dense + (random.one_in(3) ? random.below(5) : 0);
-    };
-    p.image_stride_h = stride(s.w);
-    p.image_stride_c = stride(s.h * p.image_stride_h);
-    p.image_stride_n = stride(s.c * p.image_stride_c);
-    const bool empty = s.n == 0 || s.c == 0 || s.h == 0 || s.w == 0;
-    auto pixels = numbers<T>(random, empty ? 0
-                                           : (s.n - 1) * p.image_stride_n + (s.c - 1) * p.image_stride_c +
-                                                 (s.h - 1) * p.image_stride_h + s.w);
+    Image<T> pixels(random, s);
     auto dgrad = numbers<T>(random, out.numel());
     const int64_t matrices = s.matrix_per_image ? s.n : 1;
     Elements<M> dm(random, matrices * 9);
@@ -279,7 +227,7 @@ Outcome warp_perspective_backward(Random& random) {
     Gradient<T> grad_image(random, image.numel());
     Gradient<M> grad_matrix(random, matrices * 9);
     p.grad = dgrad.data();
-    p.image = pixels.data();
+    pixels.give_to(p);
     p.matrix = dm.data();
     p.grad_image = grad_image.data();
     p.grad_matrix = grad_matrix.data();

@@ -12,6 +12,7 @@
 #include <stdexcept>
 
 #include "fuzz.h"
+#include "fuzz_warp_perspective.h"
 #include "npy.h"
 #include "opserve/graph_conv.h"
 #include "opserve/graph_conv_csr.h"
@@ -45,8 +46,7 @@ Outcome scaled_add(Random& random) {
     p.alpha = random.one_in(4) ? random.number() * 1e300 : random.uniform();
     Pool pool(random);
     if (x.dtype != dtype_of<T>()) {
-        const bool runs = x.dtype == DType::kFloat32 || x.dtype == DType::kFloat64;
-        if (!runs) agree(opserve::cpu::scaled_add(p, pool.parallel_for()), false);
+        if (!runs_on_the_cpu(x.dtype)) agree(opserve::cpu::scaled_add(p, pool.parallel_for()), false);
         return Outcome::kRefused;
     }
     if (numel != x.numel()) fail("numel is " + std::to_string(numel));
@@ -99,12 +99,9 @@ Outcome graph_conv(Random& random) {
                valid)) {
         return Outcome::kRefused;
     }
-    const bool runs = x.dtype == DType::kFloat32 || x.dtype == DType::kFloat64;
-    if (!runs || !is_small({&a, &x, &weight, &bias}) || x.device != DeviceType::kCpu || x.dtype != dtype) {
-        int64_t bytes = 0;
-        const Status status = opserve::cpu::graph_conv_workspace_size(p, &bytes);
-        if (!runs) agree(status, false);
-        return runs ? Outcome::kChecked : Outcome::kRefused;
+    if (!runs_on_the_cpu(x.dtype)) return refused_workspace(p, opserve::cpu::graph_conv_workspace_size);
+    if (!is_small({&a, &x, &weight, &bias}) || x.device != DeviceType::kCpu || x.dtype != dtype) {
+        return only_workspace(p, opserve::cpu::graph_conv_workspace_size);
     }
     Matrix<T> da(random, a), dx(random, x), dw(random, weight);
     auto db = numbers<T>(random, bias.numel());
@@ -169,15 +166,12 @@ Outcome graph_conv_csr(Random& random) {
                valid)) {
         return Outcome::kRefused;
     }
-    const bool runs = x.dtype == DType::kFloat32 || x.dtype == DType::kFloat64;
+    if (!runs_on_the_cpu(x.dtype)) return refused_workspace(p, opserve::cpu::graph_conv_csr_workspace_size);
     // The graph was made for these sizes and dtypes.
     const bool as_made = rowptr_argument.is({n + 1}) && col_argument.is({nnz}) && x.dtype == dtype &&
                          rowptr_argument.dtype == index && x.device == DeviceType::kCpu;
-    if (!runs || !as_made || !is_small({&x, &weight, &value, &bias})) {
-        int64_t bytes = 0;
-        const Status status = opserve::cpu::graph_conv_csr_workspace_size(p, &bytes);
-        if (!runs) agree(status, false);
-        return runs ? Outcome::kChecked : Outcome::kRefused;
+    if (!as_made || !is_small({&x, &weight, &value, &bias})) {
+        return only_workspace(p, opserve::cpu::graph_conv_csr_workspace_size);
     }
     auto drowptr = copy(random, graph.rowptr), dcol = copy(random, graph.col);
     auto dvalue = numbers<T>(random, value.numel()), db = numbers<T>(random, bias.numel());
@@ -205,36 +199,11 @@ Outcome graph_conv_csr(Random& random) {
 template <class T, class M>
 Outcome warp_perspective(Random& random) {
     const DType dtype = dtype_of<T>(), matrix_dtype = dtype_of<M>();
-    const auto side = [&] {
-        return random.one_in(6)    ? random.below(4)
-               : random.one_in(10) ? 120 + random.below(20)
-                                   : 1 + random.below(24);
-    };
-    Argument image{dtype, {}}, matrix{matrix_dtype, {3, 3}};
-    const int64_t dim = 2 + random.below(3);
-    if (dim == 4) image.sizes.push_back(random.below(4));
-    if (dim >= 3) image.sizes.push_back(random.below(4));
-    image.sizes.push_back(side());
-    image.sizes.push_back(side());
-    if (dim == 4 && random.one_in(2)) matrix.sizes = {image.sizes[0], 3, 3};
-    std::vector<int64_t> size{side(), side()};
+    WarpArguments arguments(random, dtype, matrix_dtype);
+    auto& [image, matrix, size] = arguments;
     if (random.one_in(4)) corrupt(random, {&image, &matrix});
-    if (random.one_in(10)) size[random.below(2)] = random.one_in(2) ? -1 - random.below(3) : random.huge();
-    if (random.one_in(30)) size.resize(static_cast<size_t>(random.below(4)), 1);
-
-    constexpr int64_t max_side = (int64_t{1} << 31) - 8;
-    const auto in_range = [&](int64_t length) { return length >= 0 && length < max_side; };
-    bool valid = image.dim() >= 2 && image.dim() <= 4 && is_floating(image.dtype) &&
-                 (matrix.dtype == DType::kFloat32 || matrix.dtype == DType::kFloat64) &&
-                 same_device(image, matrix);
-    valid = valid && size.size() == 2 && in_range(size[0]) && in_range(size[1]);
-    valid = valid && image.sizes[image.dim() - 2] < max_side && image.sizes[image.dim() - 1] < max_side;
-    valid = valid && (matrix.is({3, 3}) || (image.dim() == 4 && matrix.is({image.sizes[0], 3, 3})));
-    if (valid) {
-        std::vector<int64_t> out(image.sizes.begin(), image.sizes.end() - 2);
-        out.insert(out.end(), size.begin(), size.end());
-        valid = fits(out, image.dtype);
-    }
+    arguments.spoil_size(random);
+    const bool valid = arguments.valid();
     opserve::WarpPerspectiveParams p{};
     if (!agree(opserve::check_warp_perspective(image.arg(), matrix.arg(), size.data(),
                                                static_cast<int64_t>(size.size()), &p.sizes),
@@ -248,26 +217,16 @@ Outcome warp_perspective(Random& random) {
     p.matrix_dtype = matrix.dtype;
     Pool pool(random);
     if (image.dtype != dtype || matrix.dtype != matrix_dtype) {
-        const bool runs = image.dtype == DType::kFloat32 || image.dtype == DType::kFloat64;
+        const bool runs = runs_on_the_cpu(image.dtype);
         if (!runs) agree(opserve::cpu::warp_perspective(p, pool.parallel_for()), false);
         return runs ? Outcome::kChecked : Outcome::kRefused;
     }
-    // Rows, channels and images may lie apart, or be one and the same.
-    const auto stride = [&](int64_t dense) {
-        return random.one_in(8) ? 0 : dense + (random.one_in(3) ? random.below(5) : 0);
-    };
-    p.image_stride_h = stride(s.w);
-    p.image_stride_c = stride(s.h * p.image_stride_h);
-    p.image_stride_n = stride(s.c * p.image_stride_c);
-    const bool empty = s.n == 0 || s.c == 0 || s.h == 0 || s.w == 0;
-    auto pixels = numbers<T>(random, empty ? 0
-                                           : (s.n - 1) * p.image_stride_n + (s.c - 1) * p.image_stride_c +
-                                                 (s.h - 1) * p.image_stride_h + s.w);
+    Image<T> pixels(random, s);
     const int64_t matrices = s.matrix_per_image ? s.n : 1;
     Elements<M> dm(random, matrices * 9);
     const Known known = random_matrices(random, dm.data(), matrices);
     Result<T> result(s.n * s.c * s.out_h * s.out_w);
-    p.image = pixels.data();
+    pixels.give_to(p);
     p.matrix = dm.data();
     p.out = result.data();
     const Status status = opserve::cpu::warp_perspective(p, pool.parallel_for());

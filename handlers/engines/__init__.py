@@ -57,3 +57,20 @@ def load_engine(folder: Path, config: ModelConfig, device_index: int | None = No
     else:
         raise ModelError(f"{config.artifact}: no engine for this format; there are .pt, .pt2 and .onnx")
     return engine(folder, config, device_index)
+
+
+def artifact_path(folder: Path, config: ModelConfig) -> Path:
+    """Where the artifact lies.
+
+    Raises:
+        ModelError: nowhere.
+    """
+    path = folder / config.artifact
+    if not path.is_file():
+        raise ModelError(f"{path.name}: the artifact is not in {path.parent}")
+    return path
+
+
+def no_gpu(cause: str) -> ModelError:
+    """The error of `device: cuda` where there is no GPU to run on."""
+    return ModelError(f"device: cuda is asked for and {cause}; use device: auto or cpu to run on the processor")

@@ -10,9 +10,9 @@ import numpy
 import onnxruntime
 
 from handlers.config import ModelConfig
-from handlers.engines import Arrays
+from handlers.engines import Arrays, artifact_path, no_gpu
 from handlers.errors import ModelError
-from handlers.op_library import damage, for_device
+from handlers.op_library import check_library, for_device, unloadable
 
 _OPTIMIZATION = {
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -47,9 +47,7 @@ class OnnxRuntimeEngine:
         self._device_index = device_index
         providers = self._providers()
         options = self._options(folder, gpu=providers != [_CPU])
-        path = folder / config.artifact
-        if not path.is_file():
-            raise ModelError(f"{path.name}: the artifact is not in {path.parent}")
+        path = artifact_path(folder, config)
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the runtime's exceptions have no common base but Exception
@@ -72,16 +70,11 @@ class OnnxRuntimeEngine:
         # A session takes one library for a domain; the one for CUDA has the operators of the CPU too.
         for library in for_device(self.config.op_libraries, gpu, instead=True):
             path = folder / library
-            if not path.is_file():
-                raise ModelError(f"{library}: the operator library is not in {folder}")
-            problem = damage(path)
+            check_library(path)
             try:
-                if problem is None:
-                    options.register_custom_ops_library(str(path.resolve()))
-            except Exception as error:
-                problem = _reason(error)
-            if problem is not None:
-                raise ModelError(f"{library}: the operator library does not load: {problem}")
+                options.register_custom_ops_library(str(path.resolve()))
+            except Exception as error:  # the runtime's exceptions have no common base but Exception
+                raise unloadable(path, _reason(error)) from error
         return options
 
     def _providers(self) -> list:
@@ -96,7 +89,7 @@ class OnnxRuntimeEngine:
                 if self._device_index is not None
                 else "the server gave this worker no GPU"
             )
-            raise ModelError(f"device: cuda is asked for and {cause}; use device: auto or cpu to run on the processor")
+            raise no_gpu(cause)
         # CUDA and cuDNN lie among the packages that PyTorch brings; nothing else tells ONNX Runtime where.
         onnxruntime.preload_dlls()
         cuda = (_CUDA, {"device_id": self._device_index} | self.config.provider_options)

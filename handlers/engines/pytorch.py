@@ -10,7 +10,7 @@ import numpy
 import torch
 
 from handlers.config import ModelConfig
-from handlers.engines import Arrays
+from handlers.engines import Arrays, artifact_path, no_gpu
 from handlers.errors import ModelError
 from handlers.op_library import for_device, load_op_library
 
@@ -30,10 +30,7 @@ class PyTorchEngine:
         torch.set_num_threads(config.threads)
         for library in for_device(config.op_libraries, gpu=self._device.type == "cuda", instead=False):
             load_op_library(folder / library)
-        path = folder / config.artifact
-        if not path.is_file():
-            raise ModelError(f"{path.name}: the artifact is not in {path.parent}")
-        self._model = self._load(path)
+        self._model = self._load(artifact_path(folder, config))
 
     def _load(self, path: Path) -> Callable[..., Any]:
         raise NotImplementedError
@@ -87,8 +84,7 @@ def select_device(wanted: str, device_index: int | None) -> torch.device:
     if torch.cuda.is_available() and device_index is not None:
         return torch.device("cuda", device_index)
     if wanted == "cuda":
-        cause = "PyTorch sees no GPU" if not torch.cuda.is_available() else "the server gave this worker no GPU"
-        raise ModelError(f"device: cuda is asked for and {cause}; use device: auto or cpu to run on the processor")
+        raise no_gpu("the server gave this worker no GPU" if torch.cuda.is_available() else "PyTorch sees no GPU")
     return torch.device("cpu")
 
 

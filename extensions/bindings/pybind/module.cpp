@@ -84,6 +84,17 @@ Tensor with_dense_rows(const Tensor& tensor) {
     return tensor.size(1) <= 1 || tensor.stride(1) == 1 ? tensor : tensor.contiguous();
 }
 
+// What the forward and the backward kernel multiply.
+template <class Params>
+void set_factors(Params& params, const Tensor& a, const Tensor& x, const Tensor& weight) {
+    params.a = a.const_data_ptr();
+    params.a_stride = a.stride(0);
+    params.x = x.const_data_ptr();
+    params.x_stride = x.stride(0);
+    params.weight = weight.const_data_ptr();
+    params.weight_stride = weight.stride(0);
+}
+
 Tensor scaled_add_forward(const Tensor& x, const Tensor& y, double alpha) {
     opserve::ScaledAddParams params{};
     throw_if_error(opserve::check_scaled_add(arg_of(x), arg_of(y), &params.numel));
@@ -130,12 +141,7 @@ Tensor graph_conv_forward(const Tensor& a, const Tensor& x, const Tensor& weight
     const Tensor dense_bias = bias ? bias->contiguous() : Tensor();
     Tensor out = at::empty({params.sizes.n, params.sizes.k}, x.options());
     Tensor workspace = at::empty({bytes}, x.options().dtype(at::kByte));
-    params.a = dense_a.const_data_ptr();
-    params.a_stride = dense_a.stride(0);
-    params.x = dense_x.const_data_ptr();
-    params.x_stride = dense_x.stride(0);
-    params.weight = dense_weight.const_data_ptr();
-    params.weight_stride = dense_weight.stride(0);
+    set_factors(params, dense_a, dense_x, dense_weight);
     params.bias = bias ? dense_bias.const_data_ptr() : nullptr;
     params.out = out.mutable_data_ptr();
     params.workspace = workspace.mutable_data_ptr();
@@ -168,12 +174,7 @@ Gradients graph_conv_backward(const Tensor& grad, const Tensor& a, const Tensor&
     Tensor workspace = at::empty({bytes}, x.options().dtype(at::kByte));
     params.grad = dense_grad.const_data_ptr();
     params.grad_stride = dense_grad.stride(0);
-    params.a = dense_a.const_data_ptr();
-    params.a_stride = dense_a.stride(0);
-    params.x = dense_x.const_data_ptr();
-    params.x_stride = dense_x.stride(0);
-    params.weight = dense_weight.const_data_ptr();
-    params.weight_stride = dense_weight.stride(0);
+    set_factors(params, dense_a, dense_x, dense_weight);
     params.workspace = workspace.mutable_data_ptr();
     throw_if_error(opserve::cpu::graph_conv_backward(params, parallel_for()));
     return out;

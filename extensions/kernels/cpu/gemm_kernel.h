@@ -6,6 +6,7 @@
 constexpr int64_t kAccumulators = OPSERVE_VECTOR_BYTES == 64 ? 28 : 12;
 template <class T>
 constexpr int64_t kPanel = 2 * kLanes<T>;
+// How many rows are computed together: those of a tile of a narrow B. A buffer of A holds as many.
 constexpr int64_t kGroupRows = kAccumulators;
 
 // Where the elements of A are that a tile multiplies.
@@ -26,7 +27,6 @@ template <class T>
 constexpr int64_t kDepth = 1024 / static_cast<int64_t>(sizeof(T));
 template <class T>
 constexpr int64_t kBufferStride = kDepth<T> + 64 / static_cast<int64_t>(sizeof(T));
-constexpr int64_t kBufferRows = kGroupRows;
 
 template <class T>
 struct Tile {
@@ -341,7 +341,7 @@ void gemm_block(const GemmParams<T>& p, bool packed, const T* a, int64_t row, in
 // slow.
 template <class T>
 OPSERVE_INLINE void clear_rows(T* buffer, int64_t rows, int64_t depth) {
-    const int64_t until = min_of(kBufferRows, rows + 4);
+    const int64_t until = min_of(kGroupRows, rows + 4);
     for (int64_t r = rows; r < until; ++r) {
         for (int64_t i = 0; i < depth; i += kLanes<T>)
             store<T>(Vector<T>{}, buffer + r * kBufferStride<T> + i);
@@ -356,8 +356,8 @@ void gemm_rows(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t r
     const int64_t height = p.n <= kLanes<T> && p.a_stride * size % 4096 == 0 ? 10 : kAccumulators;
     // More than what is left of a shared cache.
     const bool far = p.m * p.k > (int64_t{24} << 20) / size;
-    for (int64_t row = row_begin; row < row_end; row += kBufferRows) {
-        const int64_t rows = min_of(kBufferRows, row_end - row);
+    for (int64_t row = row_begin; row < row_end; row += kGroupRows) {
+        const int64_t rows = min_of(kGroupRows, row_end - row);
         // At least once, so that an empty sum still writes the bias.
         int64_t depth_begin = 0;
         do {

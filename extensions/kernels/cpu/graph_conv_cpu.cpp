@@ -175,15 +175,6 @@ void run_backward(const GraphConvBackwardParams& p, const ParallelFor& parallel_
     }
 }
 
-Status workspace_size(const char* op, const Workspace& workspace, int64_t* bytes) {
-    if (workspace.overflow()) {
-        return Status::invalid_argument(
-            "opserve::%s: the workspace must fit in 2^63 bytes, got sizes that do not", op);
-    }
-    *bytes = workspace.size();
-    return {};
-}
-
 }  // namespace
 
 Status graph_conv_workspace_size(const GraphConvParams& params, int64_t* bytes) {
@@ -194,7 +185,7 @@ Status graph_conv_workspace_size(const GraphConvParams& params, int64_t* bytes) 
     } else {
         Plan<double>(params.sizes, workspace);
     }
-    return workspace_size(kOp, workspace, bytes);
+    return workspace.size(kOp, bytes);
 }
 
 Status graph_conv(const GraphConvParams& params, const ParallelFor& parallel_for) {
@@ -215,7 +206,7 @@ Status graph_conv_backward_workspace_size(const GraphConvBackwardParams& params,
     } else {
         BackwardPlan<double>(params, workspace);
     }
-    return workspace_size(kBackwardOp, workspace, bytes);
+    return workspace.size(kBackwardOp, bytes);
 }
 
 Status graph_conv_backward(const GraphConvBackwardParams& params, const ParallelFor& parallel_for) {

@@ -232,15 +232,6 @@ Status run_backward(const GraphConvCsrBackwardParams& p, const ParallelFor& para
     return valid ? Status() : fault(kBackwardOp, rowptr, col, n, nnz);
 }
 
-Status workspace_size(const char* op, const Workspace& workspace, int64_t* bytes) {
-    if (workspace.overflow()) {
-        return Status::invalid_argument(
-            "opserve::%s: the workspace must fit in 2^63 bytes, got sizes that do not", op);
-    }
-    *bytes = workspace.size();
-    return {};
-}
-
 }  // namespace
 
 Status graph_conv_csr_workspace_size(const GraphConvCsrParams& params, int64_t* bytes) {
@@ -251,7 +242,7 @@ Status graph_conv_csr_workspace_size(const GraphConvCsrParams& params, int64_t* 
     } else {
         Plan<double>(params.sizes, workspace);
     }
-    return workspace_size(kOp, workspace, bytes);
+    return workspace.size(kOp, bytes);
 }
 
 Status graph_conv_csr(const GraphConvCsrParams& params, const ParallelFor& parallel_for) {
@@ -274,7 +265,7 @@ Status graph_conv_csr_backward_workspace_size(const GraphConvCsrBackwardParams& 
         narrow ? (void)BackwardPlan<double, int32_t>(params, workspace)
                : (void)BackwardPlan<double, int64_t>(params, workspace);
     }
-    return workspace_size(kBackwardOp, workspace, bytes);
+    return workspace.size(kBackwardOp, bytes);
 }
 
 Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& params, const ParallelFor& parallel_for) {

@@ -248,9 +248,9 @@ bool spmm_gemm(const SpmmParams<T, Index>& s, const GemmParams<T>& p, const Para
     const double per_entry = 4.0 + f, per_row = 16.0 + f * k / 8.0;
     for_rows_evenly(
         s.rowptr, s.rows, kGroupRows, per_row, per_entry, parallel_for, [&](int64_t begin, int64_t end) {
-            alignas(64) T buffer[kBufferRows * kBufferStride<T>];
-            for (int64_t row = begin; row < end; row += kBufferRows) {
-                const int64_t rows = min_of(kBufferRows, end - row);
+            alignas(64) T buffer[kGroupRows * kBufferStride<T>];
+            for (int64_t row = begin; row < end; row += kGroupRows) {
+                const int64_t rows = min_of(kGroupRows, end - row);
                 if (!entries_valid(s, row, row + rows)) {
                     __atomic_store_n(&valid, false, __ATOMIC_RELAXED);
                     return;

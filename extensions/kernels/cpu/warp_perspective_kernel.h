@@ -256,6 +256,14 @@ OPSERVE_INLINE void load_indices(const int32_t* from, IntVector& to) {
     __builtin_memcpy(&to, from, sizeof(to));
 }
 
+OPSERVE_INLINE void load_spots(const Spots& spots, IntVector& column, IntVector& row, FloatVector& right,
+                               FloatVector& below) {
+    load_indices(spots.column, column);
+    load_indices(spots.row, row);
+    load(spots.right, right);
+    load(spots.below, below);
+}
+
 OPSERVE_INLINE FloatVector weigh(const FloatVector& right, const FloatVector& below, const FloatVector& p00,
                                  const FloatVector& p01, const FloatVector& p10, const FloatVector& p11) {
     const FloatVector left = 1.0F - right, above = 1.0F - below;
@@ -291,10 +299,7 @@ template <bool kOne>
 OPSERVE_INLINE void fetch_inside(const Spots& spots, const Target& target) {
     IntVector column, row;
     FloatVector right, below;
-    load_indices(spots.column, column);
-    load_indices(spots.row, row);
-    load(spots.right, right);
-    load(spots.below, below);
+    load_spots(spots, column, row, right, below);
     const IntVector at = row * static_cast<int32_t>(target.stride) + column;
     for (int64_t i = 0; i < (kOne ? 1 : target.channels); ++i) {
         const float* from = target.from + i * target.from_step;
@@ -333,10 +338,7 @@ OPSERVE_INLINE void fetch_mixed(const Spots& spots, const Bounds& bounds, const 
                     last_row = none + static_cast<int32_t>(bounds.last_row);
     IntVector column, row;
     FloatVector right, below;
-    load_indices(spots.column, column);
-    load_indices(spots.row, row);
-    load(spots.right, right);
-    load(spots.below, below);
+    load_spots(spots, column, row, right, below);
     IntVector pair = column > first_column ? column : first_column;
     pair = pair < last_column ? pair : last_column;
     IntVector upper = row > first_row ? row : first_row;
@@ -371,10 +373,7 @@ OPSERVE_INLINE void fetch_along(const Spots& spots, int64_t first_column, int64_
                                 const Target& target) {
     IntVector column, row;
     FloatVector right, below;
-    load_indices(spots.column, column);
-    load_indices(spots.row, row);
-    load(spots.right, right);
-    load(spots.below, below);
+    load_spots(spots, column, row, right, below);
     const __m512i pick = (__m512i)(column - static_cast<int32_t>(first_column));
     const __m512i next = _mm512_add_epi32(pick, _mm512_set1_epi32(1));
     const __mmask16 lower =

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "opserve/status.h"
 #include "opserve/tensor.h"
 
 namespace opserve::cpu {
@@ -29,8 +30,15 @@ class Workspace {
         return part;
     }
 
-    bool overflow() const { return overflow_; }
-    int64_t size() const { return size_; }
+    // How many bytes the parts take together.
+    Status size(const char* op, int64_t* bytes) const {
+        if (overflow_) {
+            return Status::invalid_argument(
+                "opserve::%s: the workspace must fit in 2^63 bytes, got sizes that do not", op);
+        }
+        *bytes = size_;
+        return {};
+    }
 
   private:
     char* base_;

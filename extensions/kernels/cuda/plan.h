@@ -30,14 +30,7 @@ class Rooms {
         return workspace_.take<char>(fits ? bytes : -1);
     }
 
-    Status size(const char* op, int64_t* bytes) const {
-        if (workspace_.overflow()) {
-            return Status::invalid_argument(
-                "opserve::%s: the workspace must fit in 2^63 bytes, got sizes that do not", op);
-        }
-        *bytes = workspace_.size();
-        return {};
-    }
+    Status size(const char* op, int64_t* bytes) const { return workspace_.size(op, bytes); }
 
   private:
     cpu::Workspace workspace_;
