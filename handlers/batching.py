@@ -68,7 +68,7 @@ class Stack:
         """[…] of each request becomes [N, …]; a single request is a view."""
         if len(requests) == 1:
             return {name: value[None] for name, value in requests[0].items()}
-        return {name: numpy.stack([inputs[name] for inputs in requests]) for name in requests[0]}
+        return {name: _stack([inputs[name] for inputs in requests]) for name in requests[0]}
 
     def split(self, outputs: Tensors, requests: Sequence[Tensors]) -> list[Tensors]:
         """[N, …] becomes N times […]."""
@@ -80,6 +80,14 @@ class Stack:
                     "stack the model's first dimension is the request"
                 )
         return [{name: value[index] for name, value in outputs.items()} for index in range(count)]
+
+
+def _stack(arrays: list[numpy.ndarray]) -> numpy.ndarray:
+    """numpy.stack for arrays of one shape, in half of its time for small ones."""
+    shape = arrays[0].shape
+    if not shape:
+        return numpy.array(arrays)
+    return numpy.concatenate(arrays).reshape(len(arrays), *shape)
 
 
 class Graph:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 READ_AHEAD_SWITCH = "OPSERVE_READ_AHEAD"
+# TorchServe's own: "false" where config.properties has decode_input_request=false. Else it parses JSON by itself.
+DECODES_REQUESTS = "TS_DECODE_INPUT_REQUEST"
 # Versions of TorchServe whose worker reads requests by `recv` of this socket, in one thread, and in no other way.
 READ_AHEAD_VERSIONS = ("0.12.0",)
 
@@ -144,7 +146,8 @@ def _may_read_ahead(version: str | None) -> bool:
 def _read_ahead(connection: Any) -> None:
     """Has a worker's socket to the server read ahead, if it is one that is read as a synchronous worker does.
 
-    TorchServe's worker receives each of the dozens of 4-byte numbers in a request by a call of the system.
+    TorchServe's worker receives each of the dozens of 4-byte numbers in a request by a call of the system, and copies
+    every body once more.
     """
     if (
         type(connection) is socket.socket
@@ -152,9 +155,15 @@ def _read_ahead(connection: Any) -> None:
         and connection.gettimeout() is None
         and threading.current_thread() is threading.main_thread()  # an asynchronous worker reads in another
     ):
+        from ts.protocol import otf_message_handler
+
+        from handlers.batch_message import read_batch
         from handlers.read_ahead import read_ahead
 
-        read_ahead(connection)
+        stream = read_ahead(connection)
+        if os.environ.get(DECODES_REQUESTS) == "false":
+            # A worker has one connection for all its life.
+            otf_message_handler._retrieve_inference_msg = lambda _: read_batch(stream)
 
 
 def _start_metrics(model: ServableModel, cache: Any) -> Reporter | None:

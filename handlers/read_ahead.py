@@ -8,13 +8,17 @@ import socket
 BUFFER_BYTES = 1 << 16
 
 
-def read_ahead(connection: socket.socket) -> None:
+def read_ahead(connection: socket.socket) -> io.BufferedReader:
     """Has `connection.recv(count)` take from a buffer what a call of the system brought before.
 
     It gives all of `count` bytes, and fewer only at the end of the stream. The object stays the one that others hold;
     only its class is another. What was read ahead is known to `recv` alone: from then on nobody may read from this
     socket by another method, wait for it to become readable, or give it a timeout.
+
+    Returns:
+        What `recv` reads from; to read from it is to receive.
     """
     # Both are C through and through; a `recv` of Python's own costs what the system's call does.
     reader = io.BufferedReader(io.FileIO(connection.fileno(), closefd=False), BUFFER_BYTES)
     connection.__class__ = type("ReadAheadSocket", (socket.socket,), {"__slots__": (), "recv": reader.read})
+    return reader

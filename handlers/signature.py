@@ -84,6 +84,8 @@ class TensorSpec:
     def _cast(self, array: numpy.ndarray, typed: bool) -> numpy.ndarray:
         if (array.dtype.kind == "b") != (self.dtype.kind == "b"):
             raise RequestError(f"'{self.name}' must be {self.describe()}, got {array.dtype} values", field=self.name)
+        if array.dtype.kind == self.dtype.kind == "f":
+            return self._held(*_as_float(array, self.dtype))
         exactly = typed and array.dtype.kind in "iu" and self.dtype.kind == "f"
         # NumPy calls int64 to float64 safe, which it is up to 2**53.
         if numpy.can_cast(array.dtype, self.dtype, "safe") and not (exactly and array.itemsize == 8):
@@ -98,6 +100,10 @@ class TensorSpec:
             with numpy.errstate(invalid="ignore"):
                 converted = array.astype(self.dtype)
                 lossless = numpy.array_equal(converted.astype(array.dtype), array) and not _wraps(array, self.dtype)
+        return self._held(lossless, converted)
+
+    def _held(self, lossless: bool, converted: numpy.ndarray) -> numpy.ndarray:
+        """A converted array, if nothing was lost."""
         if not lossless:
             raise RequestError(f"'{self.name}' holds a number that {self.dtype} cannot hold", field=self.name)
         return converted
