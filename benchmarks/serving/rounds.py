@@ -15,8 +15,9 @@ from benchmarks.serving.servers import Running, Server, ServerFailed, work_folde
 from benchmarks.serving.workloads import Workload
 from scripts import loadtest_wrk
 from scripts.errors import OpserveError
+from scripts.loadtest_result import Load
 
-WARM_UP_REQUESTS = 3
+WARM_UP_REQUESTS, WARM_UP_CONNECTIONS = 3, 8
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Plan:
         seconds: of one measurement.
         rounds: how often every server has its turn.
         warm_up_s: of load before each measurement; 0: a few requests one after the other.
-        first_warm_up_s: the same before the first measurement of a start.
+        first_warm_up_s: of load before everything else in a start.
         limit_s: no server is started, and nothing measured, after so long; `None` for no limit.
     """
 
@@ -103,17 +104,14 @@ def measure(running: Running, workload: Workload, connections: int, seconds: int
         WrongAnswer, ServerFailed: it does not answer as it must; OpserveError: the generator does not run.
     """
     running.ask(workload)
-    payload = running.server.payload(workload)
-    headers = dict(payload.headers) | running.headers
-    arguments = (running.url(workload), payload.body, headers, connections)
     if warm_up_s:
-        loadtest_wrk.load(*arguments, warm_up_s)
+        _load(running, workload, connections, warm_up_s)
     else:
         for _ in range(WARM_UP_REQUESTS):
             running.ask(workload)
     idle = running.idle(workload.model)
     before = running.processes.cpu_seconds()
-    load = loadtest_wrk.load(*arguments, seconds)
+    load = _load(running, workload, connections, seconds)
     after = running.processes.cpu_seconds()
     memory = running.processes.memory(idle)
     running.ask(workload)
@@ -132,6 +130,18 @@ def measure(running: Running, workload: Workload, connections: int, seconds: int
         generator_cpu=load.generator_cpu,
         generator_limited=load.generator_limited,
     )
+
+
+def _load(running: Running, workload: Workload, connections: int, seconds: int) -> Load:
+    payload = running.server.payload(workload)
+    headers = dict(payload.headers) | running.headers
+    return loadtest_wrk.load(running.url(workload), payload.body, headers, connections, seconds)
+
+
+def _warm_up(running: Running, workload: Workload, seconds: int) -> None:
+    """Load a server that has just been started; Java compiles again what it made when the first connections end."""
+    for part in (seconds - seconds // 2, seconds // 2):
+        _load(running, workload, WARM_UP_CONNECTIONS, max(1, part))
 
 
 def run(
@@ -198,10 +208,11 @@ def _turn(
         with server.launch(models, files, python, folder) as running:
             running.wait(cells[0][0])
             findings.starts_s.setdefault(server.name, []).append(time.monotonic() - begun)
-            for place, (workload, connections) in enumerate(cells):
-                warm_up_s = plan.warm_up_s if place else plan.first_warm_up_s
+            if plan.first_warm_up_s:
+                _warm_up(running, cells[0][0], plan.first_warm_up_s)
+            for workload, connections in cells:
                 try:
-                    yield measure(running, workload, connections, plan.seconds, warm_up_s)
+                    yield measure(running, workload, connections, plan.seconds, plan.warm_up_s)
                 except (WrongAnswer, OpserveError) as error:
                     # The other workloads may do well.
                     findings.failures[f"{server.name}: {workload.name}, {workload.operator}"] = str(error)

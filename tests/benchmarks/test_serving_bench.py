@@ -231,17 +231,18 @@ def test_the_order_is_reversed_from_round_to_round_and_rounds_become_medians(mon
     ]
 
 
-def test_the_first_measurement_of_a_start_has_the_longer_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    warm_ups = []
+def test_a_server_is_loaded_before_its_first_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    monkeypatch.setattr(rounds, "_load", lambda running, workload, connections, seconds: done.append(seconds))
 
     def measure(running: Running, workload: Workload, connections: int, seconds: int, warm_up_s: int) -> Cell:
-        warm_ups.append(warm_up_s)
+        done.append((connections, warm_up_s))
         return cell(running.server.name, TINY, connections, 1.0)
 
     monkeypatch.setattr(rounds, "measure", measure)
-    plan = Plan([[workloads.tiny()]], {"": (1, 8, 32)}, seconds=2, rounds=1, warm_up_s=1, first_warm_up_s=6)
+    plan = Plan([[workloads.tiny()]], {"": (1, 8)}, seconds=2, rounds=1, warm_up_s=1, first_warm_up_s=6)
     run(tiny_server("2"), plan=plan)
-    assert warm_ups == [6, 1, 1]
+    assert done == [3, 3, (1, 1), (8, 1)]
 
 
 def test_what_is_not_reached_in_time_is_said() -> None:
