@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy
 
+from handlers import png
 from handlers.errors import RequestError
 from handlers.request import Buffer
 from handlers.signature import TensorSpec
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = ("PNG", "JPEG")
-MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+MAGIC = (png.SIGNATURE, b"\xff\xd8\xff")
 
 
 def accepts_image(spec: TensorSpec) -> bool:
@@ -46,7 +47,7 @@ def decode_image(content: Buffer, spec: TensorSpec, max_pixels: int) -> numpy.nd
         with warnings.catch_warnings():
             # Pillow only warns of a decompression bomb; the bound below is ours and comes first.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = Image.open(io.BytesIO(png.stored(content, max_pixels)), formats=FORMATS)
         width, height = image.size
         if width * height > max_pixels:
             raise _too_large(f"{width} x {height}", spec, max_pixels)
