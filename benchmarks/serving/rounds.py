@@ -105,13 +105,13 @@ def measure(running: Running, workload: Workload, connections: int, seconds: int
     """
     running.ask(workload)
     if warm_up_s:
-        _load(running, workload, connections, warm_up_s)
+        send(running, workload, connections, warm_up_s)
     else:
         for _ in range(WARM_UP_REQUESTS):
             running.ask(workload)
     idle = running.idle(workload.model)
     before = running.processes.cpu_seconds()
-    load = _load(running, workload, connections, seconds)
+    load = send(running, workload, connections, seconds)
     after = running.processes.cpu_seconds()
     memory = running.processes.memory(idle)
     running.ask(workload)
@@ -132,16 +132,17 @@ def measure(running: Running, workload: Workload, connections: int, seconds: int
     )
 
 
-def _load(running: Running, workload: Workload, connections: int, seconds: int) -> Load:
+def send(running: Running, workload: Workload, connections: int, seconds: int) -> Load:
+    """Send a workload over and over for so many seconds."""
     payload = running.server.payload(workload)
     headers = dict(payload.headers) | running.headers
     return loadtest_wrk.load(running.url(workload), payload.body, headers, connections, seconds)
 
 
-def _warm_up(running: Running, workload: Workload, seconds: int) -> None:
+def warm_up(running: Running, workload: Workload, seconds: int) -> None:
     """Load a server that has just been started; Java compiles again what it made when the first connections end."""
     for part in (seconds - seconds // 2, seconds // 2):
-        _load(running, workload, WARM_UP_CONNECTIONS, max(1, part))
+        send(running, workload, WARM_UP_CONNECTIONS, max(1, part))
 
 
 def run(
@@ -209,7 +210,7 @@ def _turn(
             running.wait(cells[0][0])
             findings.starts_s.setdefault(server.name, []).append(time.monotonic() - begun)
             if plan.first_warm_up_s:
-                _warm_up(running, cells[0][0], plan.first_warm_up_s)
+                warm_up(running, cells[0][0], plan.first_warm_up_s)
             for workload, connections in cells:
                 try:
                     yield measure(running, workload, connections, plan.seconds, plan.warm_up_s)

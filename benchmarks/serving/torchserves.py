@@ -185,6 +185,10 @@ class TorchServeRunning(Running):
         others = set(self._torchserve.models()) - {model}
         return {pid for other in others for pid in self.workers(other)}
 
+    def metrics(self) -> str:
+        """What Prometheus reads."""
+        return self._torchserve.request("metrics", "GET", "/metrics").text
+
     def scale(self, model: str, workers: int) -> float:
         """Seconds until a model has so many workers that answer."""
         begun = time.monotonic()
@@ -231,6 +235,11 @@ def graph_contents(files: Path, profile: str) -> ArchiveContents:
     return contents_of_files("graph_op", files / "graph.pt", [LIBRARY], config, sample, profile=profile)
 
 
+def opserve_server(profile: str, store: Path) -> OpserveServer:
+    """opserve on the archives of one profile."""
+    return OpserveServer(name=OPSERVE[profile], environment="", takes=_own, path=predictions, model_store=store)
+
+
 def stock_archives(models: Sequence[str], python: Path, store: Path) -> Path:
     """Pack the models for the stock server with torch-model-archiver; the model store."""
     store.mkdir(parents=True, exist_ok=True)
@@ -257,9 +266,7 @@ def torchserves(
     missing = {}
     for profile in PROFILES:
         store = opserve_archives(profile, files, stores / profile)
-        found.append(
-            OpserveServer(name=OPSERVE[profile], environment="", takes=_own, path=predictions, model_store=store)
-        )
+        found.append(opserve_server(profile, store))
     try:
         if python is None:
             raise ServerFailed("the peers' environment was not made")

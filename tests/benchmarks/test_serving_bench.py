@@ -11,7 +11,19 @@ import numpy
 import pytest
 
 from benchmarks.payloads import oip_binary, shared_region
-from benchmarks.serving import answers, environments, goals, limit, profiles_plot, report, rounds, workloads
+from benchmarks.serving import (
+    answers,
+    environments,
+    goals,
+    limit,
+    profile,
+    profiles_plot,
+    report,
+    rounds,
+    servers,
+    torchserves,
+    workloads,
+)
 from benchmarks.serving.answers import WrongAnswer
 from benchmarks.serving.goals import DIGITS, GRAPH_JSON, GRAPH_NPZ, GRAPH_SHARED, LATENCY, THROUGHPUT, TINY
 from benchmarks.serving.processes import Processes
@@ -233,7 +245,7 @@ def test_the_order_is_reversed_from_round_to_round_and_rounds_become_medians(mon
 
 def test_a_server_is_loaded_before_its_first_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
-    monkeypatch.setattr(rounds, "_load", lambda running, workload, connections, seconds: done.append(seconds))
+    monkeypatch.setattr(rounds, "send", lambda running, workload, connections, seconds: done.append(seconds))
 
     def measure(running: Running, workload: Workload, connections: int, seconds: int, warm_up_s: int) -> Cell:
         done.append((connections, warm_up_s))
@@ -268,6 +280,21 @@ def test_every_peer_has_its_program_and_its_pin() -> None:
     }
     for server in PEER_SERVERS:
         assert server.distribution in pins[server.environment], server.name
+
+
+@needs_wrk
+@pytest.mark.server
+def test_a_request_is_taken_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "WARM_UP_S", 2)
+    server = torchserves.opserve_server("latency", ROOT / "model_store")
+    with servers.work_folder() as folder, server.launch(["scaled_add"], tmp_path, None, folder) as running:
+        running.wait(workloads.tiny())
+        found = profile.profile(running, workloads.tiny(), 2, 1)
+    assert found["requests/s"] > 0 and found["requests in a batch"] == pytest.approx(1, abs=0.1)
+    parts = [value for title, value in found.items() if title.startswith(("frontend", "worker"))]
+    assert sum(parts) == pytest.approx(found["together"])
+    assert min(found["frontend: network"], found["worker: op"], found["worker: decode"], found["queue"]) > 0
+    assert profile.table({TINY: found}).splitlines()[0] == f"| | {TINY} |"
 
 
 # -- goals
