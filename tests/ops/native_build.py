@@ -143,6 +143,8 @@ def jit_library() -> Path:
     """By torch.utils.cpp_extension.load, in a process that has no other library."""
     folder = REPOSITORY / "build" / "jit"
     with alone(folder):
+        # PyTorch would wait for ever for a build that was killed.
+        (folder / "lock").unlink(missing_ok=True)
         built = subprocess.run(
             [sys.executable, "-c", JIT, REPOSITORY / "extensions", folder], check=False, capture_output=True, text=True
         )
