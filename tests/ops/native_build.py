@@ -1,6 +1,5 @@
 """Builds by every route, kept between test runs: only what changed is compiled again."""
 
-import atexit
 import contextlib
 import fcntl
 import importlib.util
@@ -8,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -107,9 +105,9 @@ def build_wheel(folder: Path) -> Path:
 @cache
 def setuptools_build() -> Path:
     """The wheel's content, unpacked."""
-    # Of this process: another one may have the module open.
-    folder = Path(tempfile.mkdtemp(prefix="opserve-wheel-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # One a test process: another one may have the module open.
+    folder = REPOSITORY / "build" / "setuptools" / f"unpacked{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+    shutil.rmtree(folder, ignore_errors=True)
     shutil.unpack_archive(wheel(), folder, "zip")
     return folder
 
