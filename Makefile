@@ -169,7 +169,7 @@ doctor: ## check every prerequisite; each failure prints its fix (CORES=4: recko
 	@$(cores) "$$(if [[ -x $(python) ]]; then echo $(python); else echo "$${PYTHON:-python3}"; fi)" scripts/doctor.py
 
 test: env-dev ext archive ## run the tests (TESTS=tests/scripts: some of them)
-	@$(python) -m pytest $${TESTS:+"$$TESTS"}
+	@$(python) -m pytest $(if $(TESTS),"$$TESTS",$(in-two))
 
 lint: env-dev ## check style: ruff, clang-format
 	@$(python) -m ruff check .
@@ -219,4 +219,6 @@ pack = $(python) -m archive.pack $${VERSION:+--version "$$VERSION"} $${PROFILE:+
 cores = $(if $(CORES),OPSERVE_CORES="$$CORES")
 start = $(cores) $(python) scripts/start.py $(if $(MODEL_API),--model-api) $(if $(QUIET),--quiet)
 need-venv = if [[ ! -x $(python) ]]; then echo 'error: there is no .venv; `make env` makes it' >&2; exit 1; fi
+# Much of the suite waits for servers: two processes. A file is one process's, and they take the long ones first.
+in-two = -n 2 --dist loadfile --no-loadscope-reorder
 cpp-files = find extensions benchmarks -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 2>/dev/null | xargs -0 -r

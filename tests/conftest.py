@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 
 from tests.support import foreign
-from tests.support.torchserve import Serve, TorchServe, serving
+from tests.support.torchserve import Serve, TorchServe, serving, stop_all_below
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first: with two processes, none of them is left over at the end."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After an interrupt the processes that run tests have ten seconds, and may leave a server behind."""
+    if not hasattr(session.config, "workerinput"):
+        stop_all_below(session.config._tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,11 @@
 """Where the CUDA kernels run in the tests: on a GPU, or, compiled by the C++ compiler, on the CPU."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY
-from test_build import configure, tool
+from native_build import cmake_build
 from torch import Tensor
 
 
@@ -41,19 +37,7 @@ class Backend:
 CUDA = Backend("opserve", "cuda")
 
 
-def build_emulated(target: str) -> Path:
-    """A library whose kernels are emulated; kept compiled between runs, so that only what changed is compiled again."""
-    build, output = REPOSITORY / "build" / "cmake-emulated", REPOSITORY / "build" / "tests-emulated"
-    options = ("-DOPSERVE_BUILD_TESTS=ON", f"-DPython_EXECUTABLE={sys.executable}")
-    configured = configure(build, *options, f"-DOPSERVE_OUTPUT_DIR={output}")
-    assert configured.returncode == 0, configured.stderr
-    built = subprocess.run([tool("ninja"), "-C", str(build), target], check=False, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout
-    assert "warning:" not in built.stdout
-    return output / "lib" / f"lib{target}.so"
-
-
 @pytest.fixture(scope="session")
 def emulated() -> Backend:
-    torch.ops.load_library(str(build_emulated("opserve_emulated")))
+    torch.ops.load_library(str(cmake_build() / "lib" / "libopserve_emulated.so"))
     return Backend("opserve_emulated", "cpu")

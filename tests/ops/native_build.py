@@ -1,48 +1,94 @@
 """Builds by every route, kept between test runs: only what changed is compiled again."""
 
+import contextlib
+import fcntl
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 from conftest import REPOSITORY
-from test_build import configure, tool
+
+TOOLS = Path(sys.prefix) / "bin"
+
+
+def tool(name: str) -> str:
+    path = shutil.which(name, path=str(TOOLS)) or shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def configure(build: Path, *options: str, source: Path = REPOSITORY / "extensions") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            tool("cmake"),
+            *("-S", str(source), "-B", str(build), "-G", "Ninja"),
+            # Finding a CUDA compiler takes long; the tests of CUDA ask for it.
+            *(f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", "-DOPSERVE_CUDA=OFF", *options),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes that run tests out of a folder that is built in."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def build(folder: Path, output: Path, *options: str) -> None:
     """Configures and builds extensions/ into `output`; a warning is a failure."""
-    configured = configure(folder, f"-DOPSERVE_OUTPUT_DIR={output}", *options)
-    assert configured.returncode == 0, configured.stderr
-    built = subprocess.run([tool("ninja"), "-C", str(folder)], check=False, capture_output=True, text=True)
+    with alone(folder):
+        configured = configure(folder, f"-DOPSERVE_OUTPUT_DIR={output}", *options)
+        assert configured.returncode == 0, configured.stderr
+        built = subprocess.run([tool("ninja"), "-C", str(folder)], check=False, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout
     assert "warning:" not in built.stdout, built.stdout
 
 
 @cache
-def programs() -> Path:
-    """The folder with bin/opserve_run, bin/opserve_run_linked and lib/libopserve_torch.so, built by CMake."""
-    output = REPOSITORY / "build" / "native"
+def cmake_build() -> Path:
+    """The folder with lib/ and bin/ of all that CMake builds without CUDA, what only tests need included.
+
+    One folder for all tests: compiling the kernels is what takes long.
+    """
+    output = REPOSITORY / "build" / "tests"
     build(
-        REPOSITORY / "build" / "cmake-native",
+        REPOSITORY / "build" / "cmake-tests",
         output,
+        "-DOPSERVE_BUILD_TORCH=ON",
+        "-DOPSERVE_BUILD_ONNXRUNTIME=AUTO",
         "-DOPSERVE_BUILD_NATIVE=ON",
+        "-DOPSERVE_BUILD_TESTS=ON",
         f"-DPython_EXECUTABLE={sys.executable}",
     )
     return output
 
 
 def cmake_library() -> Path:
-    return programs() / "lib" / "libopserve_torch.so"
+    return cmake_build() / "lib" / "libopserve_torch.so"
 
 
 @cache
 def wheel() -> Path:
     """The wheel of the setuptools route."""
-    folder = REPOSITORY / "build" / "wheel"
+    with alone(REPOSITORY / "build" / "setuptools"):
+        return build_wheel(REPOSITORY / "build" / "wheel")
+
+
+def build_wheel(folder: Path) -> Path:
     built = subprocess.run(
         [
             *(sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index"),
@@ -59,7 +105,8 @@ def wheel() -> Path:
 @cache
 def setuptools_build() -> Path:
     """The wheel's content, unpacked."""
-    folder = REPOSITORY / "build" / "setuptools" / "unpacked"
+    # One a test process: another one may have the module open.
+    folder = REPOSITORY / "build" / "setuptools" / f"unpacked{os.environ.get('PYTEST_XDIST_WORKER', '')}"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.unpack_archive(wheel(), folder, "zip")
     return folder
@@ -92,12 +139,13 @@ print(torch.ops.opserve.cpu_capability())
 @cache
 def jit_library() -> Path:
     """By torch.utils.cpp_extension.load, in a process that has no other library."""
-    built = subprocess.run(
-        [sys.executable, "-c", JIT, REPOSITORY / "extensions", REPOSITORY / "build" / "jit"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    folder = REPOSITORY / "build" / "jit"
+    with alone(folder):
+        # PyTorch would wait for ever for a build that was killed.
+        (folder / "lock").unlink(missing_ok=True)
+        built = subprocess.run(
+            [sys.executable, "-c", JIT, REPOSITORY / "extensions", folder], check=False, capture_output=True, text=True
+        )
     assert built.returncode == 0, built.stderr
     path, capability = built.stdout.split()
     assert capability in ("default", "avx2", "avx512")
@@ -107,10 +155,18 @@ def jit_library() -> Path:
 def run_program(name: str, *arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("LD_", "OPSERVE_", "PYTHON"))}
     return subprocess.run(
-        [str(programs() / "bin" / name), *map(str, arguments)],
+        [str(cmake_build() / "bin" / name), *map(str, arguments)],
         env=environment | (env or {}),
         check=False,
         capture_output=True,
         text=True,
         timeout=120,
     )
+
+
+def assert_without_runtime(program: Path) -> None:
+    """Neither PyTorch nor ONNX Runtime is linked."""
+    linked = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    assert "libstdc++" in linked
+    assert "torch" not in linked
+    assert "onnxruntime" not in linked

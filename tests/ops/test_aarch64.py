@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 from conftest import REPOSITORY
-from native_build import build
-from test_build import tool
+from native_build import build, tool
 
 COMPILER = "aarch64-linux-gnu-g++"
 EMULATOR = "qemu-aarch64"

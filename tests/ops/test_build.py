@@ -2,59 +2,25 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import REPOSITORY
-
-TOOLS = Path(sys.prefix) / "bin"
-
-
-def tool(name: str) -> str:
-    path = shutil.which(name, path=str(TOOLS)) or shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
-def configure(build: Path, *options: str, source: Path = REPOSITORY / "extensions") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            tool("cmake"),
-            *("-S", str(source), "-B", str(build), "-G", "Ninja"),
-            # Finding a CUDA compiler takes long; the tests of CUDA ask for it.
-            *(f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", "-DOPSERVE_CUDA=OFF", *options),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+from native_build import assert_without_runtime, cmake_build, configure, tool
 
 
 def test_kernels_without_any_runtime() -> None:
-    # Kept between runs, so that only what changed is compiled again.
-    build = REPOSITORY / "build" / "cmake-tests"
-    options = ("-DOPSERVE_BUILD_TORCH=OFF", "-DOPSERVE_BUILD_ONNXRUNTIME=OFF", "-DOPSERVE_BUILD_TESTS=ON")
-    output = REPOSITORY / "build" / "tests"
-    configured = configure(build, *options, f"-DOPSERVE_OUTPUT_DIR={output}")
-    assert configured.returncode == 0, configured.stderr
-    built = subprocess.run([tool("ninja"), "-C", str(build)], check=False, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout
-    assert "warning:" not in built.stdout
+    """test_fuzz builds the same test where neither PyTorch nor ONNX Runtime may be looked for."""
+    output = cmake_build()
     tested = subprocess.run(
-        [tool("ctest"), "--test-dir", str(build), "--output-on-failure"],
+        [tool("ctest"), "--test-dir", str(REPOSITORY / "build" / "cmake-tests"), "--output-on-failure"],
         check=False,
         capture_output=True,
         text=True,
     )
     assert tested.returncode == 0, tested.stdout
-    linked = subprocess.run(
-        ["ldd", str(output / "bin" / "kernels_test")], check=False, capture_output=True, text=True
-    ).stdout
-    assert "torch" not in linked
-    assert "onnxruntime" not in linked
+    assert_without_runtime(output / "bin" / "kernels_test")
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["direct", "through a link"])

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from library_file import assert_holds_no_path, assert_needs_only, read_tool
 from native_build import cmake_library, jit_library, setuptools_build, setuptools_library, wheel
-from test_library import read_tool
 
 # The first run compiles for one to three minutes.
 pytestmark = pytest.mark.slow
@@ -29,12 +28,7 @@ def library(request: pytest.FixtureRequest) -> Path:
 
 
 def test_needs_only_pytorch_and_the_system(library: Path) -> None:
-    dynamic = read_tool("readelf", "-d", library)
-    assert "RPATH" not in dynamic
-    assert "RUNPATH" not in dynamic
-    needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic))
-    allowed = r"lib(torch_cpu|stdc\+\+|gcc_s|m|c|pthread|dl)\.so(\.\d+)?|ld-linux.*"
-    assert {name for name in needed if not re.fullmatch(allowed, name)} == set()
+    assert_needs_only(library, "torch_cpu")
 
 
 def test_undefined_symbols_are_stable_ones(library: Path) -> None:
@@ -44,9 +38,7 @@ def test_undefined_symbols_are_stable_ones(library: Path) -> None:
 
 
 def test_holds_no_path_of_the_machine_that_built_it(library: Path) -> None:
-    content = library.read_bytes()
-    for path in (str(REPOSITORY), sys.prefix, str(Path(torch.__file__).resolve().parent)):
-        assert path.encode() not in content, path
+    assert_holds_no_path(library)
 
 
 def audit(path: Path) -> dict:

@@ -3,15 +3,17 @@
 import re
 import subprocess
 
+import pytest
 from conftest import REPOSITORY
-from native_build import build
-from test_build import tool
+from native_build import assert_without_runtime, build, tool
 
 
+@pytest.mark.slow
 def test_the_fuzzer_finds_nothing_but_the_mutants() -> None:
     folder, output = REPOSITORY / "build" / "cmake-fuzz", REPOSITORY / "build" / "fuzz"
     left_out = [f"-DOPSERVE_{part}=OFF" for part in ("BUILD_TORCH", "BUILD_ONNXRUNTIME", "CUDA")]
     build(folder, output, *left_out, "-DOPSERVE_BUILD_TESTS=ON", "-DOPSERVE_SANITIZE=ON")
+    assert_without_runtime(output / "bin" / "kernels_test")
     program = output / "bin" / "fuzz_kernels"
     fuzzed = subprocess.run([program, "--cases", "30000"], check=False, capture_output=True, text=True)
     assert fuzzed.returncode == 0, fuzzed.stderr

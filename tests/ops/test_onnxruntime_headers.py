@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from test_build import configure, one_line, tool
+from native_build import configure, tool
+from test_build import one_line
 
 SCRIPT = REPOSITORY / "extensions/cmake/onnxruntime_headers.py"
 specification = importlib.util.spec_from_file_location("onnxruntime_headers", SCRIPT)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from native_build import programs, run_program
+from native_build import cmake_build, cmake_library, run_program
 from numpy.lib import format as npy_format
 from torch import Tensor
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 @pytest.fixture(scope="module")
 def library() -> Path:
-    return programs() / "lib" / "libopserve_torch.so"
+    return cmake_library()
 
 
 def save(module: torch.nn.Module, path: Path) -> Path:
@@ -380,7 +380,7 @@ def test_linked_operators_need_no_library_to_be_named(scaled_add: Path) -> None:
 
 def test_without_its_pytorch_the_program_says_what_is_missing(tmp_path: Path) -> None:
     program = tmp_path / "opserve_run"
-    content = (programs() / "bin" / "opserve_run").read_bytes()
+    content = (cmake_build() / "bin" / "opserve_run").read_bytes()
     torch_lib = f"{Path(torch.__file__).parent}/lib".encode()
     assert torch_lib in content
     program.write_bytes(content.replace(torch_lib, b"/" * len(torch_lib)))

@@ -160,6 +160,8 @@ def test_somebody_elses_model_is_packed_with_what_was_given(house: House) -> Non
         (["serve", "MODEL=one", "MODEL_API=1"], "python <scripts/start.py><--model-api><--predict>"),
         (["deploy", "MODEL=one", "VERSION=2.0; x"], "python <scripts/deploy.py><--><one><2.0; x>"),
         (["predict", "MODEL=one", "GRPC=1"], "python <scripts/predict.py><--grpc><--><one>"),
+        (["test"], "python <-m><pytest><-n><2><--dist><loadfile><--no-loadscope-reorder>"),
+        (["test", "TESTS=tests/a b.py::c[1]"], "python <-m><pytest><tests/a b.py::c[1]>"),
         (["predict", "MODEL=one", "REQUEST=a b"], "python <scripts/predict.py><--request><a b><--><one>"),
     ],
 )

@@ -7,14 +7,20 @@ import numpy
 import pytest
 from PIL import Image
 
-from archive.contents import BUILD, ROOT
+from archive.contents import BUILD, ROOT, known_models
 from tests.support.torchserve import Serve, TorchServe
 
 
 @pytest.fixture(scope="session")
-def digits(serve: Serve) -> TorchServe:
-    """`digits` on a server of its own."""
-    return serve([ROOT / "model_store" / "digits.mar"])
+def shipped(serve: Serve) -> TorchServe:
+    """All models on one server; it has compared each sample when it is ready."""
+    return serve([ROOT / "model_store" / f"{name}.mar" for name in known_models()])
+
+
+@pytest.fixture(scope="session")
+def digits(shipped: TorchServe) -> TorchServe:
+    """A server of `digits`, and of others."""
+    return shipped
 
 
 class Sample:

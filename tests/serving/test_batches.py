@@ -16,7 +16,7 @@ import requests
 import torch
 
 import opserve_ops  # noqa: F401
-from archive.contents import ROOT, contents_of_model
+from archive.contents import contents_of_model
 from archive.digits.photos import load_split, photograph, random_corners
 from archive.pack import pack
 from handlers.config import ModelConfig
@@ -47,8 +47,7 @@ def pack_batched(name: str, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def server(serve, tmp_path_factory) -> TorchServe:
     folder = tmp_path_factory.mktemp("batched")
-    shipped = [ROOT / "model_store" / f"{name}.mar" for name in BATCHING]
-    return serve([*shipped, *(pack_batched(name, folder) for name in BATCHING)])
+    return serve([pack_batched(name, folder) for name in BATCHING])
 
 
 def counted(server: TorchServe, metric: str, model: str) -> float:
@@ -149,10 +148,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BATCHING)
-def test_one_bad_request_costs_only_its_sender(server, name):
+def test_one_bad_request_costs_only_its_sender(server, shipped, name):
     batched = f"{name}_batched"
     good = {"digits": good_digits, "karate": good_karate, "scaled_add": good_scaled_add}[name]()
-    alone = [server.predict(name, **request) for request in good]
+    alone = [shipped.predict(name, **request) for request in good]
     assert {each.status_code for each in alone} == {200}, [each.text for each in alone]
     without = together(server, batched, good)
     for got, want in zip(without, alone, strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from archive.contents import BUILD, ROOT, known_models
+from archive.contents import BUILD, known_models
 from archive.karate.club import load_club
 from handlers.sample import difference
 
@@ -17,10 +17,9 @@ pytestmark = pytest.mark.server
 MODELS = known_models()
 
 
-@pytest.fixture(scope="module")
-def server(serve):
-    """All of them on one server; it has compared each sample when it is ready."""
-    return serve([ROOT / "model_store" / f"{name}.mar" for name in MODELS])
+@pytest.fixture
+def server(shipped):
+    return shipped
 
 
 def sample_of(name: str) -> tuple[dict, object]:

@@ -40,13 +40,12 @@ def prefix() -> str:
 
 @pytest.fixture(scope="module")
 def server(serve, tmp_path_factory, prefix) -> TorchServe:
-    """`scaled_add` that takes shared memory and at most a million bytes, beside the one that ships."""
+    """`scaled_add` that takes shared memory and at most a million bytes."""
     contents = contents_of_model("scaled_add")
     section = contents.document["opserve"] | {"shared_memory": prefix, "max_npz_bytes": 1_000_000}
     document = contents.document | {"opserve": section}
     sharing = replace(contents, name="sharing", document=document, config=ModelConfig.parse(document))
-    archives = [pack(sharing, tmp_path_factory.mktemp("wire"))[0], ROOT / "model_store" / "scaled_add.mar"]
-    return serve(archives)
+    return serve([pack(sharing, tmp_path_factory.mktemp("wire"))[0]])
 
 
 def test_a_gzip_body(server):
@@ -132,8 +131,8 @@ def test_the_client_of_the_readme(server, prefix):
         memory.unlink()
 
 
-def test_shared_memory_is_off_unless_it_is_configured(server, region):
-    response = server.predict("scaled_add", json=document(region.name))
+def test_shared_memory_is_off_unless_it_is_configured(shipped, region):
+    response = shipped.predict("scaled_add", json=document(region.name))
     assert (response.status_code, response.json()["error"]["field"]) == (400, "x")
     assert "sets no shared_memory prefix" in response.json()["error"]["message"]
 
@@ -182,8 +181,8 @@ def read_by_requests(server: TorchServe, count: int) -> int:
     return reads(pid) - before
 
 
-def test_a_worker_reads_ahead(server):
-    assert 10 <= read_by_requests(server, 10) < 30  # a request has some fifty fields
+def test_a_worker_reads_ahead(shipped):
+    assert 10 <= read_by_requests(shipped, 10) < 30  # a request has some fifty fields
 
 
 def test_a_worker_that_must_not_read_ahead_answers_the_same(serve, monkeypatch):
@@ -192,6 +191,6 @@ def test_a_worker_that_must_not_read_ahead_answers_the_same(serve, monkeypatch):
     assert read_by_requests(plain, 10) == 0
 
 
-def test_no_line_is_logged_for_a_request(server):
-    server.predict("scaled_add", json={"x": [1], "y": [1]})
-    assert "Backend received inference at" not in server.model_log()
+def test_no_line_is_logged_for_a_request(shipped):
+    shipped.predict("scaled_add", json={"x": [1], "y": [1]})
+    assert "Backend received inference at" not in shipped.model_log()

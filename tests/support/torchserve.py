@@ -1,6 +1,8 @@
 """A real TorchServe of a test's own: free ports, a home folder, a configuration made from the shipped one."""
 
 import contextlib
+import itertools
+import random
 import socket
 import subprocess
 import sys
@@ -8,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
+from scripts import processes
 from scripts.server import ROOT, Server
 
 # Generous, because other work may share the machine; what is awaited ends the wait.
@@ -23,13 +27,22 @@ _PORTS = (
 )
 
 
+# Below those that Linux gives to outgoing connections, so that none of these takes one before its server does.
+_candidates = iter(random.SystemRandom().sample(range(10_000, 32_000), 22_000))
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Ports that nobody listens on; none is given twice."""
+    return list(itertools.islice(filter(is_free, _candidates), count))
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def write_config(home: Path, **changes: str) -> Path:
@@ -107,6 +120,16 @@ def serving(home: Path, archives: list[Path], **changes: str) -> Iterator[TorchS
         yield torchserve
     finally:
         torchserve.stop()
+
+
+def stop_all_below(folder: Path) -> None:
+    """Stop every server whose home is in a folder."""
+    for process in psutil.process_iter():
+        # A process may end, or belong to somebody else, while it is looked at.
+        with contextlib.suppress(psutil.Error, OSError):
+            home = Path(process.cwd())
+            if processes.FRONTEND in process.cmdline() and home.is_relative_to(folder):
+                subprocess.run([sys.executable, str(ROOT / "scripts" / "stop.py"), "--home", home], check=False)
 
 
 Serve = Callable[..., TorchServe]
