@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.serving import profiles_plot
 from benchmarks.serving.goals import Verdict
-from benchmarks.serving.rounds import Cell, Findings, Plan
+from benchmarks.serving.rounds import FEW, Cell, Findings, Plan
 
 MIB = 2**20
 STEM = "serving_benchmark"
@@ -32,10 +32,14 @@ def cells_table(cells: Sequence[Cell]) -> str:
     for cell in sorted(cells, key=lambda cell: (cell.connections, -cell.rate)):
         busy = f"{100 * cell.generator_cpu:.0f} %" + (": it was the limit" if cell.generator_limited else "")
         rows.append(
-            f"| {cell.server} | {cell.operator} | {cell.connections} | {cell.rate:,.1f} | {_ms(cell.p50_ms)} | "
-            f"{_ms(cell.p99_ms)} | {cell.errors} | {cell.cpu_ms:.2f} | {cell.memory / MIB:.0f} | {busy} |"
+            f"| {cell.server} | {cell.operator} | {cell.connections} | {cell.rate:,.1f}{_few(cell)} | "
+            f"{_ms(cell.p50_ms)} | {_ms(cell.p99_ms)} | {cell.errors} | {cell.cpu_ms:.2f} | {cell.memory / MIB:.0f} | {busy} |"
         )
     return "\n".join(rows)
+
+
+def _few(cell: Cell) -> str:
+    return " \\*" if cell.few_answers else ""
 
 
 def _ms(milliseconds: float) -> str:
@@ -67,7 +71,8 @@ def markdown(
         "# opserve's server beside others",
         f"Written by `make bench-serving`: {plan.rounds} round{'s' if plan.rounds > 1 else ''} of {plan.seconds} s for "
         "each figure, medians over the rounds; one server at a time, one worker of one thread each. The generator runs "
-        "on the same machine. Memory is that of "
+        f"on the same machine. A rate with \\* is of fewer than {FEW} answers to each connection in a round: that "
+        "server may do a little better. Memory is that of "
         + ("all four models together." if len(plan.groups) == 1 else "one model at a time."),
         f"{about}.",
         f"![Requests a second]({STEM}.png)",

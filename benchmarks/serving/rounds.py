@@ -17,6 +17,8 @@ from scripts import loadtest_wrk
 from scripts.errors import OpserveError
 from scripts.loadtest_result import Load
 
+# Answers to each connection in a round, for which the beginning and the end of a measurement matter little.
+FEW = 5
 WARM_UP_REQUESTS, WARM_UP_CONNECTIONS = 3, 8
 
 
@@ -47,6 +49,11 @@ class Cell:
     generator_cpu: float
     generator_limited: bool
     rounds: int = 1
+
+    @property
+    def few_answers(self) -> bool:
+        """Whether those that were under way at the end would have counted."""
+        return self.requests < FEW * self.connections * self.rounds
 
 
 @dataclass(frozen=True)
