@@ -33,7 +33,8 @@ def cells_table(cells: Sequence[Cell]) -> str:
         busy = f"{100 * cell.generator_cpu:.0f} %" + (": it was the limit" if cell.generator_limited else "")
         rows.append(
             f"| {cell.server} | {cell.operator} | {cell.connections} | {cell.rate:,.1f}{_few(cell)} | "
-            f"{_ms(cell.p50_ms)} | {_ms(cell.p99_ms)} | {cell.errors} | {cell.cpu_ms:.2f} | {cell.memory / MIB:.0f} | {busy} |"
+            f"{_ms(cell.p50_ms)} | {_ms(cell.p99_ms)} | {cell.errors} | {cell.cpu_ms:.2f} | {cell.memory / MIB:.0f} | "
+            f"{busy} |"
         )
     return "\n".join(rows)
 
