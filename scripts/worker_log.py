@@ -13,7 +13,7 @@ _REFUSED = re.compile(r" - Failed to load model: (.+)\n(.*)")
 _WORKER_LINE = re.compile(r"^\S+ \[\w+ *\] (?P<thread>W-\d+-\S+)-(?:stdout|stderr) MODEL_LOG - (?P<text>.*)$")
 _NAME = re.compile(r"^W-\d+-(?P<model>.+)_(?P<version>[^_]+)$")
 _FIRST_LINE = "s_name_part0="
-# What a process that is gone has written is read within moments, but not at once.
+# What a process that is gone has written is read within moments, but not at once; and a second later it is tried again.
 _READ_WITHIN_S = 5.0
 _SERVER_LINES = ("Backend worker process died.", "Failed to load model")
 
@@ -41,7 +41,10 @@ class LogMark:
 
     def ended_workers(self) -> list[str]:
         """Names of the workers that ended since the mark, whether they are tried again or not, oldest first."""
-        return list(dict.fromkeys(_ENDED.findall(self.text(self.ts_log))))
+        return list(dict.fromkeys(self._endings()))
+
+    def _endings(self) -> list[str]:
+        return _ENDED.findall(self.text(self.ts_log))
 
     def refused_archives(self) -> list[tuple[str, str]]:
         """(archive, reason) of those that TorchServe could not open since the mark."""
@@ -50,25 +53,41 @@ class LogMark:
     def last_words(self, worker: str, lines: int = 40) -> str:
         """The traceback with which a worker ended first, or its last lines when it left none.
 
-        Waits until the server has read what the worker wrote.
+        Waits until the server has read what the worker wrote. Sometimes it sees first that the connection is closed,
+        and reads no further; then the next try of the same worker says it.
         """
         deadline = time.monotonic() + _READ_WITHIN_S
-        while worker not in self.ended_workers() and time.monotonic() < deadline:
+        while True:
+            ended = self._endings().count(worker)
+            tries = self._tries(worker)
+            for said in tries[:ended]:
+                if traceback := _traceback(said):
+                    return "\n".join(traceback)
+            if time.monotonic() > deadline:
+                first = tries[0] if tries else []
+                return "\n".join(first[-lines:]) or "(it wrote nothing)"
             time.sleep(0.05)
-        said: list[str] = []
+
+    def _tries(self, worker: str) -> list[list[str]]:
+        """What a worker wrote since the mark, each time that it was started."""
+        tries: list[list[str]] = []
+        theirs = False
         for line in self.text(self.model_log).splitlines():
             found = _WORKER_LINE.match(line)
-            if found and found["thread"] == worker:
-                if found["text"].startswith(_FIRST_LINE) and said:
-                    break  # the retry, which fails in the same way
-                said.append(found["text"])
-            elif not found and said and not re.match(r"^\d{4}-", line):
-                said.append(line)
-        start = next((i for i, text in enumerate(said) if text.startswith("Traceback ")), None)
-        if start is None:
-            return "\n".join(said[-lines:]) or "(it wrote nothing)"
-        end = next((i for i in range(start, len(said)) if said[i].startswith(_SERVER_LINES)), len(said))
-        return "\n".join(said[start:end])
+            if found:
+                theirs = found["thread"] == worker
+                if theirs and (not tries or found["text"].startswith(_FIRST_LINE)):
+                    tries.append([])
+            text = found["text"] if found else line
+            if theirs and (found or not re.match(r"^\d{4}-", line)):
+                tries[-1].append(text)
+        return tries
+
+
+def _traceback(said: list[str]) -> list[str]:
+    start = next((i for i, text in enumerate(said) if text.startswith("Traceback ")), len(said))
+    end = next((i for i in range(start, len(said)) if said[i].startswith(_SERVER_LINES)), len(said))
+    return said[start:end]
 
 
 def model_of(worker: str) -> str:
