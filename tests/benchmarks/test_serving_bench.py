@@ -14,6 +14,7 @@ from benchmarks.payloads import oip_binary, shared_region
 from benchmarks.serving import (
     answers,
     environments,
+    frontend_limit,
     goals,
     limit,
     profile,
@@ -295,6 +296,18 @@ def test_a_request_is_taken_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert sum(parts) == pytest.approx(found["together"])
     assert min(found["frontend: network"], found["worker: op"], found["worker: decode"], found["queue"]) > 0
     assert profile.table({TINY: found}).splitlines()[0] == f"| | {TINY} |"
+
+
+@needs_wrk
+@pytest.mark.server
+def test_a_handler_that_does_nothing_is_the_limit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(frontend_limit, "WARM_UP_S", 2)
+    assert frontend_limit.main(["--seconds", "1", "--turns", "1"]) == 0
+    ours, constant = capsys.readouterr().out.splitlines()[2:]
+    assert ours.startswith("| scaled_add | ") and constant.startswith("| constant | ")
+    assert "| 0/s" not in ours + constant
 
 
 # -- goals
