@@ -1,5 +1,6 @@
 """Unpacked archives made on the spot from small modules of plain PyTorch."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,3 +28,12 @@ def unpacked_archive(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path
 
     return make
+
+
+@pytest.fixture
+def pair():
+    """Two ends of a stream; the second one is read from."""
+    ends = socket.socketpair()
+    yield ends
+    for end in ends:
+        end.close()

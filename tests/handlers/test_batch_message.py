@@ -38,15 +38,6 @@ def message(requests: list) -> bytes:
     return written + end
 
 
-@pytest.fixture
-def pair():
-    """Two ends of a stream; the second one is read from."""
-    ends = socket.socketpair()
-    yield ends
-    for end in ends:
-        end.close()
-
-
 def sent(writer: socket.socket, content: bytes) -> threading.Thread:
     """Begins to send; a socket holds less than a large body."""
     thread = threading.Thread(target=writer.sendall, args=(content,))

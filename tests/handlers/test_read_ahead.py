@@ -13,15 +13,6 @@ from handlers.opserve_handler import OpserveHandler
 from handlers.read_ahead import BUFFER_BYTES, read_ahead
 
 
-@pytest.fixture
-def pair():
-    """Two ends of a stream; the second one is read from."""
-    ends = socket.socketpair()
-    yield ends
-    for end in ends:
-        end.close()
-
-
 @pytest.mark.parametrize("sizes", [[4, 36, 4, 1, 0, 4], [4, BUFFER_BYTES, 4], [1, 5 * BUFFER_BYTES + 3, 4], [800_000]])
 def test_bytes_come_in_order_whatever_their_sizes(pair, sizes):
     writer, reader = pair
