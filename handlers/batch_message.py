@@ -50,3 +50,10 @@ def read_batch(stream: io.BufferedReader) -> list[dict[str, Any]]:
         logging.info("Frontend disconnected.")
         sys.exit(0)
     return batch
+
+
+def take_over(stream: io.BufferedReader) -> None:
+    """Has TorchServe's worker read every following batch by `read_batch`; it has one connection for all its life."""
+    from ts.protocol import otf_message_handler
+
+    otf_message_handler._retrieve_inference_msg = lambda _: read_batch(stream)

@@ -155,15 +155,12 @@ def _read_ahead(connection: Any) -> None:
         and connection.gettimeout() is None
         and threading.current_thread() is threading.main_thread()  # an asynchronous worker reads in another
     ):
-        from ts.protocol import otf_message_handler
-
-        from handlers.batch_message import read_batch
+        from handlers.batch_message import take_over
         from handlers.read_ahead import read_ahead
 
         stream = read_ahead(connection)
         if os.environ.get(DECODES_REQUESTS) == "false":
-            # A worker has one connection for all its life.
-            otf_message_handler._retrieve_inference_msg = lambda _: read_batch(stream)
+            take_over(stream)
 
 
 def _start_metrics(model: ServableModel, cache: Any) -> Reporter | None:

@@ -23,8 +23,6 @@ CONNECTIONS = (1, 8, 32)
 SECONDS, ROUNDS = 2, 2
 # A server that compiles while it runs, as Java does, is asked for a while before it is timed for the first time.
 FIRST_WARM_UP_S, WARM_UP_S = 6, 1
-# Room for the graph and its answer.
-REGION_BYTES = 2**21
 # QUICK=1 ends in 3 minutes: a server that has not had its turn by then is left out, and said to be.
 QUICK_LIMIT_S = 130
 LIMIT_S = 0.5
@@ -65,7 +63,7 @@ def main() -> int:
     pythons, failed = environments.make(sorted(wanted))
     with (
         tempfile.TemporaryDirectory(prefix="opserve-bench-serving-") as temporary,
-        shared_region(REGION_BYTES) as region,
+        shared_region(workloads.REGION_BYTES) as region,
     ):
         return _measure(arguments, Path(temporary), region, pythons, failed)
 
@@ -80,7 +78,7 @@ def _measure(
     begun = time.monotonic()
     print("packing the models", flush=True)
     try:
-        sent = prepare(folder, region)
+        sent = workloads.prepare(folder, region)
         models = list(dict.fromkeys(each.model for each in sent))
         stores = folder / "stores"
         servers, missing = torchserves.torchserves(models, folder, pythons.get(environments.COMMON), stores)
@@ -111,16 +109,6 @@ def _measure(
         for path in report.write(findings, verdicts, limits, description, plan, arguments.output):
             print(f"wrote {path}")
     return 0
-
-
-def prepare(folder: Path, region: SharedMemory) -> list[Workload]:
-    """The workloads; the models' files are written into `folder`, for all servers."""
-    built = workloads.BUILD
-    for source in (built / "models" / "digits" / "digits.pt", torchserves.LIBRARY):
-        if not source.is_file():
-            raise OpserveError(f"{source} does not exist; `make archive` builds it")
-        (folder / source.name).symlink_to(source.resolve())
-    return [workloads.tiny(), workloads.digits(), *workloads.graphs(folder, region)]
 
 
 if __name__ == "__main__":

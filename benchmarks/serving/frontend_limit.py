@@ -7,40 +7,36 @@ any handler could reach behind this frontend.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+
+import yaml
 
 from archive.contents import contents_of_model
 from archive.pack import pack
 from benchmarks.serving import workloads
 from benchmarks.serving.rounds import send, warm_up
 from benchmarks.serving.servers import work_folder
-from benchmarks.serving.torchserves import opserve_server
+from benchmarks.serving.torchserves import opserve_server, pack_handler
 from benchmarks.serving.workloads import Workload
 from scripts import loadtest_wrk
-from scripts.errors import OpserveError, run
+from scripts.errors import run
 from scripts.server import ROOT
 
 CONSTANT = "constant"
-CONFIG = "minWorkers: 1\nmaxWorkers: 1\nbatchSize: 8\nmaxBatchDelay: 1\nresponseTimeout: 60\n"
 CONNECTIONS = (1, 8, 32)
 WARM_UP_S = 10
 
 
-def pack_constant(store: Path) -> None:
-    """Packs the handler that does nothing, with the modules by which opserve's reads a batch."""
-    with tempfile.TemporaryDirectory() as scratch:
-        config = Path(scratch, "model-config.yaml")
-        config.write_text(CONFIG)
-        modules = [str(ROOT / "handlers" / f"{name}.py") for name in ("batch_message", "read_ahead")]
-        command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", CONSTANT, "--version", "1.0"]
-        command += ["--handler", str(Path(__file__).with_name("constant_handler.py"))]
-        command += ["--extra-files", ",".join(modules), "--config-file", str(config), "--export-path", str(store)]
-        done = subprocess.run(command, env={"TMPDIR": scratch}, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OpserveError(f"torch-model-archiver: {done.stderr.strip()[-300:]}")
+def pack_constant(document: Mapping[str, object], store: Path) -> None:
+    """Packs the handler that does nothing, with the server's settings of a model and the modules that it imports."""
+    modules = [ROOT / "handlers" / f"{name}.py" for name in ("batch_message", "read_ahead", "server_lines")]
+    config = store / "constant.yaml"
+    config.write_text(yaml.safe_dump({key: value for key, value in document.items() if key != "opserve"}))
+    handler = Path(__file__).with_name("constant_handler.py")
+    pack_handler(Path(sys.executable), CONSTANT, handler, modules, store, config)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,8 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     print("| --- |" + " ---: |" * len(CONNECTIONS))
     with tempfile.TemporaryDirectory(prefix="opserve-limit-") as name:
         store = Path(name)
-        pack(contents_of_model(tiny.model, profile="throughput"), store)
-        pack_constant(store)
+        contents = contents_of_model(tiny.model, profile="throughput")
+        pack(contents, store)
+        pack_constant(contents.document, store)
         server = opserve_server("throughput", store)
         for turn in range(options.turns):
             for workload in (tiny, constant)[:: -1 if turn % 2 else 1]:

@@ -1,6 +1,6 @@
 """Where the processor time of a request goes in opserve's server: `python -m benchmarks.serving.profile`.
 
-Each workload is sent to a server of its own, in both profiles. The threads of the frontend tell what they are by their
+Each workload is sent to a server of its own. The threads of the frontend tell what they are by their
 names. What the handler does of the worker's time is what its own metrics say, which is time by the clock: on a machine
 that does other work too, it may be more than the process got. The rest of that process is the socket, TorchServe's
 protocol and Python's own housekeeping.
@@ -17,11 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.payloads import shared_region
-from benchmarks.serving.__main__ import REGION_BYTES, prepare
 from benchmarks.serving.rounds import send, warm_up
 from benchmarks.serving.servers import work_folder
 from benchmarks.serving.torchserves import OPSERVE, TorchServeRunning, opserve_archives, opserve_server
-from benchmarks.serving.workloads import Workload
+from benchmarks.serving.workloads import REGION_BYTES, Workload, prepare
 from handlers.metrics import INTERVAL_S
 from scripts import loadtest_wrk
 from scripts.errors import OpserveError, run
@@ -103,7 +102,7 @@ def settled_metrics(running: TorchServeRunning) -> dict[str, float]:
 
 
 def profile(running: TorchServeRunning, workload: Workload, connections: int, duration: int) -> dict[str, float]:
-    """Microseconds of processor time for one request by where they go; `queue` is time, `batch` requests in one."""
+    """Microseconds of processor time for one request by where they go; `queue` is time by the clock."""
     warm_up(running, workload, WARM_UP_S)
     running.ask(workload)
     workers = set(running.workers(workload.model))

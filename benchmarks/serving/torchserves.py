@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +15,13 @@ import numpy
 import orjson
 import yaml
 
-from archive.contents import BUILD, ArchiveContents, contents_of_files, contents_of_model
+from archive.contents import ArchiveContents, contents_of_files, contents_of_model
 from archive.pack import pack
 from benchmarks.payloads import REGION_PREFIX
 from benchmarks.serving.network import FEATURES
 from benchmarks.serving.processes import Processes
 from benchmarks.serving.servers import PEERS, Running, Server, ServerFailed, free_ports, serving_variables
-from benchmarks.serving.workloads import Workload
+from benchmarks.serving.workloads import LIBRARY, Workload
 from scripts import java
 from scripts import server as scripts_server
 from scripts.server import ROOT
@@ -30,7 +31,6 @@ EQUAL_WORKERS, EQUAL_THREADS = {"minWorkers": 1, "maxWorkers": 1}, {"threads": 1
 PROFILES = ("latency", "throughput")
 OPSERVE = {profile: f"opserve, {profile}" for profile in PROFILES}
 STOCK = "TorchServe, stock"
-LIBRARY = BUILD / "lib" / "libopserve_torch.so"
 GRAPH_CONFIG = {
     "responseTimeout": 60,
     "startupTimeout": 60,
@@ -240,21 +240,33 @@ def opserve_server(profile: str, store: Path) -> OpserveServer:
     return OpserveServer(name=OPSERVE[profile], environment="", takes=_own, path=predictions, model_store=store)
 
 
-def stock_archives(models: Sequence[str], python: Path, store: Path) -> Path:
-    """Pack the models for the stock server with torch-model-archiver; the model store."""
+def pack_handler(
+    python: Path, model: str, handler: Path, modules: Sequence[Path], store: Path, config: Path | None = None
+) -> None:
+    """Pack a handler and the modules it imports with torch-model-archiver.
+
+    Raises:
+        ServerFailed: the archiver says no.
+    """
     store.mkdir(parents=True, exist_ok=True)
-    for model in models:
-        scratch = store / f".{model}"  # it deletes a folder of the model's name in TMPDIR
-        scratch.mkdir(exist_ok=True)
-        command = [str(python), "-m", "model_archiver.model_packaging", "--model-name", model, "--version", "1.0"]
-        command += ["--handler", str(PEERS / "torchserve_handler.py"), "--extra-files", str(PEERS / "common.py")]
-        command += ["--export-path", str(store), "--force"]
+    command = [str(python), "-m", "model_archiver.model_packaging", "--model-name", model, "--version", "1.0"]
+    command += ["--handler", str(handler), "--extra-files", ",".join(map(str, modules))]
+    command += ["--export-path", str(store), "--force"]
+    if config is not None:
+        command += ["--config-file", str(config)]
+    # It deletes a folder of the model's name in TMPDIR.
+    with tempfile.TemporaryDirectory(dir=store, prefix=".") as scratch:
         done = subprocess.run(
-            command, env={"TMPDIR": str(scratch)}, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+            command, env={"TMPDIR": scratch}, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
         )
-        shutil.rmtree(scratch)
-        if done.returncode:
-            raise ServerFailed(f"torch-model-archiver: {done.stderr.strip()[-300:]}")
+    if done.returncode:
+        raise ServerFailed(f"torch-model-archiver: {done.stderr.strip()[-300:]}")
+
+
+def stock_archives(models: Sequence[str], python: Path, store: Path) -> Path:
+    """Pack the models for the stock server; the model store."""
+    for model in models:
+        pack_handler(python, model, PEERS / "torchserve_handler.py", [PEERS / "common.py"], store)
     return store
 
 

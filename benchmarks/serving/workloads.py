@@ -13,8 +13,12 @@ from urllib3 import encode_multipart_formdata
 from archive.contents import BUILD
 from benchmarks.payloads import JSON_TYPE, Arrays, Payload, in_shared_memory, npz, oip_json, plain_json
 from benchmarks.serving import network
+from scripts.errors import OpserveError
 
 SHARED_MEMORY = "shared memory"
+# Room for the graph and its answer.
+REGION_BYTES = 2**21
+LIBRARY = BUILD / "lib" / "libopserve_torch.so"
 
 
 @dataclass(frozen=True)
@@ -102,3 +106,12 @@ def graphs(folder: Path, region: SharedMemory) -> list[Workload]:
         for kind in ("json", "oip", "npz")
     ]
     return [*sent, Workload("graph_op", SHARED_MEMORY, inputs, outputs, region=region)]
+
+
+def prepare(folder: Path, region: SharedMemory) -> list[Workload]:
+    """The workloads; the models' files are written into `folder`, for all servers."""
+    for source in (BUILD / "models" / "digits" / "digits.pt", LIBRARY):
+        if not source.is_file():
+            raise OpserveError(f"{source} does not exist; `make archive` builds it")
+        (folder / source.name).symlink_to(source.resolve())
+    return [tiny(), digits(), *graphs(folder, region)]
