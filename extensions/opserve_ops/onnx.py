@@ -38,11 +38,12 @@ def library_path(cuda: bool = False) -> Path:
         cuda: the one for the CUDA execution provider, which has the operators of the CPU too.
 
     Raises:
-        ImportError: it has not been built, which `make ext` leaves out where it finds no headers for it, or no CUDA
-            compiler.
+        ImportError: it has not been built; `make ext` leaves out the one for CUDA where it finds no CUDA compiler.
     """
+    if not cuda:
+        return _library.find(_LIBRARY)
     try:
-        return _library.find(_CUDA_LIBRARY if cuda else _LIBRARY)
+        return _library.find(_CUDA_LIBRARY)
     except ImportError as error:
         raise ImportError(f"{error}; if it leaves the library out, it says what is missing") from None
 

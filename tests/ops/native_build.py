@@ -69,7 +69,6 @@ def cmake_build() -> Path:
         REPOSITORY / "build" / "cmake-tests",
         output,
         "-DOPSERVE_BUILD_TORCH=ON",
-        "-DOPSERVE_BUILD_ONNXRUNTIME=AUTO",
         "-DOPSERVE_BUILD_NATIVE=ON",
         "-DOPSERVE_BUILD_TESTS=ON",
         f"-DPython_EXECUTABLE={sys.executable}",

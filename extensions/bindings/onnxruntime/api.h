@@ -1,10 +1,7 @@
 // The ONNX Runtime API as this binding uses it: nothing throws, every failure is a status.
 #pragma once
 
-#define ORT_API_MANUAL_INIT
-#include <onnxruntime_cxx_api.h>
-#undef ORT_API_MANUAL_INIT
-
+#include "abi.h"
 #include "opserve/status.h"
 #include "opserve/tensor.h"
 
@@ -15,11 +12,6 @@
     } while (false)
 
 namespace opserve::ort_binding {
-
-// The oldest API that has all we call. Newer headers build the same library: what is asked of the runtime is
-// this version, not theirs.
-inline constexpr uint32_t kApiVersion = 18;
-static_assert(ORT_API_VERSION >= kApiVersion, "ONNX Runtime headers of 1.18 or newer are needed");
 
 inline OrtStatus* to_ort(const OrtApi& api, const Status& status) {
     if (status.ok()) return nullptr;

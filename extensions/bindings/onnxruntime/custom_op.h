@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -46,7 +47,7 @@ class Kernel {
         if (allocator_ != nullptr) api_.ReleaseAllocator(allocator_);
     }
 
-    OrtStatus* ComputeV2(OrtKernelContext* context) noexcept {
+    OrtStatus* compute(OrtKernelContext* context) noexcept {
         Call call(api_, allocator_, input_count_, Device::kDeviceType, context);
         return op_.template compute<Device>(call);
     }
@@ -67,44 +68,58 @@ class Kernel {
     size_t input_count_ = 0;
 };
 
-// The runtime wants one object for each type the result can have; the types of the other inputs are left open
-// to it, so that it is our check that refuses them.
+// What the runtime is told of an operator. It wants one object for each type the result can have; the types
+// of the other inputs are left open to it, so that it is our check that refuses them.
 template <class Op, class Device>
-class CustomOp : public Ort::CustomOpBase<CustomOp<Op, Device>, Kernel<Op, Device>, true> {
+class CustomOp : public OrtCustomOp {
   public:
-    explicit CustomOp(ONNXTensorElementDataType type) : type_(type) {
-        this->version = kApiVersion;
-        // The base class would read the shapes with calls that throw.
-        this->InferOutputShapeFn = [](const OrtCustomOp*, OrtShapeInferContext* context) -> OrtStatusPtr {
-            Op::infer(ShapeInference(Ort::GetApi(), context));
+    CustomOp(const OrtApi& api, ONNXTensorElementDataType type) : OrtCustomOp{}, api_(api), type_(type) {
+        version = kApiVersion;
+        GetName = [](const OrtCustomOp*) { return Op::kName; };
+        GetExecutionProviderType = [](const OrtCustomOp*) { return Device::kProvider; };
+        GetInputTypeCount = [](const OrtCustomOp*) { return std::size(Op::kInputs); };
+        GetInputType = [](const OrtCustomOp* op, size_t index) {
+            return index == Op::kTypedInput ? self(op).type_ : ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+        };
+        GetInputCharacteristic = [](const OrtCustomOp*, size_t index) {
+            return Op::kInputs[index].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+        };
+        GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
+        GetOutputTypeCount = [](const OrtCustomOp*) { return size_t{1}; };
+        GetOutputType = [](const OrtCustomOp* op, size_t) { return self(op).type_; };
+        GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
+        // None is variadic; these are what the runtime takes for the default.
+        const auto one = [](const OrtCustomOp*) { return 1; };
+        GetVariadicInputMinArity = GetVariadicInputHomogeneity = one;
+        GetVariadicOutputMinArity = GetVariadicOutputHomogeneity = one;
+        GetStartVersion = one;
+        GetEndVersion = [](const OrtCustomOp*) { return std::numeric_limits<int>::max(); };
+        CreateKernelV2 = [](const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* info,
+                            void** kernel) {
+            return Kernel<Op, Device>::create(*api, info, to_dtype(self(op).type_), kernel);
+        };
+        KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
+            return static_cast<Kernel<Op, Device>*>(kernel)->compute(context);
+        };
+        KernelDestroy = [](void* kernel) { delete static_cast<Kernel<Op, Device>*>(kernel); };
+        InferOutputShapeFn = [](const OrtCustomOp* op, OrtShapeInferContext* context) -> OrtStatus* {
+            Op::infer(ShapeInference(self(op).api_, context));
             return nullptr;
         };
     }
 
-    const char* GetName() const { return Op::kName; }
-    const char* GetExecutionProviderType() const { return Device::kProvider; }
-    size_t GetInputTypeCount() const { return std::size(Op::kInputs); }
-    ONNXTensorElementDataType GetInputType(size_t index) const {
-        return index == Op::kTypedInput ? type_ : ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-    }
-    OrtCustomOpInputOutputCharacteristic GetInputCharacteristic(size_t index) const {
-        return Op::kInputs[index].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
-    }
-    size_t GetOutputTypeCount() const { return 1; }
-    ONNXTensorElementDataType GetOutputType(size_t) const { return type_; }
-    OrtStatus* CreateKernelV2(const OrtApi& api, const OrtKernelInfo* info, void** kernel) const {
-        return Kernel<Op, Device>::create(api, info, to_dtype(type_), kernel);
-    }
-
   private:
+    static const CustomOp& self(const OrtCustomOp* op) { return *static_cast<const CustomOp*>(op); }
+
+    const OrtApi& api_;
     ONNXTensorElementDataType type_;
 };
 
 template <class Op, class Device>
 OrtStatus* add_operator(const OrtApi& api, bool infer_absent, OrtCustomOpDomain* domain) {
     constexpr size_t count = std::size(Device::kTypes);
-    static auto operators = []<size_t... i>(std::index_sequence<i...>) {
-        return std::array<CustomOp<Op, Device>, count>{CustomOp<Op, Device>(Device::kTypes[i])...};
+    static auto operators = [&]<size_t... i>(std::index_sequence<i...>) {
+        return std::array<CustomOp<Op, Device>, count>{CustomOp<Op, Device>(api, Device::kTypes[i])...};
     }(std::make_index_sequence<count>());
     constexpr bool any_optional =
         std::any_of(std::begin(Op::kInputs), std::end(Op::kInputs), [](auto& spec) { return spec.optional; });
@@ -148,7 +163,6 @@ OrtStatus* register_operators(const char* library, OrtSessionOptions* options,
     {
         const std::lock_guard<std::mutex> lock(mutex);
         if (domain == nullptr) {
-            Ort::InitApi(api);
             OrtCustomOpDomain* fresh = nullptr;
             OPSERVE_ORT_RETURN_IF_ERROR(api->CreateCustomOpDomain("opserve", &fresh));
             const bool infer_absent = infers_with_absent_inputs(base->GetVersionString());

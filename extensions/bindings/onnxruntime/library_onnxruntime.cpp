@@ -5,8 +5,8 @@
 OPSERVE_BUILT_FOR(kOnnxRuntimeApi, opserve::ort_binding::kApiVersion, 0)
 
 // The one symbol of the library, which the runtime looks for.
-extern "C" __attribute__((visibility("default"))) OrtStatus* ORT_API_CALL
-RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
+extern "C" __attribute__((visibility("default"))) opserve::ort_binding::OrtStatus* RegisterCustomOps(
+    opserve::ort_binding::OrtSessionOptions* options, const opserve::ort_binding::OrtApiBase* base) {
     using namespace opserve::ort_binding;
     return register_operators<Cpu>("libopserve_onnxruntime", options, base);
 }

@@ -13,8 +13,8 @@ struct EmulatedCuda : Cuda {
 }  // namespace
 }  // namespace opserve::ort_binding
 
-extern "C" __attribute__((visibility("default"))) OrtStatus* ORT_API_CALL
-RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
+extern "C" __attribute__((visibility("default"))) opserve::ort_binding::OrtStatus* RegisterCustomOps(
+    opserve::ort_binding::OrtSessionOptions* options, const opserve::ort_binding::OrtApiBase* base) {
     using namespace opserve::ort_binding;
     return register_operators<EmulatedCuda>("libopserve_onnxruntime_emulated", options, base);
 }
