@@ -13,10 +13,22 @@
 
 namespace opserve::ort_binding {
 
+// Each becomes an exception of its own in Python: InvalidArgument, Fail, EPFail. The runtime's own allocators
+// report a lack of memory as ORT_FAIL too.
+constexpr OrtErrorCode error_code(Status::Code code) {
+    switch (code) {
+        case Status::Code::kOutOfMemory:
+            return ORT_FAIL;
+        case Status::Code::kDeviceFailure:
+            return ORT_EP_FAIL;
+        default:
+            return ORT_INVALID_ARGUMENT;
+    }
+}
+
 inline OrtStatus* to_ort(const OrtApi& api, const Status& status) {
     if (status.ok()) return nullptr;
-    const bool device = status.code() == Status::Code::kDeviceFailure;
-    return api.CreateStatus(device ? ORT_EP_FAIL : ORT_INVALID_ARGUMENT, status.message());
+    return api.CreateStatus(error_code(status.code()), status.message());
 }
 
 // For a call whose failure means that something is not there.

@@ -1,5 +1,8 @@
 #include "call.h"
 
+#include <cinttypes>
+#include <cstring>
+
 namespace opserve::ort_binding {
 namespace {
 
@@ -47,30 +50,44 @@ OrtStatus* Call::input(size_t index, Input* input) const {
 
 OrtStatus* Call::output(const int64_t* sizes, int64_t dim, void** data) const {
     OrtValue* value = nullptr;
-    OPSERVE_ORT_RETURN_IF_ERROR(
-        api_.KernelContext_GetOutput(context_, 0, sizes, static_cast<size_t>(dim), &value));
-    return api_.GetTensorMutableData(value, data);
+    OrtStatus* status = api_.KernelContext_GetOutput(context_, 0, sizes, static_cast<size_t>(dim), &value);
+    if (status == nullptr) return api_.GetTensorMutableData(value, data);
+    // The text is the runtime's: by its code, a lack of memory is not told from a model that contradicts
+    // itself.
+    const char* text = api_.GetErrorMessage(status);
+    if (std::strstr(text, "Failed to allocate memory") == nullptr &&
+        std::strstr(text, "bad_alloc") == nullptr)
+        return status;
+    api_.ReleaseStatus(status);
+    int64_t elements = 1;
+    for (int64_t axis = 0; axis < dim; ++axis) elements *= sizes[axis];
+    return this->status(Status::out_of_memory(
+        "opserve::%s: out of memory: cannot allocate a result of %" PRId64 " elements", op_, elements));
 }
 
-OrtStatus* align_scratch(const OrtApi& api, void* block, void** data) {
-    if (block == nullptr) return api.CreateStatus(ORT_FAIL, "opserve: no memory for intermediate results");
+void* align_scratch(void* block) {
     const uintptr_t address = reinterpret_cast<uintptr_t>(block);
-    *data = static_cast<char*>(block) + (kScratchAlignment - address % kScratchAlignment) % kScratchAlignment;
-    return nullptr;
+    return static_cast<char*>(block) + (kScratchAlignment - address % kScratchAlignment) % kScratchAlignment;
 }
 
-DeviceScratch::~DeviceScratch() {
+HostScratch::~HostScratch() {
     if (block_ != nullptr) call_.allocator()->Free(call_.allocator(), block_);
 }
 
-OrtStatus* DeviceScratch::allocate(int64_t bytes, void** data) {
-    *data = nullptr;
-    if (bytes == 0) return nullptr;
+OrtStatus* HostScratch::allocate(int64_t bytes, void** data) {
+    *data = inline_;
+    if (bytes <= kInline) return nullptr;
     int64_t room = 0;
     if (checked_add(bytes, kScratchAlignment - 1, &room)) {
-        block_ = call_.allocator()->Alloc(call_.allocator(), static_cast<size_t>(room));
+        block_ = ort_binding::allocate(call_.allocator(), static_cast<size_t>(room));
     }
-    return align_scratch(call_.api(), block_, data);
+    if (block_ == nullptr) {
+        return call_.status(Status::out_of_memory("opserve::%s: out of memory: cannot allocate %" PRId64
+                                                  " bytes for intermediate results",
+                                                  call_.op(), bytes));
+    }
+    *data = align_scratch(block_);
+    return nullptr;
 }
 
 }  // namespace opserve::ort_binding

@@ -29,15 +29,17 @@ struct Input {
 
 class Call {
   public:
-    Call(const OrtApi& api, OrtAllocator* allocator, size_t input_count, DeviceType device_type,
-         OrtKernelContext* context)
+    Call(const OrtApi& api, const char* op, OrtAllocator* allocator, size_t input_count,
+         DeviceType device_type, OrtKernelContext* context)
         : api_(api),
+          op_(op),
           allocator_(allocator),
           context_(context),
           input_count_(input_count),
           device_type_(device_type) {}
 
     const OrtApi& api() const { return api_; }
+    const char* op() const { return op_; }
     OrtKernelContext* context() const { return context_; }
     OrtAllocator* allocator() const { return allocator_; }
 
@@ -47,6 +49,7 @@ class Call {
 
   private:
     const OrtApi& api_;
+    const char* op_;
     OrtAllocator* allocator_;
     OrtKernelContext* context_;
     size_t input_count_;
@@ -55,40 +58,29 @@ class Call {
 
 inline constexpr int64_t kScratchAlignment = 64;
 
-// `data` is the first aligned byte of a block that has kScratchAlignment - 1 bytes to spare, and is null
-// where there was no memory for it.
-OrtStatus* align_scratch(const OrtApi& api, void* block, void** data);
+// From the runtime's allocator, or null: it throws where it has no memory, through an interface of C, which
+// this keeps from the frames around it.
+void* allocate(OrtAllocator* allocator, size_t bytes) noexcept;
 
-// Bytes of the device's memory from the runtime's own allocator, aligned to 64, until the end of the scope.
-class DeviceScratch {
+// The first aligned byte of a block that has kScratchAlignment - 1 bytes to spare.
+void* align_scratch(void* block);
+
+// A little is found on the stack. What is not is memory from the runtime's own allocator, until the end of
+// the scope.
+class HostScratch {
   public:
-    explicit DeviceScratch(const Call& call) : call_(call) {}
-    DeviceScratch(const DeviceScratch&) = delete;
-    DeviceScratch& operator=(const DeviceScratch&) = delete;
-    ~DeviceScratch();
+    explicit HostScratch(const Call& call) : call_(call) {}
+    HostScratch(const HostScratch&) = delete;
+    HostScratch& operator=(const HostScratch&) = delete;
+    ~HostScratch();
 
     OrtStatus* allocate(int64_t bytes, void** data);
 
   private:
+    static constexpr int64_t kInline = 16384;
+    alignas(kScratchAlignment) char inline_[kInline];
     const Call& call_;
     void* block_ = nullptr;
-};
-
-// The same for the CPU, where a little is found on the stack.
-class HostScratch {
-  public:
-    explicit HostScratch(const Call& call) : scratch_(call) {}
-
-    OrtStatus* allocate(int64_t bytes, void** data) {
-        if (bytes > kInline) return scratch_.allocate(bytes, data);
-        *data = inline_;
-        return nullptr;
-    }
-
-  private:
-    static constexpr int64_t kInline = 16384;
-    alignas(64) char inline_[kInline];
-    DeviceScratch scratch_;
 };
 
 }  // namespace opserve::ort_binding

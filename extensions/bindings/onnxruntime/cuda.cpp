@@ -24,15 +24,20 @@ OrtStatus* StreamScratch::allocate(int64_t bytes, void** data) {
         const size_t size = static_cast<size_t>(room);
         if (stream == nullptr) {
             // The default stream, which is everybody's.
-            block_ = call_.allocator()->Alloc(call_.allocator(), size);
+            block_ = ort_binding::allocate(call_.allocator(), size);
         } else {
             const OrtMemoryInfo* memory = nullptr;
             OPSERVE_ORT_RETURN_IF_ERROR(call_.api().AllocatorGetInfo(call_.allocator(), &memory));
-            OPSERVE_ORT_RETURN_IF_ERROR(
-                call_.api().KernelContext_GetScratchBuffer(call_.context(), memory, size, &block_));
+            // Null where it fails; why is asked of the device below.
+            static_cast<void>(succeeded(call_.api(), call_.api().KernelContext_GetScratchBuffer(
+                                                         call_.context(), memory, size, &block_)));
         }
     }
-    return align_scratch(call_.api(), block_, data);
+    if (block_ == nullptr) {
+        return call_.status(cuda::out_of_memory(call_.op(), "cannot allocate intermediate results"));
+    }
+    *data = align_scratch(block_);
+    return nullptr;
 }
 
 OrtStatus* Cuda::Execution::start() {

@@ -31,7 +31,9 @@ class Kernel {
         OPSERVE_ORT_RETURN_IF_ERROR(to_ort(api, check::floating(Op::kOp, name, typed)));
         OPSERVE_ORT_RETURN_IF_ERROR(to_ort(api, Device::check_dtype(Op::kOp, name, dtype)));
         Kernel* kernel = new (std::nothrow) Kernel(api);
-        if (kernel == nullptr) return api.CreateStatus(ORT_FAIL, "opserve: no memory for a node");
+        if (kernel == nullptr) {
+            return to_ort(api, Status::out_of_memory("opserve::%s: out of memory: for a node", Op::kOp));
+        }
         OrtStatus* status = kernel->read(info, dtype);
         if (status != nullptr) {
             delete kernel;
@@ -48,7 +50,7 @@ class Kernel {
     }
 
     OrtStatus* compute(OrtKernelContext* context) noexcept {
-        Call call(api_, allocator_, input_count_, Device::kDeviceType, context);
+        Call call(api_, Op::kOp, allocator_, input_count_, Device::kDeviceType, context);
         return op_.template compute<Device>(call);
     }
 

@@ -33,7 +33,7 @@ class TorchProduct {
     operator cuda::Product() { return {&run, this}; }
 
   private:
-    static Status run(void* context, const cuda::ProductParams& params, cuda::Stream stream);
+    static Status run(void* context, const char* op, const cuda::ProductParams& params, cuda::Stream stream);
 
     AtenTensorHandle view(const void* data, int64_t dim, const int64_t* sizes, const int64_t* strides) const;
     StableIValue wrap(const cuda::Matrix& matrix) const;

@@ -5,15 +5,15 @@
 #include <stdexcept>
 
 #include "device.h"
+#include "reporting.h"
 
 namespace opserve::torch_binding {
 TorchProduct::TorchProduct(const Tensor& like) : dtype_(like.dtype()) {
-    require(aoti_torch_get_device_type(like.get(), &device_type_), "opserve: cannot read a tensor's device");
-    require(aoti_torch_get_device_index(like.get(), &device_index_),
-            "opserve: cannot read a tensor's device");
+    require(aoti_torch_get_device_type(like.get(), &device_type_), "cannot read a tensor's device");
+    require(aoti_torch_get_device_index(like.get(), &device_index_), "cannot read a tensor's device");
 }
 
-Status TorchProduct::run(void* context, const cuda::ProductParams& p, cuda::Stream) try {
+Status TorchProduct::run(void* context, const char* op, const cuda::ProductParams& p, cuda::Stream) try {
     const auto& self = *static_cast<const TorchProduct*>(context);
     if (p.a.rows == 0 || p.b.columns == 0) return {};
     const cuda::Matrix out{p.c, p.a.rows, p.b.columns, p.b.columns, 1};
@@ -24,18 +24,21 @@ Status TorchProduct::run(void* context, const cuda::ProductParams& p, cuda::Stre
             self.wrap(p.a), self.wrap(p.b.transposed()),
             torch::stable::detail::from(std::optional<AtenTensorHandle>(self.vector(p.bias, p.b.columns))),
             self.wrap(out)};
-        require(torch_call_dispatcher("aten::linear", "out", stack.data(), TORCH_ABI_VERSION),
-                "opserve: PyTorch could not multiply two matrices");
+        require_memory(torch_call_dispatcher("aten::linear", "out", stack.data(), TORCH_ABI_VERSION),
+                       "cannot multiply two matrices");
         take_tensor(stack[0]);
     } else {
         std::array<StableIValue, 3> stack{self.wrap(p.a), self.wrap(p.b), self.wrap(out)};
-        require(torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION),
-                "opserve: PyTorch could not multiply two matrices");
+        require_memory(torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION),
+                       "cannot multiply two matrices");
         take_tensor(stack[0]);
     }
     return {};
-} catch (const std::runtime_error& error) {
-    return Status::device_failure("%s", error.what());
+} catch (const RuntimeFailure& failure) {
+    const Status cause = cause_of(op, failure);
+    if (!cause.ok()) return cause;
+    return Status::device_failure("opserve::%s: the GPU reports no error, but PyTorch %s", op,
+                                  failure.plainly());
 }
 
 AtenTensorHandle TorchProduct::view(const void* data, int64_t dim, const int64_t* sizes,
@@ -43,7 +46,7 @@ AtenTensorHandle TorchProduct::view(const void* data, int64_t dim, const int64_t
     AtenTensorHandle handle = nullptr;
     require(aoti_torch_create_tensor_from_blob(const_cast<void*>(data), dim, sizes, strides, 0, dtype_,
                                                device_type_, device_index_, &handle),
-            "opserve: cannot pass a matrix to PyTorch");
+            "cannot pass a matrix to PyTorch");
     return handle;
 }
 
@@ -55,6 +58,10 @@ StableIValue TorchProduct::wrap(const cuda::Matrix& m) const {
 AtenTensorHandle TorchProduct::vector(const void* data, int64_t size) const {
     const int64_t stride = 1;
     return view(data, 1, &size, &stride);
+}
+
+Status cause_of(const char* op, const RuntimeFailure& failure) {
+    return failure.takes_memory() ? cuda::out_of_memory(op, failure.plainly()) : cuda::device_state(op);
 }
 
 DeviceWorkspace::DeviceWorkspace(int64_t bytes, const Tensor& like) : bytes_(bytes) {

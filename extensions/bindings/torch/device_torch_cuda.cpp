@@ -4,7 +4,7 @@ namespace opserve::torch_binding {
 
 Device::Device(const TensorArg& tensor) {
     DeviceGuardHandle guard = nullptr;
-    require(aoti_torch_create_device_guard(tensor.device_index, &guard), "opserve: cannot select a device");
+    require(aoti_torch_create_device_guard(tensor.device_index, &guard), "cannot select a device");
     guard_ = guard;
     void* stream = nullptr;
     const bool found = aoti_torch_get_current_cuda_stream(tensor.device_index, &stream) == AOTI_TORCH_SUCCESS;
@@ -12,7 +12,7 @@ Device::Device(const TensorArg& tensor) {
     if (!found || !status.ok()) {
         // A constructor that throws has no destructor run.
         aoti_torch_delete_device_guard(guard);
-        require(found ? AOTI_TORCH_SUCCESS : AOTI_TORCH_FAILURE, "opserve: cannot find the current stream");
+        require(found ? AOTI_TORCH_SUCCESS : AOTI_TORCH_FAILURE, "cannot find the current stream");
         throw_if_error(status);
     }
     stream_ = static_cast<cuda::Stream>(stream);

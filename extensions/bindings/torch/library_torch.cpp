@@ -14,6 +14,12 @@ namespace {
 std::string cpu_capability() { return opserve::cpu_capability(); }
 
 }  // namespace
+
+Status cause_of(const char* op, const RuntimeFailure& failure) {
+    if (!failure.takes_memory()) return {};
+    return Status::out_of_memory("opserve::%s: out of memory: %s", op, failure.plainly());
+}
+
 }  // namespace opserve::torch_binding
 
 OPSERVE_BUILT_FOR(kTorchStableAbi, TORCH_TARGET_VERSION >> 56, TORCH_TARGET_VERSION >> 48 & 0xff)
@@ -35,16 +41,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(opserve, library) {
 
 STABLE_TORCH_LIBRARY_IMPL(opserve, CPU, library) {
     if (!first_copy) return;
-    using namespace opserve::torch_binding;
-    library.impl("scaled_add", &scaled_add_cpu);
-    library.impl("graph_conv", &graph_conv_cpu);
-    library.impl("graph_conv_csr", &graph_conv_csr_cpu);
-    library.impl("warp_perspective", &warp_perspective_cpu);
-    library.impl("_scaled_add_backward", &scaled_add_backward_cpu);
-    library.impl("_graph_conv_backward", &graph_conv_backward_cpu);
-    library.impl("_graph_conv_csr_backward", &graph_conv_csr_backward_cpu);
-    library.impl("_warp_perspective_backward", &warp_perspective_backward_cpu);
-    library.impl("check_csr", &check_csr_cpu);
+    for (const auto& [name, function] : opserve::torch_binding::kCpuImplementations) {
+        library.impl(name, function);
+    }
 }
 
 // Without a tensor among the arguments there is no device to dispatch on.

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "reporting.h"
+
 namespace opserve::torch_binding {
 
 void scaled_add_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
@@ -17,5 +19,17 @@ void graph_conv_backward_cpu(StableIValue* stack, uint64_t inputs, uint64_t outp
 void graph_conv_csr_backward_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
 void warp_perspective_backward_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
 void check_csr_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
+
+inline constexpr Implementation kCpuImplementations[] = {
+    kImplementation<"scaled_add", scaled_add_cpu>,
+    kImplementation<"_scaled_add_backward", scaled_add_backward_cpu>,
+    kImplementation<"graph_conv", graph_conv_cpu>,
+    kImplementation<"_graph_conv_backward", graph_conv_backward_cpu>,
+    kImplementation<"graph_conv_csr", graph_conv_csr_cpu>,
+    kImplementation<"_graph_conv_csr_backward", graph_conv_csr_backward_cpu>,
+    kImplementation<"warp_perspective", warp_perspective_cpu>,
+    kImplementation<"_warp_perspective_backward", warp_perspective_backward_cpu>,
+    kImplementation<"check_csr", check_csr_cpu>,
+};
 
 }  // namespace opserve::torch_binding

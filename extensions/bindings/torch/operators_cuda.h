@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "reporting.h"
+
 namespace opserve::torch_binding {
 
 void scaled_add_cuda(StableIValue* stack, uint64_t inputs, uint64_t outputs);
@@ -18,20 +20,16 @@ void warp_perspective_cuda(StableIValue* stack, uint64_t inputs, uint64_t output
 void warp_perspective_backward_cuda(StableIValue* stack, uint64_t inputs, uint64_t outputs);
 void check_csr_cuda(StableIValue* stack, uint64_t inputs, uint64_t outputs);
 
-struct Implementation {
-    const char* name;
-    void (*function)(StableIValue*, uint64_t, uint64_t);
-};
 inline constexpr Implementation kCudaImplementations[] = {
-    {"scaled_add", &scaled_add_cuda},
-    {"_scaled_add_backward", &scaled_add_backward_cuda},
-    {"graph_conv", &graph_conv_cuda},
-    {"_graph_conv_backward", &graph_conv_backward_cuda},
-    {"graph_conv_csr", &graph_conv_csr_cuda},
-    {"_graph_conv_csr_backward", &graph_conv_csr_backward_cuda},
-    {"warp_perspective", &warp_perspective_cuda},
-    {"_warp_perspective_backward", &warp_perspective_backward_cuda},
-    {"check_csr", &check_csr_cuda},
+    kImplementation<"scaled_add", scaled_add_cuda>,
+    kImplementation<"_scaled_add_backward", scaled_add_backward_cuda>,
+    kImplementation<"graph_conv", graph_conv_cuda>,
+    kImplementation<"_graph_conv_backward", graph_conv_backward_cuda>,
+    kImplementation<"graph_conv_csr", graph_conv_csr_cuda>,
+    kImplementation<"_graph_conv_csr_backward", graph_conv_csr_backward_cuda>,
+    kImplementation<"warp_perspective", warp_perspective_cuda>,
+    kImplementation<"_warp_perspective_backward", warp_perspective_backward_cuda>,
+    kImplementation<"check_csr", check_csr_cuda>,
 };
 
 }  // namespace opserve::torch_binding

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "opserve/parallel.h"
@@ -22,8 +23,26 @@ inline void throw_if_error(const Status& status) {
     if (!status.ok()) throw std::runtime_error(status.message());
 }
 
+// PyTorch could not do what it was asked for; the stable ABI does not say why. What takes memory fails for
+// want of it, all else being right.
+class RuntimeFailure : public std::runtime_error {
+  public:
+    RuntimeFailure(const std::string& what, bool takes_memory)
+        : std::runtime_error("opserve: " + what), what_(what), takes_memory_(takes_memory) {}
+
+    const char* plainly() const { return what_.c_str(); }
+    bool takes_memory() const { return takes_memory_; }
+
+  private:
+    std::string what_;
+    bool takes_memory_;
+};
+
 inline void require(AOTITorchError error, const char* what) {
-    if (error != AOTI_TORCH_SUCCESS) throw std::runtime_error(what);
+    if (error != AOTI_TORCH_SUCCESS) throw RuntimeFailure(what, false);
+}
+inline void require_memory(AOTITorchError error, const char* what) {
+    if (error != AOTI_TORCH_SUCCESS) throw RuntimeFailure(what, true);
 }
 
 class Tensor {

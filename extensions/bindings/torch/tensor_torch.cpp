@@ -39,7 +39,7 @@ void run_on_torch_threads(void*, int64_t count, int64_t grain, ParallelFor::Body
                     call.body(call.context, begin, end);
                 },
                 &call),
-            "opserve: torch_parallel_for failed");
+            "torch_parallel_for failed");
 }
 
 }  // namespace
@@ -54,68 +54,69 @@ Tensor Tensor::empty(const int64_t* sizes, int64_t dim, int32_t dtype, const Ten
         stride *= sizes[axis] > 1 ? sizes[axis] : 1;
     }
     int32_t device_type = 0, device_index = 0;
-    require(aoti_torch_get_device_type(like.handle_, &device_type), "opserve: cannot read a tensor's device");
-    require(aoti_torch_get_device_index(like.handle_, &device_index),
-            "opserve: cannot read a tensor's device");
+    require(aoti_torch_get_device_type(like.handle_, &device_type), "cannot read a tensor's device");
+    require(aoti_torch_get_device_index(like.handle_, &device_index), "cannot read a tensor's device");
     Tensor out;
-    require(
-        aoti_torch_empty_strided(dim, sizes, strides.data(), dtype, device_type, device_index, &out.handle_),
-        "opserve: cannot allocate a tensor");
+    if (aoti_torch_empty_strided(dim, sizes, strides.data(), dtype, device_type, device_index,
+                                 &out.handle_) != AOTI_TORCH_SUCCESS) {
+        // As many as were checked to fit in 2^63 bytes, or a workspace in bytes.
+        throw RuntimeFailure("cannot allocate a tensor of " + std::to_string(stride) + " elements", true);
+    }
     return out;
 }
 
 int64_t Tensor::dim() const {
     int64_t dim = 0;
-    require(aoti_torch_get_dim(handle_, &dim), "opserve: cannot read a tensor's rank");
+    require(aoti_torch_get_dim(handle_, &dim), "cannot read a tensor's rank");
     return dim;
 }
 
 const int64_t* Tensor::sizes() const {
     int64_t* sizes = nullptr;
-    require(aoti_torch_get_sizes(handle_, &sizes), "opserve: cannot read a tensor's sizes");
+    require(aoti_torch_get_sizes(handle_, &sizes), "cannot read a tensor's sizes");
     return sizes;
 }
 
 const int64_t* Tensor::strides() const {
     int64_t* strides = nullptr;
-    require(aoti_torch_get_strides(handle_, &strides), "opserve: cannot read a tensor's strides");
+    require(aoti_torch_get_strides(handle_, &strides), "cannot read a tensor's strides");
     return strides;
 }
 
 int32_t Tensor::dtype() const {
     int32_t dtype = 0;
-    require(aoti_torch_get_dtype(handle_, &dtype), "opserve: cannot read a tensor's dtype");
+    require(aoti_torch_get_dtype(handle_, &dtype), "cannot read a tensor's dtype");
     return dtype;
 }
 
 const void* Tensor::data() const {
     const void* data = nullptr;
-    require(torch_get_const_data_ptr(handle_, &data), "opserve: cannot read a tensor's data");
+    require(torch_get_const_data_ptr(handle_, &data), "cannot read a tensor's data");
     return data;
 }
 
 void* Tensor::mutable_data() const {
     void* data = nullptr;
-    require(torch_get_mutable_data_ptr(handle_, &data), "opserve: cannot write a tensor's data");
+    require(torch_get_mutable_data_ptr(handle_, &data), "cannot write a tensor's data");
     return data;
 }
 
 TensorArg Tensor::arg() const {
     int32_t device_type = 0, device_index = 0;
-    require(aoti_torch_get_device_type(handle_, &device_type), "opserve: cannot read a tensor's device");
-    require(aoti_torch_get_device_index(handle_, &device_index), "opserve: cannot read a tensor's device");
+    require(aoti_torch_get_device_type(handle_, &device_type), "cannot read a tensor's device");
+    require(aoti_torch_get_device_index(handle_, &device_index), "cannot read a tensor's device");
     return {to_dtype(dtype()), to_device_type(device_type), device_index, dim(), sizes()};
 }
 
 void Tensor::make_contiguous() {
     bool contiguous = false;
-    require(aoti_torch_is_contiguous(handle_, &contiguous), "opserve: cannot read a tensor's layout");
+    require(aoti_torch_is_contiguous(handle_, &contiguous), "cannot read a tensor's layout");
     if (contiguous) return;
     std::array<StableIValue, 2> stack{
         torch::stable::detail::from(release()),
         torch::stable::detail::from(aoti_torch_memory_format_contiguous_format())};
-    require(torch_call_dispatcher("aten::contiguous", "", stack.data(), TORCH_ABI_VERSION),
-            "opserve: cannot make a tensor contiguous");
+    require_memory(torch_call_dispatcher("aten::contiguous", "", stack.data(), TORCH_ABI_VERSION),
+                   "cannot make a tensor contiguous");
     *this = take_tensor(stack[0]);
 }
 
@@ -132,7 +133,7 @@ Scratch::Scratch(int64_t bytes, const Tensor& like) : pointer_(inline_) {
 
 ParallelFor parallel_for() {
     uint32_t threads = 1;
-    require(torch_get_num_threads(&threads), "opserve: cannot read the number of threads");
+    require(torch_get_num_threads(&threads), "cannot read the number of threads");
     return ParallelFor(run_on_torch_threads, nullptr, static_cast<int>(threads));
 }
 

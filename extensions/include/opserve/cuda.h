@@ -19,6 +19,14 @@ using Stream = CUstream_st*;
 // their own, so that they do not depend on which one the host program brings; that copy has to be told, too.
 Status set_device(int32_t index);
 
+// What the current device reports of itself. An error in a kernel that ran before stays with the device:
+// every later call fails, whichever it is, so that a failed one says little of what it was asked for.
+Status device_state(const char* op);
+
+// For an allocation of the caller's that failed: what the device reports, or else that memory ran out, which
+// `what` says more of.
+Status out_of_memory(const char* op, const char* what);
+
 // Elements are `row_stride` and `column_stride` apart, in elements; either may be 0.
 struct Matrix {
     const void* data;
@@ -39,7 +47,8 @@ struct ProductParams {
 // Dense products are the caller's where it has better ones: a non-owning handle on whatever computes them.
 class Product {
   public:
-    using Run = Status (*)(void* context, const ProductParams& params, Stream stream);
+    // `op` is the operator it is a part of, for what an error says.
+    using Run = Status (*)(void* context, const char* op, const ProductParams& params, Stream stream);
 
     // Without one, the kernel of this project: tiles in shared memory, sums in float32 or float64, no tensor
     // cores. It is made for many rows; a short and wide reduction (a weight's gradient) keeps few of its
@@ -47,7 +56,7 @@ class Product {
     constexpr Product() = default;
     constexpr Product(Run run, void* context) : run_(run), context_(context) {}
 
-    Status operator()(const ProductParams& params, Stream stream) const;
+    Status operator()(const char* op, const ProductParams& params, Stream stream) const;
 
   private:
     Run run_ = nullptr;

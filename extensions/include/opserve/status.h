@@ -7,36 +7,46 @@
 
 namespace opserve {
 
+#if defined(__GNUC__)
+#define OPSERVE_PRINTF __attribute__((format(printf, 1, 2)))
+#else
+#define OPSERVE_PRINTF
+#endif
+
+// Who reads a text of these knows by its beginning whose fault it is, since a runtime may keep nothing else:
+//   opserve::<operator>: out of memory: ...       kOutOfMemory
+//   opserve::<operator>: the GPU reports ...      kDeviceFailure
+//   opserve::<operator>: ...                      kInvalidArgument, of which none begins like those
 class [[nodiscard]] Status {
   public:
-    enum class Code { kOk, kInvalidArgument, kDeviceFailure };
+    enum class Code { kOk, kInvalidArgument, kOutOfMemory, kDeviceFailure };
 
     // The text is left unset on success: the hot path does not clear 300 bytes per call.
     Status() : code_(Code::kOk) { message_[0] = '\0'; }
 
-#if defined(__GNUC__)
-    __attribute__((format(printf, 1, 2)))
-#endif
-    static Status invalid_argument(const char* format, ...) {
-        Status status;
-        status.code_ = Code::kInvalidArgument;
+    // The caller's fault.
+    OPSERVE_PRINTF static Status invalid_argument(const char* format, ...) {
         va_list arguments;
         va_start(arguments, format);
-        std::vsnprintf(status.message_, sizeof(status.message_), format, arguments);
+        const Status status(Code::kInvalidArgument, format, arguments);
+        va_end(arguments);
+        return status;
+    }
+
+    // What was asked for is right, but there is no memory for it now. Nothing is broken.
+    OPSERVE_PRINTF static Status out_of_memory(const char* format, ...) {
+        va_list arguments;
+        va_start(arguments, format);
+        const Status status(Code::kOutOfMemory, format, arguments);
         va_end(arguments);
         return status;
     }
 
     // What was asked for is right, but the device refused: a launch failed, a copy did not arrive.
-#if defined(__GNUC__)
-    __attribute__((format(printf, 1, 2)))
-#endif
-    static Status device_failure(const char* format, ...) {
-        Status status;
-        status.code_ = Code::kDeviceFailure;
+    OPSERVE_PRINTF static Status device_failure(const char* format, ...) {
         va_list arguments;
         va_start(arguments, format);
-        std::vsnprintf(status.message_, sizeof(status.message_), format, arguments);
+        const Status status(Code::kDeviceFailure, format, arguments);
         va_end(arguments);
         return status;
     }
@@ -46,9 +56,15 @@ class [[nodiscard]] Status {
     const char* message() const { return message_; }
 
   private:
+    Status(Code code, const char* format, va_list arguments) : code_(code) {
+        std::vsnprintf(message_, sizeof(message_), format, arguments);
+    }
+
     Code code_;
     char message_[316];
 };
+
+#undef OPSERVE_PRINTF
 
 }  // namespace opserve
 

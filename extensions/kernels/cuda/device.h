@@ -117,7 +117,11 @@ inline Status check_runtime(const char* op, cudaError_t error) {
     if (error == cudaSuccess) return {};
     // The error is reported here; the next call must not see it again.
     (void)cudaGetLastError();
-    return Status::device_failure("opserve::%s: the GPU reports: %s", op, cudaGetErrorString(error));
+    if (error == cudaErrorMemoryAllocation) {
+        return Status::out_of_memory("opserve::%s: out of memory: the GPU has none left", op);
+    }
+    return Status::device_failure("opserve::%s: the GPU reports %s: %s", op, cudaGetErrorName(error),
+                                  cudaGetErrorString(error));
 }
 
 __host__ __device__ constexpr int64_t divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0 ? 1 : 0); }

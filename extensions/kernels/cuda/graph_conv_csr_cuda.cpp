@@ -66,10 +66,10 @@ Status graph_conv_csr(const GraphConvCsrParams& p, const Product& product, Strea
     if (plan.aggregate_first) {
         OPSERVE_RETURN_IF_ERROR(
             aggregate(kOp, {p.dtype, csr, p.value, f, p.x, p.x_stride, nullptr, plan.between}, stream));
-        return product({p.dtype, matrix(plan.between, n, f), weight, p.bias, p.out}, stream);
+        return product(kOp, {p.dtype, matrix(plan.between, n, f), weight, p.bias, p.out}, stream);
     }
     OPSERVE_RETURN_IF_ERROR(
-        product({p.dtype, matrix(p.x, n, f, p.x_stride), weight, nullptr, plan.between}, stream));
+        product(kOp, {p.dtype, matrix(p.x, n, f, p.x_stride), weight, nullptr, plan.between}, stream));
     return aggregate(kOp, {p.dtype, csr, p.value, k, plan.between, k, p.bias, p.out}, stream);
 }
 
@@ -89,7 +89,7 @@ Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& p, const Produc
     const int64_t width = plan.narrow ? k : f;
     const Matrix back = matrix(plan.back, n, width), ahead = matrix(plan.ahead, n, width);
     const auto multiply = [&](const Matrix& left, const Matrix& right, void* out) {
-        return product({p.dtype, left, right, nullptr, out}, stream);
+        return product(kBackwardOp, {p.dtype, left, right, nullptr, out}, stream);
     };
     // out = Aᵀ·rows
     const auto spread_rows = [&](const Matrix& rows, void* out) -> Status {

@@ -57,11 +57,11 @@ Status graph_conv(const GraphConvParams& p, const Product& product, Stream strea
                  weight = matrix(p.weight, f, k, p.weight_stride),
                  between = matrix(plan.between, n, plan.width);
     if (plan.aggregate_first) {
-        OPSERVE_RETURN_IF_ERROR(product({p.dtype, a, x, nullptr, plan.between}, stream));
-        return product({p.dtype, between, weight, p.bias, p.out}, stream);
+        OPSERVE_RETURN_IF_ERROR(product(kOp, {p.dtype, a, x, nullptr, plan.between}, stream));
+        return product(kOp, {p.dtype, between, weight, p.bias, p.out}, stream);
     }
-    OPSERVE_RETURN_IF_ERROR(product({p.dtype, x, weight, nullptr, plan.between}, stream));
-    return product({p.dtype, a, between, p.bias, p.out}, stream);
+    OPSERVE_RETURN_IF_ERROR(product(kOp, {p.dtype, x, weight, nullptr, plan.between}, stream));
+    return product(kOp, {p.dtype, a, between, p.bias, p.out}, stream);
 }
 
 Status graph_conv_backward_workspace_size(const GraphConvBackwardParams& params, int64_t* bytes) {
@@ -79,7 +79,7 @@ Status graph_conv_backward(const GraphConvBackwardParams& p, const Product& prod
     const int64_t width = plan.narrow ? k : f;
     const Matrix back = matrix(plan.back, n, width), ahead = matrix(plan.ahead, n, width);
     const auto multiply = [&](const Matrix& left, const Matrix& right, void* out) {
-        return product({p.dtype, left, right, nullptr, out}, stream);
+        return product(kBackwardOp, {p.dtype, left, right, nullptr, out}, stream);
     };
     if (plan.needs_back) {
         OPSERVE_RETURN_IF_ERROR(plan.narrow ? multiply(a.transposed(), grad, plan.back)

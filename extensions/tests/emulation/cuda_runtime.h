@@ -94,31 +94,46 @@ inline void __stwb(uint4* to, uint4 value) {
 
 // --- the runtime
 
-enum cudaError_t { cudaSuccess, cudaErrorInvalidConfiguration };
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorIllegalAddress = 700,
+};
 enum cudaMemcpyKind { cudaMemcpyDeviceToHost };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
 struct CUstream_st;
 using cudaStream_t = CUstream_st*;
 
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline const char* cudaGetErrorString(cudaError_t) { return "an invalid launch"; }
-inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+// What a function of the runtime reports: success, or what a test has asked for with opserve_emulated_fail.
+cudaError_t emulated_result(const char* function);
+
+const char* cudaGetErrorName(cudaError_t error);
+const char* cudaGetErrorString(cudaError_t error);
+
+inline cudaError_t cudaGetLastError() { return emulated_result("cudaGetLastError"); }
+inline cudaError_t cudaSetDevice(int) { return emulated_result("cudaSetDevice"); }
 inline cudaError_t cudaGetDevice(int* device) {
     *device = 0;
-    return cudaSuccess;
+    return emulated_result("cudaGetDevice");
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
     *value = 1;
-    return cudaSuccess;
+    return emulated_result("cudaDeviceGetAttribute");
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+    *free = size_t{1} << 20;
+    *total = size_t{1} << 30;
+    return emulated_result("cudaMemGetInfo");
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return emulated_result("cudaStreamSynchronize"); }
 inline cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t) {
     std::memset(to, byte, bytes);
-    return cudaSuccess;
+    return emulated_result("cudaMemsetAsync");
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
     std::memcpy(to, from, bytes);
-    return cudaSuccess;
+    return emulated_result("cudaMemcpyAsync");
 }
 
 struct cudaLaunchConfig_t {

@@ -138,9 +138,58 @@ void emulated_check_aligned(const void* pointer, size_t bytes) {
     if (reinterpret_cast<uintptr_t>(pointer) % bytes != 0) fail("a misaligned access");
 }
 
+namespace {
+
+// Which function fails, and how; an empty name stands for all, as after a fault in a kernel.
+char failing_function[64] = "";
+cudaError_t failure = cudaSuccess;
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) void opserve_emulated_fail(const char* function,
+                                                                             int error) {
+    std::snprintf(failing_function, sizeof(failing_function), "%s", function);
+    failure = static_cast<cudaError_t>(error);
+}
+
+cudaError_t emulated_result(const char* function) {
+    const bool fails = failing_function[0] == '\0' || std::strcmp(function, failing_function) == 0;
+    return fails ? failure : cudaSuccess;
+}
+
+const char* cudaGetErrorName(cudaError_t error) {
+    switch (error) {
+        case cudaSuccess:
+            return "cudaSuccess";
+        case cudaErrorMemoryAllocation:
+            return "cudaErrorMemoryAllocation";
+        case cudaErrorInvalidConfiguration:
+            return "cudaErrorInvalidConfiguration";
+        case cudaErrorIllegalAddress:
+            return "cudaErrorIllegalAddress";
+    }
+    return "unrecognized error code";
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+    switch (error) {
+        case cudaSuccess:
+            return "no error";
+        case cudaErrorMemoryAllocation:
+            return "out of memory";
+        case cudaErrorInvalidConfiguration:
+            return "invalid configuration argument";
+        case cudaErrorIllegalAddress:
+            return "an illegal memory access was encountered";
+    }
+    return "unrecognized error code";
+}
+
 cudaError_t emulated_launch(const cudaLaunchConfig_t& config, const std::function<void()>& thread) {
     static std::mutex mutex;
     const std::lock_guard<std::mutex> lock(mutex);
+    if (const cudaError_t result = emulated_result("cudaLaunchKernelEx"); result != cudaSuccess)
+        return result;
     if (config.gridDim.x == 0 || config.gridDim.x > 0x7fffffffU || config.blockDim.x == 0 ||
         config.blockDim.x > 1024 || config.blockDim.x % kWarp != 0) {
         return cudaErrorInvalidConfiguration;

@@ -25,7 +25,8 @@ void product(StableIValue* stack, uint64_t, uint64_t) {
         return cuda::Matrix{m.data(), m.sizes()[0], m.sizes()[1], m.strides()[0], m.strides()[1]};
     };
     throw_if_error(cuda::Product()(
-        {a.arg().dtype, matrix(a), matrix(b), bias ? bias.data() : nullptr, c.mutable_data()}, nullptr));
+        "product", {a.arg().dtype, matrix(a), matrix(b), bias ? bias.data() : nullptr, c.mutable_data()},
+        nullptr));
     stack[0] = give_tensor(std::move(c));
 }
 
