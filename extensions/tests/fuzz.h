@@ -84,6 +84,8 @@ class Random {
                               (int64_t{1} << 31) - 8, (int64_t{1} << 31) - 9, int64_t{1} << 40}) -
                below(3);
     }
+    // A size that an empty tensor may have beside its 0.
+    int64_t far() { return int64_t{1} << pick<int64_t>({31, 32, 40, 48}); }
     double number() {
         if (!one_in(16)) return uniform();
         return pick({0.0, -0.0, 1e-310, 1e-40, 1e30, -1e300, 1.7e308, std::nan(""), HUGE_VAL, -HUGE_VAL});
@@ -232,6 +234,15 @@ inline bool is_small(const std::vector<const Argument*>& arguments) {
         for (const int64_t size : argument->sizes)
             count *= static_cast<long double>(std::max<int64_t>(size, 1));
         if (count > 200000) return false;
+    }
+    return true;
+}
+
+// The same of what they hold: an empty tensor may have any other sizes, through which no kernel may walk.
+inline bool holds_little(const std::vector<const Argument*>& arguments) {
+    for (const Argument* argument : arguments) {
+        const auto& sizes = argument->sizes;
+        if (std::find(sizes.begin(), sizes.end(), 0) == sizes.end() && !is_small({argument})) return false;
     }
     return true;
 }

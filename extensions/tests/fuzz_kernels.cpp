@@ -32,13 +32,14 @@ template <class T>
 Outcome scaled_add(Random& random) {
     Argument x{dtype_of<T>(), {}};
     for (int64_t dims = random.below(4); dims > 0; --dims) x.sizes.push_back(random.side());
+    if (random.one_in(20)) x.sizes = {random.far(), 0};
     Argument y = x;
     if (random.one_in(3)) corrupt(random, {&x, &y});
     const bool valid = is_floating(x.dtype) && x.dtype == y.dtype && same_device(x, y) &&
                        x.sizes == y.sizes && fits(x.sizes, x.dtype);
     int64_t numel = -1;
     if (!agree(opserve::check_scaled_add(x.arg(), y.arg(), &numel), valid)) return Outcome::kRefused;
-    if (!is_small({&x, &y}) || x.device != DeviceType::kCpu) return Outcome::kChecked;
+    if (!holds_little({&x, &y}) || x.device != DeviceType::kCpu) return Outcome::kChecked;
 
     opserve::ScaledAddParams p{};
     p.dtype = x.dtype;
@@ -67,12 +68,21 @@ Outcome scaled_add(Random& random) {
 
 // ---- graph_conv ----
 
+// A graph without nodes whose features are many, or whose results are.
+void empty_and_far(Random& random, Argument& x, Argument& weight, Argument& bias, bool& has_bias) {
+    const int64_t f = random.one_in(2) ? random.far() : 0, k = f == 0 ? random.far() : 0;
+    x.sizes = {0, f};
+    weight.sizes = {f, k};
+    bias.sizes = {0};
+    has_bias = has_bias && k == 0;
+}
+
 template <class T>
 Outcome graph_conv(Random& random) {
     const int64_t n = random.side(), f = random.side(), k = random.side();
     const DType dtype = dtype_of<T>();
     Argument a{dtype, {n, n}}, x{dtype, {n, f}}, weight{dtype, {f, k}}, bias{dtype, {k}};
-    const bool has_bias = random.one_in(2);
+    bool has_bias = random.one_in(2);
     if (random.one_in(3)) {
         std::vector<Argument*> arguments{&a, &x, &weight};
         if (has_bias) arguments.push_back(&bias);
@@ -84,6 +94,9 @@ Outcome graph_conv(Random& random) {
         x.sizes = {rows, 0};
         weight.sizes = {0, columns};
         bias.sizes = {columns};
+    } else if (random.one_in(20)) {
+        a.sizes = {0, 0};
+        empty_and_far(random, x, weight, bias, has_bias);
     }
     const bool ranks = x.dim() == 2 && weight.dim() == 2;
     const bool valid =
@@ -100,7 +113,8 @@ Outcome graph_conv(Random& random) {
         return Outcome::kRefused;
     }
     if (!runs_on_the_cpu(x.dtype)) return refused_workspace(p, opserve::cpu::graph_conv_workspace_size);
-    if (!is_small({&a, &x, &weight, &bias}) || x.device != DeviceType::kCpu || x.dtype != dtype) {
+    if (!holds_little({&a, &x, &weight}) || !is_small({&bias}) || x.device != DeviceType::kCpu ||
+        x.dtype != dtype) {
         return only_workspace(p, opserve::cpu::graph_conv_workspace_size);
     }
     Matrix<T> da(random, a), dx(random, x), dw(random, weight);
@@ -131,7 +145,8 @@ Outcome graph_conv_csr(Random& random) {
     const int64_t nnz = graph.nnz;
     Argument rowptr_argument{index, {n + 1}}, col_argument{index, {nnz}}, value{dtype, {nnz}},
         x{dtype, {n, f}}, weight{dtype, {f, k}}, bias{dtype, {k}};
-    const bool has_value = random.one_in(2), has_bias = random.one_in(2);
+    const bool has_value = random.one_in(2);
+    bool has_bias = random.one_in(2);
     if (random.one_in(3)) {
         std::vector<Argument*> arguments{&rowptr_argument, &col_argument, &x, &weight};
         if (has_value) arguments.push_back(&value);
@@ -143,6 +158,8 @@ Outcome graph_conv_csr(Random& random) {
         x.sizes = {rows, 0};
         weight.sizes = {0, columns};
         bias.sizes = {columns};
+    } else if (n == 0 && random.one_in(2)) {
+        empty_and_far(random, x, weight, bias, has_bias);
     }
     const bool ranks =
         rowptr_argument.dim() == 1 && col_argument.dim() == 1 && x.dim() == 2 && weight.dim() == 2;
@@ -170,7 +187,7 @@ Outcome graph_conv_csr(Random& random) {
     // The graph was made for these sizes and dtypes.
     const bool as_made = rowptr_argument.is({n + 1}) && col_argument.is({nnz}) && x.dtype == dtype &&
                          rowptr_argument.dtype == index && x.device == DeviceType::kCpu;
-    if (!as_made || !is_small({&x, &weight, &value, &bias})) {
+    if (!as_made || !holds_little({&x, &weight}) || !is_small({&value, &bias})) {
         return only_workspace(p, opserve::cpu::graph_conv_csr_workspace_size);
     }
     auto drowptr = copy(random, graph.rowptr), dcol = copy(random, graph.col);
@@ -203,6 +220,7 @@ Outcome warp_perspective(Random& random) {
     auto& [image, matrix, size] = arguments;
     if (random.one_in(4)) corrupt(random, {&image, &matrix});
     arguments.spoil_size(random);
+    if (random.one_in(20)) arguments.empty(random);
     const bool valid = arguments.valid();
     opserve::WarpPerspectiveParams p{};
     if (!agree(opserve::check_warp_perspective(image.arg(), matrix.arg(), size.data(),
@@ -212,7 +230,7 @@ Outcome warp_perspective(Random& random) {
     }
     const auto& s = p.sizes;
     const Argument out{image.dtype, {s.n, s.c, s.out_h, s.out_w}};
-    if (!is_small({&image, &out}) || image.device != DeviceType::kCpu) return Outcome::kChecked;
+    if (!holds_little({&image, &out}) || image.device != DeviceType::kCpu) return Outcome::kChecked;
     p.dtype = image.dtype;
     p.matrix_dtype = matrix.dtype;
     Pool pool(random);

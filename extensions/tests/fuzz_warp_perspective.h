@@ -35,6 +35,25 @@ struct WarpArguments {
         if (random.one_in(30)) size.resize(static_cast<size_t>(random.below(4)), 1);
     }
 
+    // No pixels, in many channels or rows, or a result without any.
+    void empty(Random& random) {
+        matrix.sizes = {3, 3};
+        switch (random.below(3)) {
+            case 0:
+                image.sizes = {random.far(), 0, random.below(3), random.below(3)};
+                break;
+            case 1:
+                image.sizes = {random.far(), 0, 4};
+                size = {0, random.below(9)};
+                break;
+            default:
+                image.sizes = {random.below(3), random.below(3)};
+                size = random.one_in(2) ? std::vector<int64_t>{(int64_t{1} << 31) - 9, 0}
+                                        : std::vector<int64_t>{0, (int64_t{1} << 31) - 9};
+                break;
+        }
+    }
+
     // Of an image of two dimensions or more.
     std::vector<int64_t> out_sizes() const {
         std::vector<int64_t> out(image.sizes.begin(), image.sizes.end() - 2);
