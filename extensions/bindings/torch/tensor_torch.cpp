@@ -1,6 +1,8 @@
 #include <torch/csrc/stable/c/shim.h>
 
 #include <array>
+#include <cinttypes>
+#include <cstdio>
 
 #include "tensor.h"
 
@@ -59,8 +61,9 @@ Tensor Tensor::empty(const int64_t* sizes, int64_t dim, int32_t dtype, const Ten
     Tensor out;
     if (aoti_torch_empty_strided(dim, sizes, strides.data(), dtype, device_type, device_index,
                                  &out.handle_) != AOTI_TORCH_SUCCESS) {
-        // As many as were checked to fit in 2^63 bytes, or a workspace in bytes.
-        throw RuntimeFailure("cannot allocate a tensor of " + std::to_string(stride) + " elements", true);
+        char text[64];
+        std::snprintf(text, sizeof(text), "cannot allocate a tensor of %" PRId64 " elements", stride);
+        throw RuntimeFailure(text, true);
     }
     return out;
 }
