@@ -9,6 +9,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "opserve/parallel.h"
@@ -27,22 +28,26 @@ inline void throw_if_error(const Status& status) {
 // want of it, all else being right.
 class RuntimeFailure : public std::runtime_error {
   public:
-    RuntimeFailure(const std::string& what, bool takes_memory)
-        : std::runtime_error("opserve: " + what), what_(what), takes_memory_(takes_memory) {}
+    RuntimeFailure(const char* what, bool takes_memory)
+        : std::runtime_error(std::string(kPrefix) + what), takes_memory_(takes_memory) {}
 
-    const char* plainly() const { return what_.c_str(); }
+    const char* plainly() const { return what() + kPrefix.size(); }
     bool takes_memory() const { return takes_memory_; }
 
   private:
-    std::string what_;
+    static constexpr std::string_view kPrefix = "opserve: ";
+
     bool takes_memory_;
 };
 
+// Out of line: there are many calls, none of which is expected to fail.
+[[noreturn]] void throw_failure(const char* what, bool takes_memory);
+
 inline void require(AOTITorchError error, const char* what) {
-    if (error != AOTI_TORCH_SUCCESS) throw RuntimeFailure(what, false);
+    if (error != AOTI_TORCH_SUCCESS) throw_failure(what, false);
 }
 inline void require_memory(AOTITorchError error, const char* what) {
-    if (error != AOTI_TORCH_SUCCESS) throw RuntimeFailure(what, true);
+    if (error != AOTI_TORCH_SUCCESS) throw_failure(what, true);
 }
 
 class Tensor {

@@ -46,6 +46,8 @@ void run_on_torch_threads(void*, int64_t count, int64_t grain, ParallelFor::Body
 
 }  // namespace
 
+void throw_failure(const char* what, bool takes_memory) { throw RuntimeFailure(what, takes_memory); }
+
 Tensor Tensor::empty(const int64_t* sizes, int64_t dim, int32_t dtype, const Tensor& like) {
     constexpr int64_t max_dim = 64;
     if (dim > max_dim) throw std::runtime_error("opserve: a tensor must have at most 64 dimensions");
@@ -63,7 +65,7 @@ Tensor Tensor::empty(const int64_t* sizes, int64_t dim, int32_t dtype, const Ten
                                  &out.handle_) != AOTI_TORCH_SUCCESS) {
         char text[64];
         std::snprintf(text, sizeof(text), "cannot allocate a tensor of %" PRId64 " elements", stride);
-        throw RuntimeFailure(text, true);
+        throw_failure(text, true);
     }
     return out;
 }
