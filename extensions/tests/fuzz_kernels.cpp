@@ -113,7 +113,8 @@ Outcome graph_conv(Random& random) {
         return Outcome::kRefused;
     }
     if (!runs_on_the_cpu(x.dtype)) return refused_workspace(p, opserve::cpu::graph_conv_workspace_size);
-    if (!holds_little({&a, &x, &weight}) || !is_small({&bias}) || x.device != DeviceType::kCpu ||
+    const Argument result{x.dtype, {p.sizes.n, p.sizes.k}};
+    if (!holds_little({&a, &x, &weight, &result}) || !is_small({&bias}) || x.device != DeviceType::kCpu ||
         x.dtype != dtype) {
         return only_workspace(p, opserve::cpu::graph_conv_workspace_size);
     }
@@ -187,7 +188,8 @@ Outcome graph_conv_csr(Random& random) {
     // The graph was made for these sizes and dtypes.
     const bool as_made = rowptr_argument.is({n + 1}) && col_argument.is({nnz}) && x.dtype == dtype &&
                          rowptr_argument.dtype == index && x.device == DeviceType::kCpu;
-    if (!as_made || !holds_little({&x, &weight}) || !is_small({&value, &bias})) {
+    const Argument result{x.dtype, {p.sizes.n, p.sizes.k}};
+    if (!as_made || !holds_little({&x, &weight, &result}) || !is_small({&value, &bias})) {
         return only_workspace(p, opserve::cpu::graph_conv_csr_workspace_size);
     }
     auto drowptr = copy(random, graph.rowptr), dcol = copy(random, graph.col);
