@@ -13,14 +13,19 @@ import yaml
 from torch import nn
 from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
+from ts.protocol import otf_message_handler
 
 from archive.contents import ROOT
 from handlers import seal
 from handlers.config import CONFIG_FILE
-from handlers.errors import ModelError, RequestError
+from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError
 from handlers.opserve_handler import OpserveHandler, _start_metrics
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
+
+
+# What TorchServe hands over with a request to /predictions.
+HTTP = {"Host": "127.0.0.1", "Content-Type": "application/json", "url_path": "", "explain": "False"}
 
 
 class Double(nn.Module):
@@ -41,7 +46,7 @@ def served(unpacked_archive, monkeypatch):
     handler.initialize(context)
 
     def send(*bodies: bytes, headers: dict | None = None):
-        known = {"body": {"content-type": "application/json"}} | (headers or {})
+        known = {"body": {"content-type": "application/json"}} | (HTTP if headers is None else headers)
         context.request_processor = [RequestProcessor(dict(known)) for _ in bodies]
         return handler.handle([{"body": bytearray(body)} for body in bodies], context), context
 
@@ -67,22 +72,138 @@ def test_a_hook_may_refuse_with_any_status(served):
     assert (context.get_response_status(0)[0], json.loads(answer)["error"]["code"]) == (499, 499)
 
 
+def as_frontend(context: Context, *requests: dict) -> list[dict]:
+    """A batch as TorchServe's worker hands it over: parts, and headers with the parts' media types among them."""
+    context.request_processor = [RequestProcessor(dict(each["headers"])) for each in requests]
+    return [each.get("parts", {}) for each in requests]
+
+
 def test_describe_is_one_json_document(served):
-    _, send = served
-    (answer,), _ = send(b"", headers={"describe": "True"})
+    handler, _ = served
+    data = as_frontend(handler.context, {"headers": {"Host": "127.0.0.1", "describe": "True"}})
+    (answer,) = handler.handle(data, handler.context)
     assert json.loads(answer)["pid"] == os.getpid()
     assert json.loads(answer)["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1]}]
 
 
-@pytest.mark.parametrize("text", ["CUDA error: device-side assert triggered", "CUDA failure 700: illegal address"])
-def test_a_broken_gpu_ends_the_worker(served, monkeypatch, text):
+@pytest.mark.parametrize("marked", range(3))
+def test_a_sender_who_marks_his_request_for_a_description_gets_his_answer(served, marked):
+    handler, _ = served
+    requests = [
+        {
+            "headers": HTTP | {"body": {"content-type": "application/json"}},
+            "parts": {"body": bytearray(b'{"x": [%d]}' % number)},
+        }
+        for number in range(3)
+    ]
+    requests[marked]["headers"] = requests[marked]["headers"] | {"describe": "True"}
+    answers = handler.handle(as_frontend(handler.context, *requests), handler.context)
+    assert [json.loads(answer) for answer in answers] == [{"y": [0]}, {"y": [2]}, {"y": [4]}]
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_an_empty_form_with_the_mark_is_a_request_of_no_input(served, kind):
+    handler, _ = served
+    data = as_frontend(handler.context, {"headers": HTTP | {"describe": "True", "Content-Type": kind}})
+    (answer,) = handler.handle(data, handler.context)
+    assert "holds no input" in json.loads(answer)["error"]["message"]
+
+
+@pytest.mark.parametrize("answer", ["text", "501"])
+def test_an_explanation_is_what_the_hook_says_or_a_501(served, answer):
     handler, send = served
-    monkeypatch.setattr(handler.model.engine, "run", raising(RuntimeError(text)))
-    with pytest.raises(SystemExit):
-        send(b'{"x": [1]}')
+    if answer == "text":
+        handler.model.explain = lambda inputs, predict: {"why": "x", "twice": predict(inputs)["y"], "x": inputs["x"]}
+    bodies, context = send(b'{"x": [3]}', headers=HTTP | {"explain": "True"})
+    if answer == "text":
+        assert json.loads(bodies[0]) == {"why": "x", "twice": [6], "x": [3]}
+    else:
+        assert context.get_response_status(0)[0] == 501
+        assert json.loads(bodies[0])["error"]["message"] == "this model gives no explanations"
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")])
+def test_a_header_of_the_senders_own_spelling_asks_for_no_explanation(served):
+    _, send = served
+    assert json.loads(send(b'{"x": [3]}', headers=HTTP | {"Explain": "True"})[0][0]) == {"y": [6]}
+
+
+def test_an_error_is_a_text_where_the_address_is_one_of_the_protocol(served):
+    _, send = served
+    (answer,), context = send(b"{", headers={"Host": "127.0.0.1", "explain": "False"})
+    assert context.get_response_status(0)[0] == 400
+    assert json.loads(answer)["error"].startswith("the request's body is no")
+
+
+def test_an_error_is_a_text_where_the_body_is_one_of_the_protocol(served):
+    _, send = served
+    tensor = {"name": "x", "datatype": "FP32", "shape": [2], "data": [1]}
+    for inputs in ([tensor], [tensor | {"name": "q", "data": [1, 2]}], [tensor | {"datatype": "X"}]):
+        (answer,), _ = send(json.dumps({"inputs": inputs}).encode())
+        assert isinstance(json.loads(answer)["error"], str), answer
+    (answer,), _ = send(b"{}", headers=HTTP | {"Inference-Header-Content-Length": "90"})
+    assert isinstance(json.loads(answer)["error"], str)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Host": "127.0.0.1"}, {"host": "127.0.0.1", "Host2": ""}])
+def test_only_what_came_by_grpc_is_told_that_no_more_will_come(served, headers):
+    handler, _ = served
+    parts = {"Host": bytearray(b"1"), "x": bytearray(b"[1]")}
+    request = {"headers": {name: {"content-type": ""} for name in parts} | headers, "parts": parts}
+    handler.handle(as_frontend(handler.context, request), handler.context)
+    told = handler.context.get_response_headers(0).get("ts_stream_next")
+    assert told == (None if headers else "false")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [({"x": [1.5]}, "application/json"), ([1.5], "application/json"), ('{"x": [1.5]}', "text/plain")],
+)
+def test_what_torchserve_parsed_is_read_all_the_same(served, content, kind):
+    handler, _ = served
+    request = {"headers": HTTP | {"body": {"content-type": kind}}, "parts": {"body": content}}
+    (answer,) = handler.handle(as_frontend(handler.context, request), handler.context)
+    assert json.loads(answer) == {"y": [3]}
+
+
+def test_an_envelope_of_torchserves_is_refused(served, monkeypatch):
+    from ts.model_loader import TsModelLoader
+
+    handler, _ = served
+    properties = handler.context.system_properties
+    monkeypatch.syspath_prepend(str(ROOT / "handlers"))
+    folder = Path(properties["model_dir"])
+    (folder / "MAR-INF").mkdir()
+    (folder / "MAR-INF" / "MANIFEST.json").write_text(json.dumps({"model": {"configFile": CONFIG_FILE}}))
+    for envelope in ("json", "body", "kserve", "kservev2"):
+        with pytest.raises(ModelError, match=f"service_envelope={envelope} takes requests apart"):
+            TsModelLoader().load("m", str(folder), "opserve_handler.py", None, 1, envelope, True)
+    assert TsModelLoader().load("m", str(folder), "opserve_handler.py", None, 1, None, True)
+
+
+@pytest.mark.parametrize("text", ["CUDA error: device-side assert triggered", "CUDA failure 700: illegal address"])
+def test_what_a_request_says_of_a_gpu_breaks_nothing(served, text):
+    """On a machine with one, too: what is broken is found where the model runs."""
+    handler, send = served
+    handler.model.engine._device = torch.device("cuda", 0)
+    body = json.dumps({text: [1], "x": [1]}).encode()
+    answers, context = send(body, headers=HTTP | {"Accept": text})
+    assert context.get_response_status(0)[0] == 400 and text in json.loads(answers[0])["error"]["message"]
+    assert handler.model.broken is None
+
+
+def test_a_broken_gpu_ends_the_worker_once_it_has_answered(served, pair, monkeypatch):
+    handler, send = served
+    _, handler.context.cl_socket = pair
+    monkeypatch.setattr(handler.model.engine, "run", raising(DeviceError("CUDA error: an illegal memory access")))
+    answers, context = send(b'{"x": [1]}', b'{"x": [1, 2]}', b'{"x": "a"}')
+    assert [context.get_response_status(index)[0] for index in range(3)] == [500, 500, 400]
+    assert "running the model failed: CUDA error" in json.loads(answers[0])["error"]["message"]
+    with pytest.raises(SystemExit) as end:
+        otf_message_handler.retrieve_msg(context.cl_socket)
+    assert end.value.code == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError("Failed to allocate memory")])
 def test_a_lack_of_memory_is_a_507_and_keeps_the_worker(served, monkeypatch, error):
     handler, send = served
     with monkeypatch.context() as patch:
