@@ -21,7 +21,7 @@ OIP_TYPE = "application/vnd.oip+json"
 BINARY_TYPE = "application/octet-stream"
 
 # Of an .npz, beside its arrays.
-_NPZ_OVERHEAD = 1 << 16
+_NPZ_OVERHEAD = 1 << 12
 
 _OFFERS = (JSON_TYPE, NPZ_TYPE, OIP_TYPE)
 
@@ -142,6 +142,8 @@ def _tensors(outputs: Mapping[str, Any]) -> dict[str, numpy.ndarray]:
     """The outputs as contiguous arrays of the machine's byte order."""
     arrays = {}
     for name, value in outputs.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the name of an output is a {type(name).__name__}")
         try:
             array = numpy.asarray(value)
         except ValueError:  # nested lists of different lengths
