@@ -11,7 +11,7 @@ BUFFER_BYTES = 1 << 16
 
 
 def read_ahead(connection: socket.socket) -> io.BufferedReader:
-    """Has `connection.recv(count)` take from a buffer what a call of the system brought before, for who asks for little.
+    """Has `connection.recv(count)` take from a buffer what a call of the system brought before.
 
     It gives all of `count` bytes, and fewer only at the end of the stream. The object stays the one that others hold;
     only its class is another. What was read ahead is known to `recv` alone: from then on nobody may read from this

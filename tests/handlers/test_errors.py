@@ -72,7 +72,9 @@ class Odd(RequestError):
         pass
 
 
-@pytest.mark.parametrize("error", [Unspeakable(), Odd(), SystemExit(3), RecursionError(), GeneratorExit(), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [Unspeakable(), Odd(), SystemExit(3), RecursionError(), GeneratorExit(), MemoryError()]
+)
 def test_whatever_is_raised_becomes_an_answer(error):
     assert as_request_error(error, "a step").status >= 500
     assert lines_of(error)

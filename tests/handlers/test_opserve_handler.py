@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from ts.protocol import otf_message_handler
 
 from archive.contents import ROOT
 from handlers import seal
+from handlers.batch_message import Lost
 from handlers.config import CONFIG_FILE
 from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError
 from handlers.opserve_handler import OpserveHandler, _start_metrics
@@ -236,8 +238,8 @@ def test_metrics_are_told_where_they_are_declared(served, caplog, declared, told
     assert (info in caplog.text) == told
 
 
-def raising(error: Exception):
-    def run(inputs):
+def raising(error: BaseException):
+    def run(data):
         raise error
 
     return run
@@ -278,3 +280,57 @@ def test_torchserves_own_test_of_its_base_handler_passes(tmp_path: Path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
+
+
+def test_a_body_that_was_not_kept_is_a_507(served):
+    handler, _ = served
+    batch = [bytearray(b'{"x": [1]}'), Lost(), bytearray(b'{"x": [2]}')]
+    headers = HTTP | {"body": {"content-type": "application/json"}}
+    data = as_frontend(handler.context, *({"headers": headers, "parts": {"body": content}} for content in batch))
+    answers = handler.handle(data, handler.context)
+    assert [handler.context.get_response_status(index)[0] for index in range(3)] == [200, 507, 200]
+    assert "no memory" in json.loads(answers[1])["error"]["message"]
+
+
+@pytest.mark.parametrize("step", ["preprocess", "inference", "postprocess"])
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), MemoryError()])
+def test_what_a_step_of_a_subclass_raises_is_answered(served, monkeypatch, step, error):
+    handler, send = served
+    monkeypatch.setattr(handler, step, raising(error))
+    answers, context = send(b'{"x": [1]}', b'{"x": [2]}')
+    assert len(answers) == 2
+    for index, answer in enumerate(answers):
+        assert context.get_response_status(index)[0] == json.loads(answer)["error"]["code"] >= 500
+
+
+def test_a_subclass_that_loses_an_answer_is_found_out(served, monkeypatch):
+    handler, send = served
+    monkeypatch.setattr(handler, "postprocess", lambda results: handler.model.encode(results[1:]))
+    answers, _ = send(b'{"x": [1]}', b'{"x": [2]}')
+    assert ["1 answers to 2 requests" in json.loads(answer)["error"]["message"] for answer in answers] == [True] * 2
+
+
+def test_the_time_of_the_handler_is_told_as_torchserves_own_tell_it(served, caplog):
+    handler, send = served
+    cache = MetricsCacheYamlImpl(str(ROOT / "metrics.yaml"))
+    cache.initialize_cache()
+    cache.model_name = "double"
+    cache.set_request_ids({0: "a-7"})
+    handler.context.metrics = cache
+    handler._reporter = _start_metrics(handler.model, cache)
+    with caplog.at_level("INFO"):
+        for _ in range(3):
+            send(b'{"x": [1]}')
+    told = [record.getMessage() for record in caplog.records if "HandlerTime" in record.getMessage()]
+    assert len(told) == 1 and re.match(r"\[METRICS]HandlerTime\.ms:\d+\.\d+\|#ModelName:double,Level:Model\|", told[0])
+
+
+def test_a_models_name_cannot_end_a_line(served, caplog):
+    handler, _ = served
+    cache = MetricsCacheYamlImpl(str(ROOT / "metrics.yaml"))
+    cache.initialize_cache()
+    handler.model.name = "a\n[PID]5,b:c|#d"
+    with caplog.at_level("INFO"):
+        _start_metrics(handler.model, cache)
+    (info,) = [each.getMessage() for each in caplog.records if "opserve_model_info" in each.getMessage()]
+    assert r"#model_name:a\n[PID]5-b-c--d," in info
