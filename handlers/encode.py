@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -78,26 +78,26 @@ def encode_outputs(
         TypeError: an output is nothing that JSON can hold.
     """
     try:
-        answer = _encode(outputs, reply, model_name, model_version, max_bytes)
-        if len(answer.body) > max_bytes:
-            raise TooLarge
+        if reply == PLAIN:
+            return Answer(200, JSON_TYPE, write_json(dict(outputs), max_bytes))
+        return _encode(outputs, reply, model_name, model_version, max_bytes)
     except TooLarge:
         raise _too_large(outputs, reply, max_bytes) from None
-    return answer
 
 
 def _encode(outputs: Mapping[str, Any], reply: Reply, model_name: str, model_version: str, max_bytes: int) -> Answer:
     if reply.grpc_infer:
         document = grpc_infer.document(_tensors(outputs), reply.call or oip.Call(), model_name, model_version)
         return Answer(200, JSON_TYPE, write_json(document, max_bytes))
-    if reply.content_type == JSON_TYPE and reply.call is None:
-        return Answer(200, JSON_TYPE, write_json(dict(outputs), max_bytes))
     arrays = _tensors(outputs)
     if reply.content_type == NPZ_TYPE:
-        _check_size(arrays.values(), max_bytes)
-        return Answer(200, NPZ_TYPE, write_npz(arrays))
+        _check_size(sum(array.nbytes for array in arrays.values()), max_bytes)
+        body = write_npz(arrays)
+        _check_size(len(body), max_bytes)
+        return Answer(200, NPZ_TYPE, body)
     call = reply.call or oip.Call()
     body, json_length = oip.write_answer(arrays, call, model_name, model_version, max_bytes)
+    _check_size(len(body), max_bytes)
     if json_length is None:
         return Answer(200, reply.content_type, body)
     return Answer(200, BINARY_TYPE, body, {oip.JSON_LENGTH_HEADER: str(json_length)})
@@ -133,8 +133,8 @@ def encode_error(error: RequestError, reply: Reply = PLAIN, *, model_name: str =
         return Answer(500, JSON_TYPE, orjson.dumps(body))
 
 
-def _check_size(arrays: Iterable[numpy.ndarray], max_bytes: int) -> None:
-    if sum(array.nbytes for array in arrays) > max_bytes:
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
         raise TooLarge
 
 

@@ -29,7 +29,7 @@ def write_json(document: dict[str, Any], max_bytes: int) -> bytes:
         TooLarge: it has more than `max_bytes`.
         TypeError: it holds what JSON cannot.
     """
-    body = dump(written(document, max_bytes))
+    body = orjson.dumps(written(document, max_bytes), _unusual, _OPTIONS)
     if len(body) > max_bytes:
         raise TooLarge
     return body

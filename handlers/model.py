@@ -127,12 +127,12 @@ class ServableModel:
         return prepared
 
     def _prepare(self, request: Request) -> Prepared:
-        explain = getattr(request, "explain", False)  # a plain dictionary of parts has no such marks
+        marks = request if isinstance(request, Request) else Request  # a plain dictionary of parts has none
         reply = PLAIN
         try:
-            if getattr(request, "refusal", None) is not None:
-                raise request.refusal
-            if explain and self.explain is None:
+            if marks.refusal is not None:
+                raise marks.refusal
+            if marks.explain and self.explain is None:
                 raise RequestError("this model gives no explanations", status=HTTPStatus.NOT_IMPLEMENTED)
             limits = self.config.max_image_pixels, self.config.max_npz_bytes
             inputs, reply = decode_request(request, self.config.inputs, *limits, self._memory)
@@ -140,9 +140,9 @@ class ServableModel:
             self.batching.check(inputs)
             if self.preprocess:
                 inputs = self._model_inputs(self.preprocess(inputs))
-            if getattr(request, "grpc_infer", False):
+            if marks.grpc_infer:
                 reply = reply._replace(grpc_infer=True)
-            return Prepared(inputs, reply, explain)
+            return Prepared(inputs, reply, marks.explain)
         except BaseException as error:
             return Prepared(as_request_error(error, "preparing the request"), _reply_to_refused(request, reply))
 
@@ -169,10 +169,11 @@ class ServableModel:
             if not (each.explain or isinstance(each.inputs, RequestError))
         }
         results = self._run(sound)
-        for index, each in enumerate(prepared):
-            if index not in results:
-                refused = isinstance(each.inputs, RequestError)
-                results[index] = each.inputs if refused else self._explain(each.inputs)
+        if len(sound) < len(prepared):
+            for index, each in enumerate(prepared):
+                if index not in results:
+                    refused = isinstance(each.inputs, RequestError)
+                    results[index] = each.inputs if refused else self._explain(each.inputs)
         return [Result(results[index], each.reply, each.explain) for index, each in enumerate(prepared)]
 
     def _explain(self, inputs: Inputs) -> Mapping[str, Any] | RequestError:
