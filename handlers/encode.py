@@ -55,7 +55,8 @@ def choose_reply(accept_header: str, call: oip.Call | None = None) -> Reply:
         # The request itself asks for binary data: whoever accepts either kind of body gets it.
         chosen = accept.choose(accept_header, (*_OFFERS, BINARY_TYPE))
         return Reply(JSON_TYPE if chosen == BINARY_TYPE else chosen, call)
-    return Reply(accept.choose(accept_header, _OFFERS), call)
+    chosen = accept.choose(accept_header, _OFFERS)
+    return PLAIN if call is None and chosen == JSON_TYPE else Reply(chosen, call)
 
 
 def encode_outputs(
@@ -78,7 +79,7 @@ def encode_outputs(
         TypeError: an output is nothing that JSON can hold.
     """
     try:
-        if reply == PLAIN:
+        if reply is PLAIN or reply == PLAIN:
             return Answer(200, JSON_TYPE, write_json(dict(outputs), max_bytes))
         return _encode(outputs, reply, model_name, model_version, max_bytes)
     except TooLarge:

@@ -176,8 +176,8 @@ class OpserveHandler:
                 _put_right(request, name, request[name])
         if not headers:  # by gRPC; only one of its calls says what its content is
             request.grpc_infer = request.keys() == {BODY} and request[BODY].content_type == "application/json"
-        elif EXPLAIN in headers:
-            if headers[EXPLAIN] == "True":
+        elif (explain := headers.get(EXPLAIN)) is not None:
+            if explain == "True":
                 request.explain = True
             # Of the addresses that carry the mark, those of /v1 and /v2 have no path behind the model's name.
             if URL_PATH not in headers:
