@@ -88,7 +88,8 @@ def encode_outputs(
 
 def _encode(outputs: Mapping[str, Any], reply: Reply, model_name: str, model_version: str, max_bytes: int) -> Answer:
     if reply.grpc_infer:
-        document = grpc_infer.document(_tensors(outputs), reply.call or oip.Call(), model_name, model_version)
+        call = reply.call or oip.Call()
+        document = grpc_infer.document(_tensors(outputs), call, model_name, model_version, max_bytes)
         return Answer(200, JSON_TYPE, write_json(document, max_bytes))
     arrays = _tensors(outputs)
     if reply.content_type == NPZ_TYPE:

@@ -13,20 +13,26 @@ from typing import Any
 import numpy
 
 from handlers import oip
+from handlers.json_answers import written
 
 ERROR_OUTPUT = "error"
 
 
 def document(
-    arrays: Mapping[str, numpy.ndarray], call: oip.Call, model_name: str, model_version: str
+    arrays: Mapping[str, numpy.ndarray], call: oip.Call, model_name: str, model_version: str, max_bytes: int
 ) -> dict[str, Any]:
-    """The answer that holds these arrays."""
+    """The answer that holds these arrays.
+
+    Raises:
+        TooLarge: their text has more than `max_bytes`.
+    """
+    # The message has no field for float16.
+    held = {name: array.astype("f4") if array.dtype == numpy.float16 else array for name, array in arrays.items()}
+    texts = written({name: array.ravel() for name, array in held.items()}, max_bytes)
     outputs = []
-    for name, array in arrays.items():
-        # The message has no field for float16.
-        held = array.astype(numpy.float32) if array.dtype == numpy.float16 else array
-        described = {"name": name, "datatype": oip.datatype_of(held), "shape": held.shape}
-        outputs.append(described | {"data": _numbers(held.ravel())})
+    for name, array in held.items():
+        data = texts[name] if array.dtype.kind != "f" or numpy.isfinite(array).all() else _with_texts(array)
+        outputs.append({"name": name, "datatype": oip.datatype_of(array), "shape": array.shape, "data": data})
     return _named(call, model_name, model_version) | {"outputs": outputs}
 
 
@@ -40,11 +46,9 @@ def _named(call: oip.Call, model_name: str, model_version: str) -> dict[str, Any
     return {"id": call.id or "", "model_name": model_name, "model_version": model_version}
 
 
-def _numbers(array: numpy.ndarray) -> Any:
+def _with_texts(array: numpy.ndarray) -> list[Any]:
     """Numbers as JSON has them, and texts for those it has not."""
-    if array.dtype.kind != "f" or numpy.isfinite(array).all():
-        return array
-    numbers: list[Any] = array.tolist()
+    numbers: list[Any] = array.ravel().tolist()
     names = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
     for index in numpy.flatnonzero(~numpy.isfinite(array)).tolist():
         numbers[index] = names[str(numbers[index])]

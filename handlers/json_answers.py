@@ -25,47 +25,73 @@ class TooLarge(Exception):
 def write_json(document: dict[str, Any], max_bytes: int) -> bytes:
     """A document whose values may be arrays; NaN and infinity become null.
 
+    Arrays whose text may be longer than is allowed are written piece by piece, so that no more than `max_bytes` of it
+    are ever there. What else the document holds is in memory already, and is measured once it is written.
+
     Raises:
         TooLarge: it has more than `max_bytes`.
         TypeError: it holds what JSON cannot.
     """
-    body = orjson.dumps(written(document, max_bytes), _unusual, _OPTIONS)
+    if _may_exceed(document, max_bytes):
+        pieces, left = [], max_bytes
+        for name, value in document.items():
+            head = dump({name: 0})[1:-2]  # as a name is written, and refused
+            for piece in (b"," if pieces else b"{", head, *_text(value, left)):
+                left -= len(piece)
+                pieces.append(piece)
+        body = b"".join([*pieces, b"}"])
+    else:
+        body = orjson.dumps(document, _unusual, _OPTIONS)
     if len(body) > max_bytes:
         raise TooLarge
     return body
 
 
-def dump(document: dict[str, Any]) -> bytes:
-    """A document as it is, whatever its size."""
-    return orjson.dumps(document, option=_OPTIONS, default=_unusual)
-
-
 def written(document: dict[str, Any], max_bytes: int) -> dict[str, Any]:
     """The document with its arrays replaced by their text, where that may be longer than is allowed.
 
-    The text is written piece by piece, so that no more than `max_bytes` of it are ever there. What else the document
-    holds is in memory already, and is not looked at.
-
     Raises:
-        TooLarge: the arrays alone have more than `max_bytes`.
+        TooLarge: the text has more than `max_bytes`.
     """
+    if not _may_exceed(document, max_bytes):
+        return document
+    texts, left = {}, max_bytes
+    for name, value in document.items():
+        text = b"".join(_text(value, left))
+        left -= len(text)
+        texts[name] = orjson.Fragment(text)
+    return texts
+
+
+def dump(document: dict[str, Any]) -> bytes:
+    """A document as it is, whatever its size."""
+    return orjson.dumps(document, _unusual, _OPTIONS)
+
+
+def _may_exceed(document: dict[str, Any], max_bytes: int) -> bool:
+    """Whether the arrays of a document may take more than `max_bytes`; seldom wrong by more than a factor of four."""
     longest = 0
     for value in document.values():
         if isinstance(value, numpy.ndarray):
             longest += (value.size or _items(value)) * (_LONGEST_NUMBER + 2 * value.ndim)
-    if longest <= max_bytes:
-        return document
-    texts, left = dict(document), max_bytes
-    for name, value in document.items():
-        if isinstance(value, numpy.ndarray) and value.ndim and value.dtype.kind in "biuf":
-            pieces = []
-            for piece in _pieces(value):
-                left -= len(piece)
-                if left < 0:
-                    raise TooLarge
-                pieces.append(piece)
-            texts[name] = orjson.Fragment(b"".join(pieces))
-    return texts
+    return longest > max_bytes
+
+
+def _text(value: Any, max_bytes: int) -> list[bytes]:
+    """The text of a value, in parts.
+
+    Raises:
+        TooLarge: it is an array, and its text has more than `max_bytes`.
+    """
+    if not (isinstance(value, numpy.ndarray) and value.ndim and value.dtype.kind in "biuf"):
+        return [dump(value)]
+    pieces = []
+    for piece in _pieces(value):
+        max_bytes -= len(piece)
+        if max_bytes < 0:
+            raise TooLarge
+        pieces.append(piece)
+    return pieces
 
 
 def _items(array: numpy.ndarray) -> int:
