@@ -71,7 +71,7 @@ _GPU_REPORTS = re.compile(r"opserve::\w+: the GPU reports")
 _DEVICE_FAILURE = re.compile(r"CUDA error|CUDA failure|cudaError|opserve::\w+: the GPU reports")
 _OUT_OF_MEMORY = re.compile(
     r"opserve::\w+: (the GPU reports:? )?out of memory"
-    r"|CUDA (error:|failure 2:|out of) .*memory"
+    r"|CUDA ((error|failure \d+): )?out of memory"
     r"|\w+_STATUS_ALLOC_FAILED"
     r"|can't allocate memory|Storage size calculation overflowed"  # PyTorch, of the processor's
     r"|Failed to allocate memory|bad_alloc|bad allocation"  # ONNX Runtime

@@ -220,6 +220,8 @@ class TestMeaning:
         "error",
         [
             torch.AcceleratorError("CUDA error: device-side assert triggered"),
+            torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+            RuntimeError("CUDA error: an illegal memory access was encountered"),
             RuntimeError(
                 "The following operation failed in the TorchScript interpreter.\nCUDA error: misaligned address"
             ),
