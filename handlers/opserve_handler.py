@@ -170,10 +170,10 @@ class OpserveHandler:
                 headers[name] = value
             else:
                 media_types[name] = value["content-type"]
-        request = Request({name: Part(content, media_types.get(name, "")) for name, content in parts.items()}, headers)
+        request = Request((), headers)
         for name, content in parts.items():
-            if type(content) is not bytearray:
-                _put_right(request, name, request[name])
+            part = Part(content, media_types.get(name, ""))
+            request[name] = part if type(content) is bytearray else _put_right(request, name, part)
         if not headers:  # by gRPC; only one of its calls says what its content is
             request.grpc_infer = request.keys() == {BODY} and request[BODY].content_type == "application/json"
         elif (explain := headers.get(EXPLAIN)) is not None:
@@ -197,8 +197,8 @@ class OpserveHandler:
             self.context.set_response_header(index, STREAM_NEXT, "false")
 
 
-def _put_right(request: Request, name: str, part: Part) -> None:
-    """Makes bytes of a part that TorchServe parsed, and refuses one that was too large to be kept."""
+def _put_right(request: Request, name: str, part: Part) -> Part:
+    """The part with bytes where TorchServe parsed it; `request` is refused if there are none to be had."""
     from handlers.batch_message import Lost
 
     content = part.content
@@ -209,9 +209,10 @@ def _put_right(request: Request, name: str, part: Part) -> None:
         # With decode_input_request it parses JSON and decodes text.
         try:
             text = content if isinstance(content, str) and part.content_type.startswith("text") else json.dumps(content)
-            request[name] = part._replace(content=bytearray(text, "utf-8"))
+            return part._replace(content=bytearray(text, "utf-8"))
         except (TypeError, ValueError, RecursionError):
             request.refusal = RequestError(f"'{name}' cannot be read", field=name)
+    return part
 
 
 def _refuse_envelope() -> None:
