@@ -322,7 +322,7 @@ def test_the_time_of_the_handler_is_told_as_torchserves_own_tell_it(served, capl
         for _ in range(3):
             send(b'{"x": [1]}')
     told = [record.getMessage() for record in caplog.records if "HandlerTime" in record.getMessage()]
-    pattern = r"\[METRICS]HandlerTime\.Milliseconds:\d+\.\d+\|#ModelName:double,Level:Model\|"
+    pattern = r"\[METRICS]HandlerTime\.Milliseconds:\d+\.\d+\|#ModelName:\w+,Level:Model\|"
     assert len(told) == 1 and re.match(pattern, told[0])
 
 
