@@ -166,13 +166,13 @@ class ServableModel:
         sound = {
             index: each.inputs
             for index, each in enumerate(prepared)
-            if not (each.explain or isinstance(each.inputs, RequestError))
+            if not (each.explain or isinstance(each.inputs, BaseException))
         }
         results = self._run(sound)
         if len(sound) < len(prepared):
             for index, each in enumerate(prepared):
                 if index not in results:
-                    refused = isinstance(each.inputs, RequestError)
+                    refused = isinstance(each.inputs, BaseException)
                     results[index] = each.inputs if refused else self._explain(each.inputs)
         return [Result(results[index], each.reply, each.explain) for index, each in enumerate(prepared)]
 
@@ -220,8 +220,8 @@ class ServableModel:
         return answers
 
     def _encode(self, result: Result) -> Answer:
-        if isinstance(result.outputs, RequestError):
-            return self._refuse(result.outputs, result.reply)
+        if isinstance(result.outputs, BaseException):  # any, where a subclass of the handler made it
+            return self._refuse(as_request_error(result.outputs, "preparing the request"), result.reply)
         try:
             outputs = result.outputs
             if self.postprocess and not result.explain:

@@ -78,7 +78,6 @@ class OpserveHandler:
             from handlers.model import ServableModel
             from handlers.worker_log import make_harmless
 
-            make_harmless()
             model = (self.manifest or {}).get("model", {})
             name, version = model.get("modelName", ""), str(model.get("modelVersion", ""))
             self.model = ServableModel(folder, gpu, name=name, version=version)
@@ -87,6 +86,8 @@ class OpserveHandler:
             self._read_ahead_next = _may_read_ahead(properties.get("server_version"))
             if os.environ.get(DECODES_REQUESTS) != "false":
                 logger.warning("TorchServe parses JSON itself, and slowly: set decode_input_request=false")
+            # From here on records may quote requests; before, they say why a model does not load, as TorchServe would.
+            make_harmless()
         else:
             from ts.torch_handler.base_handler import BaseHandler
 

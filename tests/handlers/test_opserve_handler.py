@@ -21,6 +21,7 @@ from handlers import seal
 from handlers.batch_message import Lost
 from handlers.config import CONFIG_FILE
 from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError
+from handlers.model import Prepared
 from handlers.opserve_handler import OpserveHandler, _start_metrics
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
@@ -335,3 +336,16 @@ def test_a_models_name_cannot_end_a_line(served, caplog):
         _start_metrics(handler.model, cache)
     (info,) = [each.getMessage() for each in caplog.records if "opserve_model_info" in each.getMessage()]
     assert r"#model_name:a\n[PID]5-b-c--d," in info
+
+
+def test_a_subclass_may_refuse_with_any_exception(served, monkeypatch):
+    handler, send = served
+    prepare = handler.preprocess
+
+    def refuse_the_first(data):
+        return [Prepared(ValueError("no")), *prepare(data)[1:]]
+
+    monkeypatch.setattr(handler, "preprocess", refuse_the_first)
+    answers, context = send(b'{"x": [1]}', b'{"x": [2]}')
+    assert [context.get_response_status(index)[0] for index in range(2)] == [500, 200]
+    assert json.loads(answers[1]) == {"y": [4]}
