@@ -42,8 +42,8 @@ class One:
         """Anything goes."""
 
     def key(self, inputs: Tensors) -> Hashable:
-        """Nothing is equal to anything."""
-        return id(inputs)
+        """Nothing is equal to anything, not even to itself."""
+        return object()
 
     def join(self, requests: Sequence[Tensors]) -> Tensors:
         """The one request's inputs as they are."""
@@ -180,11 +180,20 @@ def batching_of(config: ModelConfig) -> Batching:
     return {"none": One, "stack": Stack, "graph": lambda: Graph(config.inputs)}[config.batching]()
 
 
-def group(requests: Mapping[int, Tensors], batching: Batching) -> list[list[int]]:
-    """The keys of `requests` in groups that can share a call, each in order."""
+def group(requests: Mapping[int, Tensors], batching: Batching, hooked: bool = False) -> list[list[int]]:
+    """The keys of `requests` in groups that can share a call, each in order.
+
+    Args:
+        requests: the inputs.
+        batching: how they share a call.
+        hooked: whether a hook has made them, so that their names and dtypes may differ too.
+    """
     groups: dict[Hashable, list[int]] = {}
     for position, inputs in requests.items():
-        groups.setdefault(batching.key(inputs), []).append(position)
+        key = batching.key(inputs)
+        if hooked:
+            key = (key, *((name, value.dtype) for name, value in inputs.items()))
+        groups.setdefault(key, []).append(position)
     return list(groups.values())
 
 

@@ -12,6 +12,7 @@ import numpy
 import yaml
 
 from handlers.errors import ModelError
+from handlers.json_answers import MAX_RESPONSE_BYTES
 from handlers.npy import MAX_UNPACKED_BYTES
 from handlers.sample import TOLERANCE
 from handlers.shared_memory import is_key
@@ -70,6 +71,8 @@ class ModelConfig:
         graph_optimization: ONNX only: `none`, `basic`, `extended` or `all`.
         provider_options: ONNX only: options of the CUDA execution provider.
         tolerance: how far, absolute or relative, the answer to the archive's sample may be from the expected one.
+        max_response_bytes: a larger answer is refused instead of sent, and so are the largest answers of a batch that
+            has more; TorchServe's max_response_size, which ends a worker that sends more, must not be smaller.
     """
 
     artifact: str
@@ -90,6 +93,7 @@ class ModelConfig:
     graph_optimization: str = "all"
     provider_options: Mapping[str, str | int] = field(default_factory=dict)
     tolerance: float = TOLERANCE
+    max_response_bytes: int = MAX_RESPONSE_BYTES
 
     @classmethod
     def read(cls, path: Path) -> ModelConfig:
@@ -129,6 +133,7 @@ class ModelConfig:
             graph_optimization=reader.choice("graph_optimization", GRAPH_OPTIMIZATIONS, cls.graph_optimization),
             provider_options=reader.options("provider_options"),
             tolerance=reader.fraction("tolerance", cls.tolerance),
+            max_response_bytes=reader.positive("max_response_bytes", cls.max_response_bytes),
         )
         _check_format_keys(section, config.artifact, source)
         _check_graph(config, source)

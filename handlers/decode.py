@@ -66,12 +66,16 @@ def decode_request(
             body = body._replace(content=compressed.unpack(body.content, headers[_ENCODING], max_npz_bytes))
         json_length = headers.get(_JSON_LENGTH)
         values, call, typed = _values_of_body(body, json_length, specs, names, max_npz_bytes, memory)
-    if values.keys() != names:
-        _complain_of_names(values, specs)
-    present = [spec for spec in specs if spec.name in values]
-    limits = max_image_pixels, max_npz_bytes
-    inputs = {spec.name: _decode_value(values[spec.name], spec, typed, *limits) for spec in present}
-    return Decoded(inputs, choose_reply(headers.get("accept", ""), call))
+    try:
+        if values.keys() != names:
+            _complain_of_names(values, specs)
+        present = [spec for spec in specs if spec.name in values]
+        limits = max_image_pixels, max_npz_bytes
+        inputs = {spec.name: _decode_value(values[spec.name], spec, typed, *limits) for spec in present}
+        return Decoded(inputs, choose_reply(headers.get("accept", ""), call))
+    except RequestError as error:
+        error.open_inference = call is not None
+        raise
 
 
 def _kind(part: Part) -> str:
@@ -120,7 +124,7 @@ def _values_of_body(
         )
     document = parse_json(content, None, specs)
     if oip.is_call(document, names):
-        return oip.read_tensors(document, memoryview(b""), memory), oip.read_call(document, memory), True
+        return *_read_call(document, memoryview(b""), memory), True
     if isinstance(document, dict):
         return document, None, False
     if len(specs) == 1:
@@ -134,7 +138,15 @@ def _values_of_call(
     document = parse_json(text, None, specs)
     if not oip.is_call(document, set()):
         raise RequestError(f'{oip.JSON_LENGTH_HEADER} is for an Open Inference Protocol request: {{"inputs": […]}}')
-    return oip.read_tensors(document, binary, memory), oip.read_call(document, memory)
+    return _read_call(document, binary, memory)
+
+
+def _read_call(document: dict[str, Any], binary: memoryview, memory: SharedMemory) -> tuple[dict[str, Any], oip.Call]:
+    try:
+        return oip.read_tensors(document, binary, memory), oip.read_call(document, memory)
+    except RequestError as error:
+        error.open_inference = True
+        raise
 
 
 def _decode_value(

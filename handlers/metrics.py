@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from handlers.errors import printable
 from handlers.switch import is_on
 
 SWITCH = "OPSERVE_METRICS"
@@ -104,14 +105,14 @@ def wanted() -> bool:
 
 def information(described: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
     """The metrics that say what is served, from a model's description: their value is 1."""
-    told = tuple(_label(described[name]) for name in METRICS["opserve_model_info"].labels)
-    libraries = [(_label(name), digest) for name, digest in described["op_libraries"].items()]
+    told = tuple(label(described[name]) for name in METRICS["opserve_model_info"].labels)
+    libraries = [(label(name), digest) for name, digest in described["op_libraries"].items()]
     return [("opserve_model_info", told), *(("opserve_op_library_info", library) for library in libraries)]
 
 
-def _label(value: Any) -> str:
-    # TorchServe's lines are split at these.
-    return str(value).translate(str.maketrans(":,|#", "----"))
+def label(value: Any) -> str:
+    """A value as TorchServe's lines can hold it: they are split at some characters, and end where one ends a line."""
+    return printable(value, 200).translate(str.maketrans(":,|#", "----"))
 
 
 class Reporter:

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +19,9 @@ from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.decode import decode_request
 from handlers.encode import PLAIN, Reply, encode_error, encode_outputs
 from handlers.engines import load_engine
-from handlers.errors import ModelError, RequestError, lines_of
+from handlers.errors import DeviceError, ModelError, RequestError, forget, lines_of, printable, text_of
 from handlers.metrics import Counts
+from handlers.oip import JSON_LENGTH_HEADER
 from handlers.request import Answer, Request
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED, read_sample_request
 from handlers.shared_memory import SharedMemory
@@ -32,19 +33,23 @@ Inputs = dict[str, numpy.ndarray]
 
 
 class Prepared(NamedTuple):
-    """The inputs of one request, or its error, and how it wants to be answered."""
+    """The inputs of one request, or its error; how it wants to be answered, and whether with an explanation."""
 
-    inputs: Inputs | Exception
+    inputs: Inputs | RequestError
     reply: Reply = PLAIN
+    explain: bool = False
 
 
 class Result(NamedTuple):
-    """The outputs of one request, or its error, and how it wants to be answered."""
+    """The outputs of one request, or its error; how it wants to be answered, and whether this is an explanation."""
 
-    outputs: Inputs | Exception
+    outputs: Mapping[str, Any] | RequestError
     reply: Reply = PLAIN
+    explain: bool = False
 
 
+# Characters of an exception that a log line quotes.
+MAX_LOGGED = 2000
 # TorchScript's executor profiles the first call of a shape and compiles in the second.
 WARM_UP_CALLS = 3
 
@@ -71,6 +76,7 @@ class ServableModel:
         hooks = load_hooks(folder / self.config.hooks) if self.config.hooks else None
         self.preprocess: Callable[[Inputs], Inputs] | None = getattr(hooks, "preprocess", None)
         self.postprocess: Callable[[Inputs], dict[str, Any]] | None = getattr(hooks, "postprocess", None)
+        self.explain: Callable[[Inputs, Callable], dict[str, Any]] | None = getattr(hooks, "explain", None)
         self.batching = batching_of(self.config)
         self._memory = SharedMemory(self.config.shared_memory, self.config.max_npz_bytes)
         self.engine = load_engine(folder, self.config, device_index)
@@ -121,42 +127,117 @@ class ServableModel:
         return prepared
 
     def _prepare(self, request: Request) -> Prepared:
+        marks = request if isinstance(request, Request) else Request  # a plain dictionary of parts has none
+        reply = PLAIN
         try:
+            if marks.refusal is not None:
+                raise marks.refusal
+            if marks.explain and self.explain is None:
+                raise RequestError("this model gives no explanations", status=HTTPStatus.NOT_IMPLEMENTED)
             limits = self.config.max_image_pixels, self.config.max_npz_bytes
             inputs, reply = decode_request(request, self.config.inputs, *limits, self._memory)
             # Before the hook, so that it can follow indices that are known to be sound.
             self.batching.check(inputs)
-            return Prepared(self.preprocess(inputs) if self.preprocess else inputs, reply)
-        except Exception as error:
-            return Prepared(as_request_error(error, "preparing the request"))
+            if self.preprocess:
+                inputs = self._model_inputs(self.preprocess(inputs))
+            if marks.grpc_infer:
+                reply = reply._replace(grpc_infer=True)
+            return Prepared(inputs, reply, marks.explain)
+        except BaseException as error:
+            return Prepared(as_request_error(error, "preparing the request"), _reply_to_refused(request, reply))
+
+    def _model_inputs(self, made: Any) -> Inputs:
+        """What the `preprocess` hook made, if requests of it can be joined.
+
+        Raises:
+            ModelError: it is not a dictionary of the model's inputs as arrays.
+        """
+        wanted = {spec.name for spec in self.config.inputs if not spec.optional}
+        if not isinstance(made, dict) or not wanted <= made.keys():
+            raise ModelError(f"preprocess returned no dictionary of {', '.join(sorted(wanted))}")
+        for name, value in made.items():
+            if not isinstance(value, numpy.ndarray):
+                raise ModelError(f"preprocess returned a {type(value).__name__} for '{text_of(name)}', not an array")
+        self.batching.key(made)
+        return made
 
     def run(self, prepared: Sequence[Prepared]) -> list[Result]:
         """Joins what can be joined, runs the model and splits what comes back; errors are passed on."""
-        sound = {i: each.inputs for i, each in enumerate(prepared) if not isinstance(each.inputs, Exception)}
+        sound = {
+            index: each.inputs
+            for index, each in enumerate(prepared)
+            if not (each.explain or isinstance(each.inputs, BaseException))
+        }
         results = self._run(sound)
-        return [Result(results.get(index, each.inputs), each.reply) for index, each in enumerate(prepared)]
+        if len(sound) < len(prepared):
+            for index, each in enumerate(prepared):
+                if index not in results:
+                    refused = isinstance(each.inputs, BaseException)
+                    results[index] = each.inputs if refused else self._explain(each.inputs)
+        return [Result(results[index], each.reply, each.explain) for index, each in enumerate(prepared)]
+
+    def _explain(self, inputs: Inputs) -> Mapping[str, Any] | RequestError:
+        def predict(inputs: Inputs) -> Inputs:
+            """The model's outputs for the inputs of one request, which stay as they are."""
+            return self._run_together([_copied(inputs)], keep=True)[0]
+
+        try:
+            return self.explain(inputs, predict)
+        except BaseException as error:
+            return as_request_error(error, "explaining the prediction")
 
     def encode(self, results: Sequence[Result]) -> list[Answer]:
         """Passes each result through the `postprocess` hook and encodes it as its request asked for."""
         begun = time.perf_counter()
-        answers = [self._encode(result) for result in results]
+        answers = [self._encode(result) for result in results] if len(results) == 1 else self._encode_all(results)
         self.counts.encode_s += time.perf_counter() - begun
         return answers
 
+    def _encode_all(self, results: Sequence[Result]) -> list[Answer]:
+        """The answers of a batch, which the server takes as one message.
+
+        Where they would be too large together, the largest are not sent: whoever asked for little is answered whatever
+        the others asked for.
+        """
+        answers: list[Answer] = []
+        size = 0
+        for result in results:
+            answers.append(self._encode(result))
+            size += len(answers[-1].body)
+            while size > self.config.max_response_bytes:
+                largest = max(range(len(answers)), key=lambda index: len(answers[index].body))
+                length = len(answers[largest].body)
+                refusal = RequestError(
+                    f"the answer has {length} bytes, for which its batch of requests has no room; ask again, "
+                    "for less at once or for a binary format",
+                    status=HTTPStatus.SERVICE_UNAVAILABLE,
+                )
+                answers[largest] = self._refuse(refusal, results[largest].reply)
+                saved = length - len(answers[largest].body)
+                if saved <= 0:  # a bound of a few bytes
+                    break
+                size -= saved
+        return answers
+
     def _encode(self, result: Result) -> Answer:
+        if isinstance(result.outputs, BaseException):  # any, where a subclass of the handler made it
+            return self._refuse(as_request_error(result.outputs, "preparing the request"), result.reply)
         try:
-            if isinstance(result.outputs, Exception):
-                raise result.outputs
-            outputs = self.postprocess(result.outputs) if self.postprocess else result.outputs
-            return encode_outputs(outputs, result.reply, model_name=self.name, model_version=self.version)
-        except Exception as error:
-            if gpu_is_broken(error):
-                self.broken = lines_of(error)[-1]
-            refusal = as_request_error(error, "running the model")
-            # A name of the sender's own making would be one more series for ever.
-            known = any(refusal.field == spec.name for spec in self.config.inputs)
-            self.counts.reject(refusal.status, refusal.field if known else "")
-            return encode_error(refusal)
+            outputs = result.outputs
+            if self.postprocess and not result.explain:
+                outputs = self.postprocess(outputs)
+            limit = self.config.max_response_bytes
+            return encode_outputs(
+                outputs, result.reply, model_name=self.name, model_version=self.version, max_bytes=limit
+            )
+        except BaseException as error:
+            return self._refuse(as_request_error(error, "answering the request"), result.reply)
+
+    def _refuse(self, error: RequestError, reply: Reply) -> Answer:
+        # A name of the sender's own making would be one more series for ever.
+        known = any(error.field == spec.name for spec in self.config.inputs)
+        self.counts.reject(error.status, error.field if known else "")
+        return encode_error(error, reply, model_name=self.name, model_version=self.version)
 
     def describe(self) -> dict[str, Any]:
         """What a person wants to know of a served model: its tensors, artifact, device and operator libraries."""
@@ -169,40 +250,51 @@ class ServableModel:
             "op_libraries": self._libraries,
         } | self.engine.describe()
 
-    def _run(self, prepared: dict[int, Inputs]) -> dict[int, Inputs | Exception]:
-        results: dict[int, Inputs | Exception] = {}
-        for members in group(prepared, self.batching):
-            together = self._try_together([prepared[member] for member in members])
+    def _run(self, prepared: dict[int, Inputs]) -> dict[int, Mapping[str, Any] | RequestError]:
+        results: dict[int, Mapping[str, Any] | RequestError] = {}
+        groups = group(prepared, self.batching, hooked=self.preprocess is not None)
+        for members in groups:
+            together = self._try_together([prepared[member] for member in members], keep=len(groups) > 1)
             results.update(zip(members, together, strict=True))
         return results
 
-    def _try_together(self, requests: list[Inputs]) -> list[Inputs | Exception]:
+    def _try_together(self, requests: list[Inputs], keep: bool) -> list[Inputs | RequestError]:
+        """The outputs of each request, or its error; `keep` if the model runs again before they are encoded."""
         try:
-            return self._run_together(requests)
+            return self._run_together(requests, keep)
         except Exception as error:
-            if len(requests) == 1:
-                return [error]
+            if len(requests) == 1 or self.broken:
+                return [as_request_error(error, "running the model")] * len(requests)
+            forget(error)
         # One of them is at fault, and only it should hear of it. Whoever runs alone runs again with the rest, so that
-        # an answer has the bytes that it has in a batch without the culprit.
-        alone = [self._try_together([inputs])[0] for inputs in requests]
-        sound = [index for index, result in enumerate(alone) if not isinstance(result, Exception)]
+        # an answer has the bytes that it has in a batch without the culprit. A model may write into its inputs, and a
+        # request that runs alone is not copied by joining it.
+        alone = [self._try_together([_copied(inputs)], keep=True)[0] for inputs in requests]
+        sound = [index for index, result in enumerate(alone) if not isinstance(result, RequestError)]
         if 1 < len(sound) < len(requests):
-            again = self._try_together([requests[index] for index in sound])
+            again = self._try_together([requests[index] for index in sound], keep)
             for index, result in zip(sound, again, strict=True):
                 alone[index] = result
         return alone
 
-    def _run_together(self, requests: list[Inputs]) -> list[Inputs]:
+    def _run_together(self, requests: list[Inputs], keep: bool) -> list[Inputs]:
+        if self.broken:
+            raise DeviceError(self.broken)
         counts, begun = self.counts, time.perf_counter()
         joined = self.batching.join(requests)
         called = time.perf_counter()
         try:
             returned = self.engine.run(joined)
+        except DeviceError as error:
+            self.broken = printable(lines_of(error)[-1], MAX_LOGGED)
+            raise
         finally:
             done = time.perf_counter()
             counts.model_calls += 1
             counts.collate_s += called - begun
             counts.inference_s += done - called
+        if keep and self.engine.lends_outputs:
+            returned = _copied(returned)
         outputs = self.batching.split(returned, requests)
         counts.collate_s += time.perf_counter() - done
         for each in outputs:
@@ -210,37 +302,57 @@ class ServableModel:
         return outputs
 
 
-def as_request_error(error: Exception, step: str) -> RequestError:
-    """What the sender is told of an exception: its own fault in full, ours in a line (and the log in full)."""
-    if isinstance(error, RequestError):
+def _copied(arrays: Inputs) -> Inputs:
+    return {name: value.copy() for name, value in arrays.items()}
+
+
+def _reply_to_refused(request: Request, reply: Reply) -> Reply:
+    """How a refused request wants to hear of it, as far as that is known."""
+    if getattr(request, "grpc_infer", False):
+        return Reply(call=reply.call, grpc_infer=True)
+    by_address = getattr(request, "open_inference", False)
+    if by_address or JSON_LENGTH_HEADER.lower() in getattr(request, "headers", ()):
+        return Reply(text_errors=True)
+    return reply
+
+
+def as_request_error(error: BaseException, step: str) -> RequestError:
+    """What the sender is told of an exception: its own fault in full, ours in a line (and the log in full).
+
+    Whatever was raised for one request is answered to it, also the `sys.exit()` of a hook or a library's panic. The
+    exception is cut off the frames that it passed through, and with them from the request.
+
+    Raises:
+        KeyboardInterrupt: it was that; an interrupt is for the process.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    try:
+        return _as_request_error(error, step)
+    except Exception:  # what a hook has made of its own error
+        return RequestError(f"{step} failed", status=HTTPStatus.INTERNAL_SERVER_ERROR)
+    finally:
+        forget(error)
+
+
+def _as_request_error(error: BaseException, step: str) -> RequestError:
+    if type(error) is RequestError:
         return error
+    if isinstance(error, RequestError):  # somebody's own, with whatever it holds on to
+        return RequestError(
+            getattr(error, "message", lines_of(error)[0]),
+            field=getattr(error, "field", None),
+            status=getattr(error, "status", HTTPStatus.INTERNAL_SERVER_ERROR),
+        )
     if isinstance(error, ModelError):
-        logger.error("%s", error)
-        return RequestError(str(error), status=HTTPStatus.INTERNAL_SERVER_ERROR)
-    if is_out_of_memory(error):
-        logger.error("%s ran out of memory: %s", step, lines_of(error)[-1])
+        logger.error("%s failed: %s", step, printable(error, MAX_LOGGED))
+        return RequestError(text_of(error), status=HTTPStatus.INTERNAL_SERVER_ERROR)
+    # PyTorch's own has a name and no kinship; a worker of ONNX Runtime does not import it.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        logger.error("%s ran out of memory: %s", step, printable(lines_of(error)[-1], MAX_LOGGED))
         return RequestError(f"{step} ran out of memory", status=HTTPStatus.INSUFFICIENT_STORAGE)
-    cause = _op_complaint(str(error))
-    if cause:
-        return RequestError(cause)
     logger.error("%s failed", step, exc_info=error)
     return RequestError(f"{step} failed: {lines_of(error)[-1]}", status=HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, of the processor or of a GPU; the process is sound all the same."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"  # PyTorch's, which a worker of ONNX Runtime does not import
-        or "Failed to allocate memory" in str(error)  # ONNX Runtime's arena
-        or "DefaultCPUAllocator: can't allocate memory" in str(error)
-    )
-
-
-def gpu_is_broken(error: Exception) -> bool:
-    """Whether an error of CUDA has left this process's GPU context unusable, as all but a lack of memory do."""
-    text = str(error)
-    return not is_out_of_memory(error) and ("CUDA error" in text or "CUDA failure" in text or "cudaError" in text)
 
 
 def _described(spec: TensorSpec) -> dict[str, Any]:
@@ -248,20 +360,11 @@ def _described(spec: TensorSpec) -> dict[str, Any]:
     return told | {"optional": True} if spec.optional else told
 
 
-def _op_complaint(text: str) -> str | None:
-    """An operator's own complaint about its arguments, which only the request's values can have caused."""
-    for line in text.splitlines():
-        start = line.find("opserve::")
-        if start >= 0 and ": " in line[start:]:
-            return line[start:].strip()
-    return None
-
-
 def load_hooks(path: Path) -> ModuleType:
     """Imports a model's hooks from a file.
 
     Raises:
-        ModelError: absent, does not import, or defines neither `preprocess` nor `postprocess`.
+        ModelError: absent, does not import, or defines none of `preprocess`, `postprocess` and `explain`.
     """
     if not path.is_file():
         raise ModelError(f"{path.name}: the hooks are not in {path.parent}")
@@ -271,6 +374,8 @@ def load_hooks(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ModelError(f"{path.name}: the hooks do not import: {type(error).__name__}: {error}") from error
-    if not (hasattr(module, "preprocess") or hasattr(module, "postprocess")):
-        raise ModelError(f"{path.name}: defines neither preprocess(inputs) nor postprocess(outputs)")
+    if not any(hasattr(module, name) for name in ("preprocess", "postprocess", "explain")):
+        raise ModelError(
+            f"{path.name}: defines neither preprocess(inputs) nor postprocess(outputs) nor explain(inputs, predict)"
+        )
     return module

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy
-import orjson
 
 from handlers import shared_memory
 from handlers.errors import RequestError
+from handlers.json_answers import TooLarge, dump, written
 from handlers.npy import is_shape, reshaped, shaped
 from handlers.request import Buffer
 from handlers.shared_memory import OFF, Region, SharedMemory
@@ -207,7 +207,7 @@ def _flag(parameters: dict[str, Any], key: str, default: bool) -> bool:
 
 
 def write_answer(
-    arrays: Mapping[str, numpy.ndarray], call: Call, model_name: str, model_version: str
+    arrays: Mapping[str, numpy.ndarray], call: Call, model_name: str, model_version: str, max_bytes: int
 ) -> tuple[bytes, int | None]:
     """The body of an answer, and how many bytes of it are JSON if binary data follow.
 
@@ -216,21 +216,29 @@ def write_answer(
 
     Raises:
         RequestError: an output is wanted that the model does not have, or in shared memory that cannot take it.
+        TooLarge: the body has more than `max_bytes`.
     """
     wanted = call.outputs if call.outputs is not None else tuple((name, call.binary) for name in arrays)
-    outputs, tail = [], []
-    for name, binary in wanted:
+    for name, _ in wanted:
         if name not in arrays:
             raise RequestError(f"'{name}' is not an output of this model; it gives {', '.join(arrays)}", field=name)
+    tail = [arrays[name] for name, binary in wanted if binary]
+    left = max_bytes - sum(array.nbytes for array in tail)
+    if left < 0:
+        raise TooLarge
+    texts = written(
+        {name: arrays[name].ravel() for name, binary in wanted if not binary and name not in call.regions}, left
+    )
+    outputs = []
+    for name, binary in wanted:
         array = arrays[name]
-        output: dict[str, Any] = {"name": name, "datatype": _NAMES[array.dtype], "shape": array.shape}
+        output: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": array.shape}
         if name in call.regions:
             output["parameters"] = shared_memory.write(call.regions[name], array, name).describe()
         elif binary:
             output["parameters"] = {"binary_data_size": array.nbytes}
-            tail.append(array)
         else:
-            output["data"] = array.ravel()
+            output["data"] = texts[name]
         outputs.append(output)
     document: dict[str, Any] = {"model_name": model_name}
     if model_version:
@@ -238,5 +246,10 @@ def write_answer(
     if call.id is not None:
         document["id"] = call.id
     document["outputs"] = outputs
-    head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    head = dump(document)
     return b"".join([head, *tail]), (len(head) if tail else None)
+
+
+def datatype_of(array: numpy.ndarray) -> str:
+    """The protocol's name for the dtype of an array of the machine's byte order."""
+    return _NAMES[array.dtype]

@@ -1,9 +1,11 @@
-"""A stream socket whose `recv` reads ahead, for who asks for four bytes at a time."""
+"""What a worker's connection to the server does when it is read from."""
 
 from __future__ import annotations
 
 import io
 import socket
+import sys
+from typing import Any
 
 BUFFER_BYTES = 1 << 16
 
@@ -22,3 +24,20 @@ def read_ahead(connection: socket.socket) -> io.BufferedReader:
     reader = io.BufferedReader(io.FileIO(connection.fileno(), closefd=False), BUFFER_BYTES)
     connection.__class__ = type("ReadAheadSocket", (socket.socket,), {"__slots__": (), "recv": reader.read})
     return reader
+
+
+def end_at_next_read(connection: Any) -> None:
+    """Ends this process with status 1 when it next receives from its connection; at once where that is no socket.
+
+    What is sent before is still sent.
+    """
+    if not isinstance(connection, socket.socket):
+        sys.exit(1)
+    connection.__class__ = _Closed
+
+
+class _Closed(socket.socket):
+    __slots__ = ()
+
+    def recv(self, *_: Any) -> bytes:
+        sys.exit(1)

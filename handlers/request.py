@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from handlers.errors import RequestError
+
 # The bytes of a request, or some of them, as a server or a file hands them over.
 Buffer = bytes | bytearray | memoryview
 
@@ -26,9 +28,18 @@ class Request(dict[str, Part]):
     Args:
         parts: the parts.
         headers: the request's own headers; their names are kept in lower case.
+
+    Attributes:
+        explain: whether it asks for the model's explanation instead of a prediction.
+        open_inference: whether it came by an address of the Open Inference Protocol, whose errors are texts.
+        refusal: why the server could not hand it over, or `None`.
+        grpc_infer: whether its answer becomes that protocol's gRPC message, which knows no errors and needs every name.
     """
 
-    __slots__ = ("headers",)
+    __slots__ = ("__dict__", "headers")
+
+    explain = open_inference = grpc_infer = False
+    refusal: RequestError | None = None
 
     def __init__(self, parts: Mapping[str, Part] | Iterable = (), headers: Mapping[str, str] | None = None):
         super().__init__(parts)

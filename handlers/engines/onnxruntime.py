@@ -10,7 +10,7 @@ import numpy
 import onnxruntime
 
 from handlers.config import ModelConfig
-from handlers.engines import Arrays, artifact_path, no_gpu
+from handlers.engines import Arrays, artifact_path, meaning_of, no_gpu
 from handlers.errors import ModelError
 from handlers.op_library import check_library, for_device, unloadable
 
@@ -41,6 +41,9 @@ class OnnxRuntimeEngine:
         ModelError: a library or the artifact does not load, the wanted device is not there, or the model's inputs and
             outputs are not those of the signature.
     """
+
+    # A session allocates every output anew.
+    lends_outputs = False
 
     def __init__(self, folder: Path, config: ModelConfig, device_index: int | None = None):
         self.config = config
@@ -109,6 +112,18 @@ class OnnxRuntimeEngine:
 
     def run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
         """Runs the session; on a GPU the arrays are bound, so that each crosses once each way."""
+        try:
+            return self._run(inputs)
+        except Exception as error:  # the runtime's exceptions have no common base but Exception
+            meaning = meaning_of(error, self.device, self._probe)
+            if meaning is error:
+                raise
+            raise meaning from error
+
+    def _probe(self) -> None:
+        onnxruntime.OrtValue.ortvalue_from_numpy(numpy.zeros(1, numpy.float32), "cuda", self._device_index).numpy()
+
+    def _run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
         names = [spec.name for spec in self.config.outputs]
         if self.device == "cpu":
             return self._named(self._session.run(names, dict(inputs)))

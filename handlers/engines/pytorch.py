@@ -10,7 +10,7 @@ import numpy
 import torch
 
 from handlers.config import ModelConfig
-from handlers.engines import Arrays, artifact_path, no_gpu
+from handlers.engines import Arrays, artifact_path, meaning_of, no_gpu
 from handlers.errors import ModelError
 from handlers.op_library import for_device, load_op_library
 
@@ -39,8 +39,25 @@ class PyTorchEngine:
     def device(self) -> str:
         return str(self._device)
 
+    @property
+    def lends_outputs(self) -> bool:
+        """A tensor on the processor is handed out as it is, also one that the model keeps."""
+        return self._device.type == "cpu"
+
     def run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
         """Calls the model with the inputs in the signature's order; an absent optional one is None."""
+        try:
+            return self._run(inputs)
+        except Exception as error:
+            meaning = meaning_of(error, self.device, self._probe)
+            if meaning is error:
+                raise
+            raise meaning from error
+
+    def _probe(self) -> None:
+        torch.cuda.synchronize(self._device)
+
+    def _run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
         tensors = [self._tensor(inputs.get(spec.name)) for spec in self.config.inputs]
         with torch.inference_mode():
             returned = self._model(*tensors)

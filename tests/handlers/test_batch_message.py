@@ -2,14 +2,18 @@
 
 import socket
 import struct
+import subprocess
+import sys
+import textwrap
 import threading
 
 import pytest
 from ts.protocol import otf_message_handler
 
 from handlers import opserve_handler
-from handlers.batch_message import read_batch
+from handlers.batch_message import BatchReader, read_batch
 from handlers.read_ahead import BUFFER_BYTES, read_ahead
+from scripts.server import ROOT
 
 HEADERS = [("Host", "127.0.0.1:8080"), ("Content-Type", "application/json"), ("X-Empty", ""), ("X-Grüße", "日本")]
 BODY = ("body", "application/json", b'{"x": [1, 2]}')
@@ -96,3 +100,55 @@ def test_a_worker_that_parses_json_itself_keeps_its_own_reader(pair, monkeypatch
     writer.sendall(b"I" + message(REQUESTS["parts"]))
     command, batch = otf_message_handler.retrieve_msg(reader)
     assert command == b"I" and [part["name"] for part in batch[0]["parameters"]] == ["image", "größe"]
+
+
+def test_a_batch_is_let_go_before_the_next_one_is_read(pair):
+    """TorchServe's worker holds the last batch for as long as nobody asks."""
+    writer, reader = pair
+    batches = BatchReader(read_ahead(reader))
+    writer.sendall(message(REQUESTS["eight"]) + message(REQUESTS["one"]))
+    held = batches.read()
+    body = held[0]["parameters"][0]["value"]
+    batches.release()
+    assert [request["parameters"] for request in held] == [()] * 8
+    assert bytes(body) == BODY[2]  # who has taken it keeps it
+    second = batches.read()
+    assert bytes(second[0]["parameters"][0]["value"]) == BODY[2]
+
+
+def test_a_body_that_there_is_no_memory_for_costs_only_itself():
+    """In a process whose address space ends 100 MB beyond what it takes; the body has 200."""
+    code = """
+        import io, resource, struct
+        from pathlib import Path
+        from handlers.batch_message import Lost, read_batch
+        def text(value): return struct.pack("!i", len(value)) + value
+        class Endless(io.RawIOBase):
+            def __init__(self, *pieces): self.pieces = list(pieces)
+            def readable(self): return True
+            def readinto(self, buffer):
+                if not self.pieces: return 0
+                piece = self.pieces[0]
+                if isinstance(piece, int):
+                    count = min(piece, len(buffer))
+                    buffer[:count] = bytes(count)
+                    self.pieces[0] -= count
+                    if not self.pieces[0]: self.pieces.pop(0)
+                    return count
+                count = min(len(piece), len(buffer))
+                buffer[:count] = piece[:count]
+                self.pieces[0] = piece[count:]
+                if not self.pieces[0]: self.pieces.pop(0)
+                return count
+        end = struct.pack("!i", -1)
+        small = text(b"id") + end + text(b"body") + text(b"") + text(b"[1]") + end
+        head = text(b"id") + end + text(b"body") + text(b"") + struct.pack("!i", 200_000_000)
+        stream = io.BufferedReader(Endless(small + head, 200_000_000, end + small + end))
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + 100_000_000,) * 2)
+        values = [request["parameters"][0]["value"] for request in read_batch(stream)]
+        print([(type(value).__name__, len(value)) for value in values])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "[('bytearray', 3), ('Lost', 0), ('bytearray', 3)]\n", done.stdout + done.stderr

@@ -4,6 +4,7 @@ import pytest
 
 from handlers.config import ModelConfig
 from handlers.errors import ModelError
+from scripts.server import ROOT
 
 
 def document(**changes) -> dict:
@@ -77,3 +78,8 @@ def test_files_that_are_no_mapping_are_refused_by_name(tmp_path):
     path.write_text("- 1")
     with pytest.raises(ModelError, match="expected a mapping"):
         ModelConfig.read(path)
+
+
+def test_the_server_takes_any_answer_that_a_worker_sends_by_default():
+    settings = dict(line.split("=", 1) for line in (ROOT / "config.properties").read_text().splitlines() if "=" in line)
+    assert int(settings["max_response_size"]) >= ModelConfig.max_response_bytes

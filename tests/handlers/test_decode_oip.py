@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 from handlers.decode import decode_request
-from handlers.encode import OIP_TYPE
+from handlers.encode import OIP_TYPE, Reply
 from handlers.errors import RequestError
 from handlers.oip import DATATYPES, JSON_LENGTH_HEADER, Call
 from handlers.request import Part, Request
@@ -42,7 +42,7 @@ def decode(request_, *specs):
 def test_data_flat_or_nested(data):
     got = decode(request({"inputs": [tensor(data=data)]}))
     numpy.testing.assert_array_equal(got.inputs["x"], VALUES)
-    assert got.reply == ("application/json", Call())
+    assert got.reply == Reply(call=Call())
 
 
 def test_the_answer_wanted_is_told():

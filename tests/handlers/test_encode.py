@@ -54,11 +54,12 @@ def test_nothing_acceptable_is_a_406_with_the_list(header):
 
 def test_whoever_asks_in_the_protocol_is_answered_in_it():
     call = Call("1")
-    assert choose_reply("", call) == (JSON_TYPE, call)
-    assert choose_reply(OIP_TYPE, call) == (OIP_TYPE, call)
-    assert choose_reply(NPZ_TYPE, call) == (NPZ_TYPE, call)
+    assert choose_reply("", call) == Reply(JSON_TYPE, call)
+    assert choose_reply(OIP_TYPE, call) == Reply(OIP_TYPE, call)
+    assert choose_reply(NPZ_TYPE, call) == Reply(NPZ_TYPE, call)
     binary = Call(binary=True)
-    assert choose_reply(BINARY_TYPE, binary) == choose_reply("application/json", binary) == (JSON_TYPE, binary)
+    assert choose_reply(BINARY_TYPE, binary) == choose_reply("application/json", binary)
+    assert choose_reply("application/json", binary) == Reply(JSON_TYPE, binary)
     with pytest.raises(RequestError):
         choose_reply(BINARY_TYPE, call)
 

@@ -12,8 +12,8 @@ from torch import nn
 import opserve_ops
 from archive.export import export_onnx, save_torchscript
 from handlers.config import CONFIG_FILE, ModelConfig
-from handlers.engines import load_engine
-from handlers.errors import ModelError
+from handlers.engines import load_engine, meaning_of
+from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError
 from handlers.model import ServableModel
 from handlers.op_library import for_device
 from handlers.request import Part
@@ -40,7 +40,7 @@ def write(folder: Path, artifact: str, libraries: list[str] | None = None, **cha
     (folder / CONFIG_FILE).write_text(yaml.safe_dump({"opserve": section | changes}))
     for name in used:
         source = opserve_ops.library_path().parent / name
-        if source.is_file():
+        if source.is_file() and not (folder / name).exists():
             (folder / name).symlink_to(source)
     return folder
 
@@ -180,3 +180,105 @@ def test_a_sample_that_is_refused_keeps_the_worker_from_starting(place):
         ServableModel(folder)
     (folder / "sample" / "request" / "body.json").write_text('{"x": [1], "y": [2]}')
     ServableModel(folder)
+
+
+def fine() -> None:
+    """A GPU that can still be used."""
+
+
+def lost() -> None:
+    """A GPU that cannot."""
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+class TestMeaning:
+    """What a runtime's exception means for its sender and for the worker."""
+
+    @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+    @pytest.mark.parametrize(
+        "error",
+        [
+            MemoryError(),
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            RuntimeError("CUDA error: out of memory"),
+            RuntimeError("CUDA failure 2: out of memory ; GPU=0"),
+            RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+            RuntimeError("Storage size calculation overflowed with sizes=[1099511627776, 1099511627776]"),
+            RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer of size 99"),
+            RuntimeError("std::bad_alloc"),
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            RuntimeError("opserve::graph_conv: out of memory: 80000000000 bytes of workspace"),
+            RuntimeError("opserve::graph_conv: the GPU reports: out of memory"),
+            RuntimeError("Status Message: opserve::graph_conv: out of memory"),
+        ],
+        ids=str,
+    )
+    def test_a_lack_of_memory(self, error, device):
+        assert isinstance(meaning_of(error, device, fine), OutOfMemoryError)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            torch.AcceleratorError("CUDA error: device-side assert triggered"),
+            torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+            RuntimeError("CUDA error: an illegal memory access was encountered"),
+            RuntimeError(
+                "The following operation failed in the TorchScript interpreter.\nCUDA error: misaligned address"
+            ),
+            RuntimeError("CUDA failure 700: an illegal memory access was encountered ; GPU=0"),
+            RuntimeError("opserve::scaled_add: the GPU reports: unspecified launch failure"),
+            RuntimeError("Non-zero status code: opserve::graph_conv: the GPU reports: unspecified launch failure"),
+        ],
+        ids=str,
+    )
+    def test_a_lost_gpu_where_there_is_one(self, error):
+        assert isinstance(meaning_of(error, "cuda:0", fine), DeviceError)
+        assert meaning_of(error, "cpu", lost) is error
+
+    def test_a_gpu_is_tried_where_words_say_nothing(self):
+        error = RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+        assert isinstance(meaning_of(error, "cuda:0", lost), DeviceError)
+        assert meaning_of(error, "cuda:0", fine) is error
+        assert meaning_of(error, "cpu", lost) is error
+
+    @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+    def test_an_operators_complaint_is_the_senders(self, device):
+        text = "Non-zero status code. Status Message: opserve::scaled_add: x has 2 elements, y has 3\nTraceback"
+        meaning = meaning_of(RuntimeError(text), device, fine)
+        assert (type(meaning), meaning.status) == (RequestError, 400)
+        assert str(meaning) == "opserve::scaled_add: x has 2 elements, y has 3"
+
+    @pytest.mark.parametrize(
+        "text", ["Could not run 'opserve::scaled_add' with arguments from the 'CUDA' backend: it is", "opserve::x"]
+    )
+    def test_what_a_runtime_says_of_an_operator_is_not(self, text):
+        error = RuntimeError(text)
+        assert meaning_of(error, "cpu", fine) is error
+
+    @pytest.mark.parametrize("error", [ModelError("CUDA error"), RequestError("CUDA error", field="x")])
+    def test_what_was_told_apart_before_stays(self, error):
+        assert meaning_of(error, "cuda:0", lost) is error
+
+
+@pytest.mark.parametrize("artifact", ["sum.pt", "sum.onnx"])
+def test_operators_refuse_through_every_engine(artifacts, artifact):
+    model = ServableModel(write(artifacts, artifact))
+    with pytest.raises(RequestError, match="opserve::scaled_add: ") as caught:
+        model.engine.run({"x": numpy.ones((1, 2), numpy.float32), "y": numpy.ones((1, 3), numpy.float32)})
+    assert caught.value.status == 400
+
+
+def test_nothing_more_runs_on_a_lost_gpu(artifacts):
+    """The runs that follow the loss are refused without being tried."""
+    model = ServableModel(write(artifacts, "sum.pt"))
+    model.engine._device = torch.device("cuda", 0)
+    tried = []
+
+    def run(*tensors):
+        tried.append(tensors)
+        raise RuntimeError("opserve::scaled_add: the GPU reports: unspecified launch failure")
+
+    model.engine._model, model.engine._tensor = run, lambda array: array
+    answers = model.answer([{"body": Part(b'{"x": [1], "y": [2]}')}, {"body": Part(b'{"x": [1, 2], "y": [2, 3]}')}] * 3)
+    assert [answer.status for answer in answers] == [500] * 6
+    assert len(tried) == 1 and model.broken.endswith("the GPU reports: unspecified launch failure")

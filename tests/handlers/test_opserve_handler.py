@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +14,21 @@ import yaml
 from torch import nn
 from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
+from ts.protocol import otf_message_handler
 
 from archive.contents import ROOT
 from handlers import seal
+from handlers.batch_message import Lost
 from handlers.config import CONFIG_FILE
-from handlers.errors import ModelError, RequestError
+from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError
+from handlers.model import Prepared
 from handlers.opserve_handler import OpserveHandler, _start_metrics
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
+
+
+# What TorchServe hands over with a request to /predictions.
+HTTP = {"Host": "127.0.0.1", "Content-Type": "application/json", "url_path": "", "explain": "False"}
 
 
 class Double(nn.Module):
@@ -41,7 +49,7 @@ def served(unpacked_archive, monkeypatch):
     handler.initialize(context)
 
     def send(*bodies: bytes, headers: dict | None = None):
-        known = {"body": {"content-type": "application/json"}} | (headers or {})
+        known = {"body": {"content-type": "application/json"}} | (HTTP if headers is None else headers)
         context.request_processor = [RequestProcessor(dict(known)) for _ in bodies]
         return handler.handle([{"body": bytearray(body)} for body in bodies], context), context
 
@@ -67,22 +75,138 @@ def test_a_hook_may_refuse_with_any_status(served):
     assert (context.get_response_status(0)[0], json.loads(answer)["error"]["code"]) == (499, 499)
 
 
+def as_frontend(context: Context, *requests: dict) -> list[dict]:
+    """A batch as TorchServe's worker hands it over: parts, and headers with the parts' media types among them."""
+    context.request_processor = [RequestProcessor(dict(each["headers"])) for each in requests]
+    return [each.get("parts", {}) for each in requests]
+
+
 def test_describe_is_one_json_document(served):
-    _, send = served
-    (answer,), _ = send(b"", headers={"describe": "True"})
+    handler, _ = served
+    data = as_frontend(handler.context, {"headers": {"Host": "127.0.0.1", "describe": "True"}})
+    (answer,) = handler.handle(data, handler.context)
     assert json.loads(answer)["pid"] == os.getpid()
     assert json.loads(answer)["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1]}]
 
 
-@pytest.mark.parametrize("text", ["CUDA error: device-side assert triggered", "CUDA failure 700: illegal address"])
-def test_a_broken_gpu_ends_the_worker(served, monkeypatch, text):
+@pytest.mark.parametrize("marked", range(3))
+def test_a_sender_who_marks_his_request_for_a_description_gets_his_answer(served, marked):
+    handler, _ = served
+    requests = [
+        {
+            "headers": HTTP | {"body": {"content-type": "application/json"}},
+            "parts": {"body": bytearray(b'{"x": [%d]}' % number)},
+        }
+        for number in range(3)
+    ]
+    requests[marked]["headers"] = requests[marked]["headers"] | {"describe": "True"}
+    answers = handler.handle(as_frontend(handler.context, *requests), handler.context)
+    assert [json.loads(answer) for answer in answers] == [{"y": [0]}, {"y": [2]}, {"y": [4]}]
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_an_empty_form_with_the_mark_is_a_request_of_no_input(served, kind):
+    handler, _ = served
+    data = as_frontend(handler.context, {"headers": HTTP | {"describe": "True", "Content-Type": kind}})
+    (answer,) = handler.handle(data, handler.context)
+    assert "holds no input" in json.loads(answer)["error"]["message"]
+
+
+@pytest.mark.parametrize("answer", ["text", "501"])
+def test_an_explanation_is_what_the_hook_says_or_a_501(served, answer):
     handler, send = served
-    monkeypatch.setattr(handler.model.engine, "run", raising(RuntimeError(text)))
-    with pytest.raises(SystemExit):
-        send(b'{"x": [1]}')
+    if answer == "text":
+        handler.model.explain = lambda inputs, predict: {"why": "x", "twice": predict(inputs)["y"], "x": inputs["x"]}
+    bodies, context = send(b'{"x": [3]}', headers=HTTP | {"explain": "True"})
+    if answer == "text":
+        assert json.loads(bodies[0]) == {"why": "x", "twice": [6], "x": [3]}
+    else:
+        assert context.get_response_status(0)[0] == 501
+        assert json.loads(bodies[0])["error"]["message"] == "this model gives no explanations"
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")])
+def test_a_header_of_the_senders_own_spelling_asks_for_no_explanation(served):
+    _, send = served
+    assert json.loads(send(b'{"x": [3]}', headers=HTTP | {"Explain": "True"})[0][0]) == {"y": [6]}
+
+
+def test_an_error_is_a_text_where_the_address_is_one_of_the_protocol(served):
+    _, send = served
+    (answer,), context = send(b"{", headers={"Host": "127.0.0.1", "explain": "False"})
+    assert context.get_response_status(0)[0] == 400
+    assert json.loads(answer)["error"].startswith("the request's body is no")
+
+
+def test_an_error_is_a_text_where_the_body_is_one_of_the_protocol(served):
+    _, send = served
+    tensor = {"name": "x", "datatype": "FP32", "shape": [2], "data": [1]}
+    for inputs in ([tensor], [tensor | {"name": "q", "data": [1, 2]}], [tensor | {"datatype": "X"}]):
+        (answer,), _ = send(json.dumps({"inputs": inputs}).encode())
+        assert isinstance(json.loads(answer)["error"], str), answer
+    (answer,), _ = send(b"{}", headers=HTTP | {"Inference-Header-Content-Length": "90"})
+    assert isinstance(json.loads(answer)["error"], str)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Host": "127.0.0.1"}, {"host": "127.0.0.1", "Host2": ""}])
+def test_only_what_came_by_grpc_is_told_that_no_more_will_come(served, headers):
+    handler, _ = served
+    parts = {"Host": bytearray(b"1"), "x": bytearray(b"[1]")}
+    request = {"headers": {name: {"content-type": ""} for name in parts} | headers, "parts": parts}
+    handler.handle(as_frontend(handler.context, request), handler.context)
+    told = handler.context.get_response_headers(0).get("ts_stream_next")
+    assert told == (None if headers else "false")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [({"x": [1.5]}, "application/json"), ([1.5], "application/json"), ('{"x": [1.5]}', "text/plain")],
+)
+def test_what_torchserve_parsed_is_read_all_the_same(served, content, kind):
+    handler, _ = served
+    request = {"headers": HTTP | {"body": {"content-type": kind}}, "parts": {"body": content}}
+    (answer,) = handler.handle(as_frontend(handler.context, request), handler.context)
+    assert json.loads(answer) == {"y": [3]}
+
+
+def test_an_envelope_of_torchserves_is_refused(served, monkeypatch):
+    from ts.model_loader import TsModelLoader
+
+    handler, _ = served
+    properties = handler.context.system_properties
+    monkeypatch.syspath_prepend(str(ROOT / "handlers"))
+    folder = Path(properties["model_dir"])
+    (folder / "MAR-INF").mkdir()
+    (folder / "MAR-INF" / "MANIFEST.json").write_text(json.dumps({"model": {"configFile": CONFIG_FILE}}))
+    for envelope in ("json", "body", "kserve", "kservev2"):
+        with pytest.raises(ModelError, match=f"service_envelope={envelope} takes requests apart"):
+            TsModelLoader().load("m", str(folder), "opserve_handler.py", None, 1, envelope, True)
+    assert TsModelLoader().load("m", str(folder), "opserve_handler.py", None, 1, None, True)
+
+
+@pytest.mark.parametrize("text", ["CUDA error: device-side assert triggered", "CUDA failure 700: illegal address"])
+def test_what_a_request_says_of_a_gpu_breaks_nothing(served, text):
+    """On a machine with one, too: what is broken is found where the model runs."""
+    handler, send = served
+    handler.model.engine._device = torch.device("cuda", 0)
+    body = json.dumps({text: [1], "x": [1]}).encode()
+    answers, context = send(body, headers=HTTP | {"Accept": text})
+    assert context.get_response_status(0)[0] == 400 and text in json.loads(answers[0])["error"]["message"]
+    assert handler.model.broken is None
+
+
+def test_a_broken_gpu_ends_the_worker_once_it_has_answered(served, pair, monkeypatch):
+    handler, send = served
+    _, handler.context.cl_socket = pair
+    monkeypatch.setattr(handler.model.engine, "run", raising(DeviceError("CUDA error: an illegal memory access")))
+    answers, context = send(b'{"x": [1]}', b'{"x": [1, 2]}', b'{"x": "a"}')
+    assert [context.get_response_status(index)[0] for index in range(3)] == [500, 500, 400]
+    assert "running the model failed: CUDA error" in json.loads(answers[0])["error"]["message"]
+    with pytest.raises(SystemExit) as end:
+        otf_message_handler.retrieve_msg(context.cl_socket)
+    assert end.value.code == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError("Failed to allocate memory")])
 def test_a_lack_of_memory_is_a_507_and_keeps_the_worker(served, monkeypatch, error):
     handler, send = served
     with monkeypatch.context() as patch:
@@ -115,8 +239,8 @@ def test_metrics_are_told_where_they_are_declared(served, caplog, declared, told
     assert (info in caplog.text) == told
 
 
-def raising(error: Exception):
-    def run(inputs):
+def raising(error: BaseException):
+    def run(data):
         raise error
 
     return run
@@ -157,3 +281,71 @@ def test_torchserves_own_test_of_its_base_handler_passes(tmp_path: Path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
+
+
+def test_a_body_that_was_not_kept_is_a_507(served):
+    handler, _ = served
+    batch = [bytearray(b'{"x": [1]}'), Lost(), bytearray(b'{"x": [2]}')]
+    headers = HTTP | {"body": {"content-type": "application/json"}}
+    data = as_frontend(handler.context, *({"headers": headers, "parts": {"body": content}} for content in batch))
+    answers = handler.handle(data, handler.context)
+    assert [handler.context.get_response_status(index)[0] for index in range(3)] == [200, 507, 200]
+    assert "no memory" in json.loads(answers[1])["error"]["message"]
+
+
+@pytest.mark.parametrize("step", ["preprocess", "inference", "postprocess"])
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), MemoryError()])
+def test_what_a_step_of_a_subclass_raises_is_answered(served, monkeypatch, step, error):
+    handler, send = served
+    monkeypatch.setattr(handler, step, raising(error))
+    answers, context = send(b'{"x": [1]}', b'{"x": [2]}')
+    assert len(answers) == 2
+    for index, answer in enumerate(answers):
+        assert context.get_response_status(index)[0] == json.loads(answer)["error"]["code"] >= 500
+
+
+def test_a_subclass_that_loses_an_answer_is_found_out(served, monkeypatch):
+    handler, send = served
+    monkeypatch.setattr(handler, "postprocess", lambda results: handler.model.encode(results[1:]))
+    answers, _ = send(b'{"x": [1]}', b'{"x": [2]}')
+    assert ["1 answers to 2 requests" in json.loads(answer)["error"]["message"] for answer in answers] == [True] * 2
+
+
+def test_the_time_of_the_handler_is_told_as_torchserves_own_tell_it(served, caplog):
+    handler, send = served
+    cache = MetricsCacheYamlImpl(str(ROOT / "metrics.yaml"))
+    cache.initialize_cache()
+    cache.model_name = "double"
+    cache.set_request_ids({0: "a-7"})
+    handler.context.metrics = cache
+    handler._reporter = _start_metrics(handler.model, cache)
+    with caplog.at_level("INFO"):
+        for _ in range(3):
+            send(b'{"x": [1]}')
+    told = [record.getMessage() for record in caplog.records if "HandlerTime" in record.getMessage()]
+    pattern = r"\[METRICS]HandlerTime\.Milliseconds:\d+\.\d+\|#ModelName:\w+,Level:Model\|"
+    assert len(told) == 1 and re.match(pattern, told[0])
+
+
+def test_a_models_name_cannot_end_a_line(served, caplog):
+    handler, _ = served
+    cache = MetricsCacheYamlImpl(str(ROOT / "metrics.yaml"))
+    cache.initialize_cache()
+    handler.model.name = "a\n[PID]5,b:c|#d"
+    with caplog.at_level("INFO"):
+        _start_metrics(handler.model, cache)
+    (info,) = [each.getMessage() for each in caplog.records if "opserve_model_info" in each.getMessage()]
+    assert r"#model_name:a\n[PID]5-b-c--d," in info
+
+
+def test_a_subclass_may_refuse_with_any_exception(served, monkeypatch):
+    handler, send = served
+    prepare = handler.preprocess
+
+    def refuse_the_first(data):
+        return [Prepared(ValueError("no")), *prepare(data)[1:]]
+
+    monkeypatch.setattr(handler, "preprocess", refuse_the_first)
+    answers, context = send(b'{"x": [1]}', b'{"x": [2]}')
+    assert [context.get_response_status(index)[0] for index in range(2)] == [500, 200]
+    assert json.loads(answers[1]) == {"y": [4]}

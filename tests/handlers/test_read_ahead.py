@@ -10,7 +10,7 @@ from ts.protocol.otf_message_handler import _retrieve_buffer
 from handlers import opserve_handler
 from handlers.errors import ModelError
 from handlers.opserve_handler import OpserveHandler
-from handlers.read_ahead import BUFFER_BYTES, read_ahead
+from handlers.read_ahead import BUFFER_BYTES, end_at_next_read, read_ahead
 
 
 @pytest.mark.parametrize("sizes", [[4, 36, 4, 1, 0, 4], [4, BUFFER_BYTES, 4], [1, 5 * BUFFER_BYTES + 3, 4], [800_000]])
@@ -116,3 +116,22 @@ def test_one_variable_switches_it_off(pair, monkeypatch):
     monkeypatch.setenv("OPSERVE_READ_AHEAD", "no")
     with pytest.raises(ModelError, match="OPSERVE_READ_AHEAD: expected on or off, got 'no'"):
         handler_of("0.12.0")
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_the_last_answer_is_sent_before_the_process_ends(pair, ahead):
+    server, worker = pair
+    server.sendall(b"next")
+    if ahead:
+        read_ahead(worker)
+        assert worker.recv(1) == b"n"
+    end_at_next_read(worker)
+    worker.sendall(b"answer")
+    with pytest.raises(SystemExit) as end:
+        worker.recv(1)
+    assert (end.value.code, server.recv(9)) == (1, b"answer")
+
+
+def test_without_a_connection_it_ends_at_once():
+    with pytest.raises(SystemExit):
+        end_at_next_read(None)

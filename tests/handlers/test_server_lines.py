@@ -9,7 +9,7 @@ from ts.protocol import otf_message_handler
 from ts.service import PREDICTION_METRIC
 
 from archive.contents import ROOT
-from handlers import server_lines
+from handlers import opserve_handler, server_lines
 from handlers.server_lines import thin_out
 
 
@@ -33,6 +33,7 @@ def told(caplog, name: str) -> int:
 
 def test_the_lines_are_those_of_this_torchserve():
     assert PREDICTION_METRIC == server_lines.PREDICTION_TIME
+    assert opserve_handler.HANDLER_TIME == server_lines.HANDLER_TIME
     assert server_lines.ARRIVAL in otf_message_handler.retrieve_msg.__code__.co_consts
 
 
@@ -58,6 +59,15 @@ def test_the_time_of_a_prediction_is_told_seldom_and_other_metrics_always(caplog
     now[0] += 1.0
     cache.add_time(PREDICTION_METRIC, 0.25)
     assert told(caplog, PREDICTION_METRIC) == 2
+
+
+def test_the_time_of_the_handler_has_its_own_turn(caplog, cache):
+    caplog.set_level(logging.INFO)
+    thin_out(cache, 60.0)
+    for _ in range(3):
+        cache.add_time(PREDICTION_METRIC, 0.25)
+        cache.add_time(server_lines.HANDLER_TIME, 0.2, None, "ms")
+    assert (told(caplog, PREDICTION_METRIC), told(caplog, server_lines.HANDLER_TIME)) == (1, 1)
 
 
 def test_or_never(caplog, cache):

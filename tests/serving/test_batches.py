@@ -124,6 +124,7 @@ BAD_ANYWHERE = {
     "an unknown input": (as_json({"nothing": [1]}), 400),
     "a type that nobody reads": (as_body(b"<x>1</x>", "text/xml"), 415),
     "no zip": (as_body(b"PK\x03\x04 no more", NPZ_TYPE), 400),
+    "words of a broken GPU, and no text": (as_body(rb'{"CUDA error \ud800": [1]}', "application/json"), 400),
 }
 CORNERS = [[0, 0], [9, 0], [9, 9], [0, 9]]
 IMAGE = [[9] * 10] * 10
@@ -179,3 +180,11 @@ def test_answers_of_one_batch_may_be_of_several_kinds(server):
     with numpy.load(io.BytesIO(answers[0].content)) as arrays:
         assert arrays["z"].tolist() == [4]
     assert {each.headers["Content-Type"] for each in answers[1:]} == {"application/json"}
+
+
+def test_whoever_marks_a_request_for_a_description_changes_no_answer(server):
+    plain = [as_json({"x": [number], "y": [1]}) for number in range(SIZE)]
+    marked = [each | {"headers": each["headers"] | {"describe": "True", "Explain": "True"}} for each in plain[::2]]
+    mixed = [each for pair in zip(marked, plain[1::2], strict=True) for each in pair]
+    answers = together(server, "scaled_add_batched", mixed)
+    assert [each.json() for each in answers] == [{"z": [2 * number + 1]} for number in range(SIZE)]

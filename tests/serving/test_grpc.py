@@ -6,6 +6,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 
+import grpc
 import pytest
 
 from handlers.sample import difference
@@ -85,3 +86,35 @@ def test_the_script_says_what_was_refused(digits, tmp_path):
     failed = digits.script("predict", "digits", "--grpc", "--request", str(request))
     assert failed.returncode == 1
     assert failed.stderr.startswith('error: digits answered {"error": {"code": 400, "field": "image"')
+
+
+def stream(server, parts: dict[str, bytes], model: str = "digits") -> list[bytes]:
+    """The answers of `StreamPredictions`."""
+    host, port = server.server.ports()["grpc_inference_port"]
+    request = grpc_client.PredictionsRequest(model_name=model, input=parts)
+    metadata = [("authorization", f"Bearer {server.server.token('inference')}")]
+    with grpc.insecure_channel(f"{host}:{port}", grpc_client.OPTIONS) as channel:
+        call = channel.unary_stream(
+            grpc_client.METHOD.replace("/Predictions", "/StreamPredictions"),
+            request_serializer=grpc_client.PredictionsRequest.SerializeToString,
+            response_deserializer=grpc_client.PredictionResponse.FromString,
+        )
+        return [each.prediction for each in call(request, timeout=TIMEOUT_S, metadata=metadata)]
+
+
+def test_a_stream_is_one_answer_and_costs_no_worker(digits, sample, parts):
+    before = [worker["pid"] for worker in digits.describe("digits")["workers"]]
+    bad = parts | {"image": b"junk", "Host": b"127.0.0.1"}
+    requests = [parts, bad, {"body": json.dumps(sample.document()).encode()}, {}, {"Host": b""}] * 2
+    with ThreadPoolExecutor(5) as pool:
+        answers = list(pool.map(lambda each: stream(digits, each), requests))
+    assert [len(each) for each in answers] == [1] * len(requests)
+    told = [json.loads(each) for (each,) in answers]
+    assert [answer.get("label", "refused") for answer in told[:5]] == [
+        sample.answer["label"],
+        "refused",
+        sample.answer["label"],
+        "refused",
+        "refused",
+    ]
+    assert [worker["pid"] for worker in digits.describe("digits")["workers"]] == before

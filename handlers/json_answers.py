@@ -1,0 +1,129 @@
+"""JSON of arrays, to a bound that is watched while it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+import orjson
+
+# What an answer may have: a bit less than what TorchServe takes from a worker (max_response_size of config.properties),
+# which ends a worker that sends more.
+MAX_RESPONSE_BYTES = 63 << 20
+
+# Characters of the longest number and its comma: -2.2250738585072014e-308,
+_LONGEST_NUMBER = 26
+_NUMBERS_AT_ONCE = 1 << 18
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+
+class TooLarge(Exception):
+    """The text would be longer than it may be."""
+
+
+def write_json(document: dict[str, Any], max_bytes: int) -> bytes:
+    """A document whose values may be arrays; NaN and infinity become null.
+
+    Arrays whose text may be longer than is allowed are written piece by piece, so that no more than `max_bytes` of it
+    are ever there. What else the document holds is in memory already, and is measured once it is written.
+
+    Raises:
+        TooLarge: it has more than `max_bytes`.
+        TypeError: it holds what JSON cannot.
+    """
+    if _may_exceed(document, max_bytes):
+        pieces, left = [], max_bytes
+        for name, value in document.items():
+            head = dump({name: 0})[1:-2]  # as a name is written, and refused
+            for piece in (b"," if pieces else b"{", head, *_text(value, left)):
+                left -= len(piece)
+                pieces.append(piece)
+        body = b"".join([*pieces, b"}"])
+    else:
+        body = orjson.dumps(document, _unusual, _OPTIONS)
+    if len(body) > max_bytes:
+        raise TooLarge
+    return body
+
+
+def written(document: dict[str, Any], max_bytes: int) -> dict[str, Any]:
+    """The document with its arrays replaced by their text, where that may be longer than is allowed.
+
+    Raises:
+        TooLarge: the text has more than `max_bytes`.
+    """
+    if not _may_exceed(document, max_bytes):
+        return document
+    texts, left = {}, max_bytes
+    for name, value in document.items():
+        text = b"".join(_text(value, left))
+        left -= len(text)
+        texts[name] = orjson.Fragment(text)
+    return texts
+
+
+def dump(document: dict[str, Any]) -> bytes:
+    """A document as it is, whatever its size."""
+    return orjson.dumps(document, _unusual, _OPTIONS)
+
+
+def _may_exceed(document: dict[str, Any], max_bytes: int) -> bool:
+    """Whether the arrays of a document may take more than `max_bytes`; seldom wrong by more than a factor of four."""
+    longest = 0
+    for value in document.values():
+        if isinstance(value, numpy.ndarray):
+            longest += (value.size or _items(value)) * (_LONGEST_NUMBER + 2 * value.ndim)
+    return longest > max_bytes
+
+
+def _text(value: Any, max_bytes: int) -> list[bytes]:
+    """The text of a value, in parts.
+
+    Raises:
+        TooLarge: it is an array, and its text has more than `max_bytes`.
+    """
+    if not (isinstance(value, numpy.ndarray) and value.ndim and value.dtype.kind in "biuf"):
+        return [dump(value)]
+    pieces = []
+    for piece in _pieces(value):
+        max_bytes -= len(piece)
+        if max_bytes < 0:
+            raise TooLarge
+        pieces.append(piece)
+    return pieces
+
+
+def _items(array: numpy.ndarray) -> int:
+    """The numbers, or innermost empty lists, that the text of an array holds."""
+    items = 1
+    for length in array.shape:
+        if length == 0:
+            break
+        items *= length
+    return items
+
+
+def _pieces(array: numpy.ndarray) -> Iterator[bytes]:
+    """The text of an array of one dimension or more, in parts."""
+    row = _items(array[0]) if len(array) else 0
+    yield b"["
+    if row > _NUMBERS_AT_ONCE and array.ndim > 1:
+        for index, each in enumerate(array):
+            if index:
+                yield b","
+            yield from _pieces(each)
+    else:
+        step = max(1, _NUMBERS_AT_ONCE // max(1, row))
+        for start in range(0, len(array), step):
+            if start:
+                yield b","
+            yield orjson.dumps(array[start : start + step], option=_OPTIONS, default=_unusual)[1:-1]
+    yield b"]"
+
+
+def _unusual(value: Any) -> Any:
+    """What orjson does not write by itself: arrays that are not contiguous, of text, or of no dimension."""
+    if isinstance(value, numpy.ndarray | numpy.generic) and value.dtype.kind in "biufU":
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__} is no JSON value")
