@@ -122,8 +122,9 @@ class ServableModel:
 
     def _prepare(self, request: Request) -> Prepared:
         try:
-            limits = self.config.max_image_pixels, self.config.max_npz_bytes
-            inputs, reply = decode_request(request, self.config.inputs, *limits, self._memory)
+            config = self.config
+            limits = config.max_image_pixels, config.max_npz_bytes, self._memory, config.max_json_bytes
+            inputs, reply = decode_request(request, config.inputs, *limits)
             # Before the hook, so that it can follow indices that are known to be sound.
             self.batching.check(inputs)
             return Prepared(self.preprocess(inputs) if self.preprocess else inputs, reply)
