@@ -13,10 +13,11 @@ import yaml
 
 from handlers.errors import ModelError
 from handlers.json_answers import MAX_RESPONSE_BYTES
+from handlers.json_arrays import MAX_BYTES as MAX_JSON_BYTES
 from handlers.npy import MAX_UNPACKED_BYTES
 from handlers.sample import TOLERANCE
 from handlers.shared_memory import is_key
-from handlers.signature import TensorSpec
+from handlers.signature import NAME_RULE, TensorSpec, is_tensor_name
 
 CONFIG_FILE = "model-config.yaml"
 
@@ -64,6 +65,7 @@ class ModelConfig:
         max_image_pixels: an image with more pixels than this is refused before it is decoded.
         max_npz_bytes: an .npz whose arrays take more bytes than this is refused before they are unpacked, and so are
             a compressed body and a tensor in shared memory.
+        max_json_bytes: a JSON text of more bytes than this is refused, once it is unpacked and before it is parsed.
         shared_memory: what the keys begin with of the shared memory that requests may name, or `None`: none.
         warm_up: whether a worker answers the archive's sample before it reports itself ready.
         freeze: TorchScript only: `torch.jit.freeze` after loading.
@@ -86,6 +88,7 @@ class ModelConfig:
     hooks: str | None = None
     max_image_pixels: int = 50_000_000
     max_npz_bytes: int = MAX_UNPACKED_BYTES
+    max_json_bytes: int = MAX_JSON_BYTES
     shared_memory: str | None = None
     warm_up: bool = True
     freeze: bool = False
@@ -126,6 +129,7 @@ class ModelConfig:
             hooks=reader.file_name("hooks"),
             max_image_pixels=reader.positive("max_image_pixels", cls.max_image_pixels),
             max_npz_bytes=reader.positive("max_npz_bytes", cls.max_npz_bytes),
+            max_json_bytes=reader.positive("max_json_bytes", cls.max_json_bytes),
             shared_memory=reader.key_prefix("shared_memory"),
             warm_up=reader.boolean("warm_up", cls.warm_up),
             freeze=reader.boolean("freeze", cls.freeze),
@@ -286,8 +290,8 @@ def _tensor_spec(item: Any, where: str) -> TensorSpec:
         raise ModelError(f"{where}: expected {{name, dtype, shape}}, got {item!r}")
     _refuse_unknown_keys(item, ("name", "dtype", "shape", "optional"), where)
     name, dtype, shape, optional = item.get("name"), item.get("dtype"), item.get("shape"), item.get("optional", False)
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ModelError(f"{where}.name: expected an identifier, got {name!r}")
+    if not isinstance(name, str) or not is_tensor_name(name):
+        raise ModelError(f"{where}.name: expected {NAME_RULE}, got {name!r}")
     if dtype not in TensorSpec.DTYPES:
         raise ModelError(f"{where}.dtype: expected one of {', '.join(TensorSpec.DTYPES)}, got {dtype!r}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= -1 for size in shape):

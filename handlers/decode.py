@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from codecs import BOM_UTF8
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -12,10 +13,11 @@ from handlers.encode import Reply, choose_reply
 from handlers.errors import RequestError
 from handlers.images import MAGIC as IMAGE_MAGIC
 from handlers.images import accepts_image, decode_image
+from handlers.json_arrays import MAX_BYTES as MAX_JSON_BYTES
 from handlers.json_arrays import parse_json
 from handlers.request import BODY, Buffer, Part, Request
 from handlers.shared_memory import OFF, SharedMemory
-from handlers.signature import TensorSpec
+from handlers.signature import MAX_NAME, TensorSpec
 
 _JSON_LENGTH = oip.JSON_LENGTH_HEADER.lower()
 _ENCODING = compressed.HEADER.lower()
@@ -38,6 +40,7 @@ def decode_request(
     max_image_pixels: int,
     max_npz_bytes: int = npy.MAX_UNPACKED_BYTES,
     memory: SharedMemory = OFF,
+    max_json_bytes: int = MAX_JSON_BYTES,
 ) -> Decoded:
     """The inputs of one request, converted to their dtypes and checked against their shapes.
 
@@ -65,12 +68,13 @@ def decode_request(
         if _ENCODING in headers:
             body = body._replace(content=compressed.unpack(body.content, headers[_ENCODING], max_npz_bytes))
         json_length = headers.get(_JSON_LENGTH)
-        values, call, typed = _values_of_body(body, json_length, specs, names, max_npz_bytes, memory)
+        limits = max_npz_bytes, max_json_bytes
+        values, call, typed = _values_of_body(body, json_length, specs, names, *limits, memory)
     try:
         if values.keys() != names:
-            _complain_of_names(values, specs)
+            _complain_of_names(values, specs, form=values is request)
         present = [spec for spec in specs if spec.name in values]
-        limits = max_image_pixels, max_npz_bytes
+        limits = max_image_pixels, max_npz_bytes, max_json_bytes
         inputs = {spec.name: _decode_value(values[spec.name], spec, typed, *limits) for spec in present}
         return Decoded(inputs, choose_reply(headers.get("accept", ""), call))
     except RequestError as error:
@@ -97,6 +101,7 @@ def _values_of_body(
     specs: Sequence[TensorSpec],
     names: set[str],
     max_npz_bytes: int,
+    max_json_bytes: int,
     memory: SharedMemory,
 ) -> tuple[Mapping[str, Any], oip.Call | None, bool]:
     """The values by name, what an Open Inference Protocol request says of its answer, and whether each has a dtype."""
@@ -104,7 +109,11 @@ def _values_of_body(
     if len(content) == 0:
         raise RequestError("the request's body is empty; " + _wanted(specs))
     if json_length is not None:
-        return *_values_of_call(*oip.split_body(content, json_length), specs, memory), True
+        text, binary = oip.split_body(content, json_length)
+        document = parse_json(text, None, specs, max_json_bytes)
+        if not oip.is_call(document, set()):
+            raise RequestError(f'{oip.JSON_LENGTH_HEADER} is for an Open Inference Protocol request: {{"inputs": […]}}')
+        return *_values_of_call(document, binary, specs, names, memory), True
     kind = _kind(body)
     if kind == "npz":
         members = npy.list_npz(content, None, max_npz_bytes)
@@ -122,9 +131,9 @@ def _values_of_body(
             f"image/jpeg, {npy.NPY_TYPE} or {npy.NPZ_TYPE}",
             status=415,
         )
-    document = parse_json(content, None, specs)
+    document = parse_json(content, None, specs, max_json_bytes)
     if oip.is_call(document, names):
-        return *_read_call(document, memoryview(b""), memory), True
+        return *_values_of_call(document, memoryview(b""), specs, names, memory), True
     if isinstance(document, dict):
         return document, None, False
     if len(specs) == 1:
@@ -133,16 +142,13 @@ def _values_of_body(
 
 
 def _values_of_call(
-    text: Buffer, binary: memoryview, specs: Sequence[TensorSpec], memory: SharedMemory
+    document: dict[str, Any], binary: memoryview, specs: Sequence[TensorSpec], names: set[str], memory: SharedMemory
 ) -> tuple[dict[str, Any], oip.Call]:
-    document = parse_json(text, None, specs)
-    if not oip.is_call(document, set()):
-        raise RequestError(f'{oip.JSON_LENGTH_HEADER} is for an Open Inference Protocol request: {{"inputs": […]}}')
-    return _read_call(document, binary, memory)
-
-
-def _read_call(document: dict[str, Any], binary: memoryview, memory: SharedMemory) -> tuple[dict[str, Any], oip.Call]:
     try:
+        # Before a tensor is read: there are then no more of them than the model has inputs.
+        given = set(oip.input_names(document))
+        if given != names:
+            _complain_of_names(given, specs)
         return oip.read_tensors(document, binary, memory), oip.read_call(document, memory)
     except RequestError as error:
         error.open_inference = True
@@ -150,7 +156,7 @@ def _read_call(document: dict[str, Any], binary: memoryview, memory: SharedMemor
 
 
 def _decode_value(
-    value: Any, spec: TensorSpec, typed: bool, max_image_pixels: int, max_npz_bytes: int
+    value: Any, spec: TensorSpec, typed: bool, max_image_pixels: int, max_npz_bytes: int, max_json_bytes: int
 ) -> numpy.ndarray:
     if not isinstance(value, Part):
         return spec.convert(value, typed)
@@ -169,23 +175,28 @@ def _decode_value(
     if not _looks_like_json(content):
         expected = "an image (PNG or JPEG), .npy nor JSON" if accepts_image(spec) else ".npy nor JSON"
         raise RequestError(f"'{spec.name}' is neither {expected}", field=spec.name)
-    return spec.convert(parse_json(content, spec.name, (spec,)))
+    return spec.convert(parse_json(content, spec.name, (spec,), max_json_bytes))
 
 
-def _complain_of_names(values: Mapping[str, Any], specs: Sequence[TensorSpec]) -> NoReturn:
-    """Raises `RequestError` for values whose names are not those of `specs`."""
+def _complain_of_names(given: Collection[str], specs: Sequence[TensorSpec], form: bool = False) -> None:
+    """Raises `RequestError` for a name that is no input's, and for an input that is missing and not optional.
+
+    Args:
+        given: the names of what was sent; their look-up is fast.
+        specs: the model's inputs.
+        form: the names are those of parts.
+    """
     known = {spec.name for spec in specs}
-    for name in values.keys() - known:
-        if name.lstrip()[:1] in ("{", "["):
-            # curl -d without a Content-Type: the server parsed the JSON as a form.
-            raise RequestError(
-                "the body was sent as a form; add the header 'Content-Type: application/json'", status=415
-            )
-    missing = [spec.name for spec in specs if spec.name not in values and not spec.optional]
+    unknown = [name for name in given if name not in known]
+    if form and any(name.lstrip()[:1] in ("{", "[") for name in unknown):
+        # curl -d without a Content-Type: the server parsed the JSON as a form.
+        raise RequestError("the body was sent as a form; add the header 'Content-Type: application/json'", status=415)
+    missing = [spec.name for spec in specs if spec.name not in given and not spec.optional]
     if missing:
         raise RequestError(f"'{missing[0]}' is missing; " + _wanted(specs), field=missing[0])
-    for unknown in sorted(values.keys() - known):
-        raise RequestError(f"'{unknown}' is not an input of this model; " + _wanted(specs), field=unknown)
+    if unknown:
+        name = min(unknown)[:MAX_NAME]
+        raise RequestError(f"'{name}' is not an input of this model; " + _wanted(specs), field=name)
 
 
 def _wanted(specs: Sequence[TensorSpec]) -> str:
@@ -197,7 +208,7 @@ def _media_type(part: Part) -> str:
 
 
 def _looks_like_json(content: Buffer) -> bool:
-    start = bytes(content[:64]).lstrip()[:1]
+    start = bytes(content[:64]).removeprefix(BOM_UTF8).lstrip()[:1]
     return start != b"" and start in b'[{"-0123456789tfnNI'
 
 

@@ -134,8 +134,9 @@ class ServableModel:
                 raise marks.refusal
             if marks.explain and self.explain is None:
                 raise RequestError("this model gives no explanations", status=HTTPStatus.NOT_IMPLEMENTED)
-            limits = self.config.max_image_pixels, self.config.max_npz_bytes
-            inputs, reply = decode_request(request, self.config.inputs, *limits, self._memory)
+            config = self.config
+            limits = config.max_image_pixels, config.max_npz_bytes, self._memory, config.max_json_bytes
+            inputs, reply = decode_request(request, config.inputs, *limits)
             # Before the hook, so that it can follow indices that are known to be sound.
             self.batching.check(inputs)
             if self.preprocess:

@@ -41,6 +41,10 @@ DATATYPES = {
     # NumPy has no bfloat16. It is the upper half of a float32, and as one it is handed on.
     "BF16": numpy.dtype("<f4"),
 }
+# Bytes of an id, or characters of a name.
+MAX_TEXT = 1024
+# A request that wants more of them names some that no model has.
+MAX_OUTPUTS = 1024
 _NAMES = {dtype: name for name, dtype in DATATYPES.items() if name != "BF16"}
 
 
@@ -91,21 +95,25 @@ def read_call(document: dict[str, Any], memory: SharedMemory = OFF) -> Call:
     """What the request wants of its answer.
 
     Raises:
-        RequestError: `id`, `outputs` or a parameter is of the wrong type.
+        RequestError: `id`, `outputs` or a parameter is of the wrong type or too long.
     """
     identifier, outputs = document.get("id"), document.get("outputs")
-    if identifier is not None and not isinstance(identifier, str):
-        raise RequestError("'id' must be a string", field="id")
+    if identifier is not None and not (isinstance(identifier, str) and _fits(identifier)):
+        raise RequestError(f"'id' must be a string of at most {MAX_TEXT} bytes", field="id")
     binary = _flag(_parameters(document, "the request"), "binary_data_output", False)
     if outputs is not None and not isinstance(outputs, list):
         raise RequestError("'outputs' must be a list of {name}", field="outputs")
     if not outputs:
         return Call(identifier, None, binary)
+    if len(outputs) > MAX_OUTPUTS:
+        raise RequestError(
+            f"'outputs' names {len(outputs)} outputs; at most {MAX_OUTPUTS} are accepted", field="outputs"
+        )
     wanted: dict[str, bool] = {}
     regions: dict[str, Region] = {}
     for item in outputs:
         name = item.get("name") if isinstance(item, dict) else None
-        if not isinstance(name, str) or name in wanted:
+        if not isinstance(name, str) or not _fits(name) or name in wanted:
             raise RequestError("'outputs' must be a list of {name}, each once", field="outputs")
         parameters = _parameters(item, f"'{name}'")
         region = memory.region(parameters, name)
@@ -115,11 +123,23 @@ def read_call(document: dict[str, Any], memory: SharedMemory = OFF) -> Call:
     return Call(identifier, tuple(wanted.items()), binary, regions)
 
 
+def input_names(document: dict[str, Any]) -> list[str]:
+    """The names of a request's inputs, in its order; to be compared with the model's before their data are read.
+
+    Raises:
+        RequestError: one has no name, or too long a one.
+    """
+    names = [item.get("name") if isinstance(item, dict) else None for item in document["inputs"]]
+    if not all(isinstance(name, str) and _fits(name) for name in names):
+        raise RequestError("'inputs' must be a list of {name, shape, datatype, data}", field="inputs")
+    return names
+
+
 def read_tensors(document: dict[str, Any], binary: memoryview, memory: SharedMemory = OFF) -> dict[str, numpy.ndarray]:
     """The request's inputs by name; those in `binary` are views of it, where the datatype is one of NumPy's.
 
-    The `data` of a JSON tensor is a list, flat or nested, or an array already made of it. Those in shared memory are
-    copied out of it.
+    Each has a name, as `input_names` sees to. The `data` of a JSON tensor is a list, flat or nested, or an array
+    already made of it. Those in shared memory are copied out of it.
 
     Raises:
         RequestError: naming the tensor whose description, shape or data is wrong.
@@ -127,14 +147,13 @@ def read_tensors(document: dict[str, Any], binary: memoryview, memory: SharedMem
     tensors: dict[str, numpy.ndarray] = {}
     shared = 0
     for item in document["inputs"]:
-        name = item.get("name") if isinstance(item, dict) else None
-        if not isinstance(name, str):
-            raise RequestError("'inputs' must be a list of {name, shape, datatype, data}", field="inputs")
+        name = item["name"]
         if name in tensors:
             raise RequestError(f"'{name}' is twice among the inputs", field=name)
         datatype, shape = item.get("datatype"), item.get("shape")
         if not isinstance(datatype, str) or datatype not in DATATYPES:
-            raise RequestError(f"'{name}' has the datatype {datatype!r}; known are {', '.join(DATATYPES)}", field=name)
+            said = repr(datatype[:80]) if isinstance(datatype, str) else "that is no text"
+            raise RequestError(f"'{name}' has a datatype {said}; known are {', '.join(DATATYPES)}", field=name)
         if not is_shape(shape, list):
             raise RequestError(f"'{name}' has no shape; it must be a list of sizes", field=name)
         parameters = _parameters(item, f"'{name}'")
@@ -161,6 +180,11 @@ def read_tensors(document: dict[str, Any], binary: memoryview, memory: SharedMem
     if len(binary):
         raise RequestError(f"{len(binary)} bytes of binary data belong to no input")
     return tensors
+
+
+def _fits(text: str) -> bool:
+    """Whether an id or a name is short enough."""
+    return len(text) <= MAX_TEXT and (text.isascii() or len(text.encode(errors="replace")) <= MAX_TEXT)
 
 
 def _from_json(data: Any, name: str, datatype: str, shape: list[int]) -> numpy.ndarray:

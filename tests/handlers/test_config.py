@@ -20,9 +20,25 @@ def test_the_smallest_configuration_gets_the_defaults():
     config = ModelConfig.parse(document())
     assert (config.device, config.threads, config.batching) == ("auto", 1, "none")
     assert (config.max_image_pixels, config.max_npz_bytes) == (50_000_000, 268_435_456)
-    assert config.shared_memory is None
+    assert (config.shared_memory, config.max_json_bytes) == (None, 67_108_864)
     assert config.op_libraries == () and config.hooks is None
     assert config.inputs[0].describe() == "float32 [?]"
+
+
+def test_names_need_not_be_identifiers():
+    names = [
+        "x",
+        "input-0",
+        "input.0",
+        "serving_default_x:0",
+        "a/b",
+        "0",
+        "images[0]",
+        "~!@#$%^&*()+=|;<>?,",
+        "a" * 128,
+    ]
+    config = ModelConfig.parse(document(inputs=[{"name": name, "dtype": "float32", "shape": []} for name in names]))
+    assert [spec.name for spec in config.inputs] == names
 
 
 @pytest.mark.parametrize(
@@ -47,7 +63,14 @@ def test_the_smallest_configuration_gets_the_defaults():
         ({"inputs": []}, r"opserve\.inputs: expected a list"),
         ({"inputs": [{"name": "x", "dtype": "float31", "shape": []}]}, r"inputs\[0\]\.dtype: expected one of"),
         ({"inputs": [{"name": "x", "dtype": "float32", "shape": [-2]}]}, r"inputs\[0\]\.shape"),
-        ({"inputs": [{"name": "x y", "dtype": "float32", "shape": []}]}, r"inputs\[0\]\.name"),
+        *[
+            (
+                {"inputs": [{"name": name, "dtype": "float32", "shape": []}]},
+                r"inputs\[0\]\.name: expected 1 to 128 print",
+            )
+            for name in ("x y", "", "a'b", 'a"b', "a`b", "a\\b", "a\n", "\x7f", "é", "a" * 129, 7, None)
+        ],
+        ({"max_json_bytes": 0}, r"opserve\.max_json_bytes: expected a whole number of 1 or more"),
         ({"inputs": [{"name": "x", "dtype": "float32", "shape": [], "size": 1}]}, "unknown key size"),
         ({"inputs": [{"name": "x", "dtype": "float32", "shape": []}] * 2}, "the same name"),
     ],

@@ -67,6 +67,11 @@ def test_every_datatype_as_json_and_as_binary(datatype):
     assert decode(binary(content, datatype=datatype), spec).inputs["x"].tolist() == numbers
 
 
+@pytest.mark.parametrize("identifier", ["", "a" * 1024, "é" * 512, "\U0001f600", "a\0b"])
+def test_an_id_of_up_to_a_kilobyte_is_kept(identifier):
+    assert decode(request({"id": identifier, "inputs": [tensor(data=[0] * 6)]})).reply.call.id == identifier
+
+
 def test_bfloat16_is_the_upper_half_of_a_float():
     values = numpy.array([1.0, -2.5, numpy.inf, 3e38, 0], numpy.float32)
     halves = (values.view(numpy.uint32) >> 16).astype("<u2")
@@ -118,6 +123,10 @@ def parameters(**values) -> dict:
         ([tensor(datatype="FP128")], "x", "datatype 'FP128'; known are BOOL"),
         ([tensor(datatype="BYTES", data=["a"])], "x", "datatype 'BYTES'"),
         ([tensor(datatype=["FP32"])], "x", "datatype"),
+        ([tensor(datatype=[[[]]] * 2000)], "x", "datatype that is no text; known are BOOL"),
+        ([tensor(datatype="F" * 2000)], "x", "datatype 'F{80}'; known are BOOL"),
+        ([tensor("y" * 1025)], "inputs", "list of {name"),
+        ([tensor(f"y{index}", data=[0]) for index in range(300)] + [tensor(data=[0] * 6)], "y0", "is not an input of"),
         ([tensor(shape=[-1, 3], data=[])], "x", "no shape"),
         ([tensor(shape=[2.0, 3], data=[])], "x", "no shape"),
         ([tensor(shape=[2**64], data=[])], "x", "no shape"),
@@ -183,6 +192,10 @@ def test_the_length_cuts_the_json_off():
     ("more", "field"),
     [
         ({"id": 7}, "id"),
+        ({"id": "a" * 1025}, "id"),
+        ({"id": "é" * 513}, "id"),
+        ({"outputs": [{"name": "y" * 1025}]}, "outputs"),
+        ({"outputs": [{"name": str(index)} for index in range(1025)]}, "outputs"),
         ({"outputs": "y"}, "outputs"),
         ({"outputs": {}}, "outputs"),
         ({"outputs": ["y"]}, "outputs"),

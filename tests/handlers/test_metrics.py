@@ -53,6 +53,12 @@ def test_requests_batches_calls_and_rejections_are_counted(model):
     assert (counts.requests, counts.batches, counts.model_calls) == (7, 2, 3)
 
 
+def test_names_of_inputs_are_no_syntax_of_the_servers_lines():
+    counts = Counts()
+    counts.reject(400, "a:b,c|d#e")
+    assert ("opserve_rejected_requests_total", ("400", "a-b-c-d-e")) in counts.sums()
+
+
 def test_warming_up_does_not_count(unpacked_archive):
     folder = unpacked_archive(Root(), VECTOR, OUTPUT)
     (folder / "sample" / "request").mkdir(parents=True)

@@ -53,8 +53,8 @@ def request(parameters: dict, shape=(2, 3), datatype="FP32", outputs=None, **mor
     return Request({"body": Part(bytearray(json.dumps(document).encode()), "application/json")})
 
 
-def decode(request_: Request, memory: SharedMemory, spec: TensorSpec = X):
-    return decode_request(request_, (spec,), 1000, memory=memory)
+def decode(request_: Request, memory: SharedMemory, *specs: TensorSpec):
+    return decode_request(request_, specs or (X,), 1000, memory=memory)
 
 
 @pytest.mark.parametrize("offset", [0, 5, 4096])
@@ -168,12 +168,12 @@ def test_regions_of_no_memory_are_bounded_before_they_are_read(shared):
     with pytest.raises(RequestError, match="at most 268435456 are accepted") as caught:
         decode(request(place(key, 1 << 44), (1 << 20, 1 << 22)), shared.memory)
     assert caught.value.status == 413
-    names = [
-        {"name": f"x{index}", "shape": [250], "datatype": "FP32", "parameters": place(key, 1000)} for index in range(3)
-    ]
-    body = Part(bytearray(json.dumps({"inputs": names}).encode()), "application/json")
+    names = ("x", "y", "z")
+    inputs = [{"name": name, "shape": [250], "datatype": "FP32", "parameters": place(key, 1000)} for name in names]
+    body = Part(bytearray(json.dumps({"inputs": inputs}).encode()), "application/json")
+    specs = [TensorSpec(name, X.dtype, (250,)) for name in names]
     with pytest.raises(RequestError, match="have 3000 bytes; at most 2500"):
-        decode(Request({"body": body}), shared.memory._replace(max_bytes=2500))
+        decode(Request({"body": body}), shared.memory._replace(max_bytes=2500), *specs)
 
 
 def test_links_pipes_and_folders_are_refused(shared, tmp_path):

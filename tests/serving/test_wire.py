@@ -25,6 +25,7 @@ COUNT = 5000
 X = numpy.arange(COUNT, dtype=numpy.float32)
 Y = numpy.full(COUNT, 0.5, numpy.float32)
 Z = 2 * X + Y
+NAMES = ("input-0", "layer/in:1", "out.0")
 
 
 def npz(**arrays) -> bytes:
@@ -40,12 +41,22 @@ def prefix() -> str:
 
 @pytest.fixture(scope="module")
 def server(serve, tmp_path_factory, prefix) -> TorchServe:
-    """`scaled_add` that takes shared memory and at most a million bytes."""
+    """`scaled_add` that takes shared memory and at most a million bytes; and one whose tensors have names of KServe."""
     contents = contents_of_model("scaled_add")
-    section = contents.document["opserve"] | {"shared_memory": prefix, "max_npz_bytes": 1_000_000}
-    document = contents.document | {"opserve": section}
-    sharing = replace(contents, name="sharing", document=document, config=ModelConfig.parse(document))
-    return serve([pack(sharing, tmp_path_factory.mktemp("wire"))[0]])
+    section = contents.document["opserve"]
+    vectors = [{"dtype": "float32", "shape": [-1]}] * 3
+    names = [{"name": name} | vector for name, vector in zip(NAMES, vectors, strict=True)]
+    changes = {
+        "sharing": ({"shared_memory": prefix, "max_npz_bytes": 1_000_000}, contents.sample),
+        "named": ({"inputs": names[:2], "outputs": names[2:]}, None),
+    }
+    archives = []
+    for name, (changed, sample) in changes.items():
+        document = contents.document | {"opserve": section | changed}
+        config = ModelConfig.parse(document)
+        made = replace(contents, name=name, document=document, config=config, sample=sample)
+        archives.append(pack(made, tmp_path_factory.mktemp("wire"))[0])
+    return serve(archives)
 
 
 def test_a_gzip_body(server):
@@ -53,6 +64,27 @@ def test_a_gzip_body(server):
     response = server.predict("sharing", data=gzip.compress(npz(x=X, y=Y)), headers=headers)
     assert response.status_code == 200, response.text
     numpy.testing.assert_array_equal(numpy.load(io.BytesIO(response.content))["z"], Z)
+
+
+def test_names_that_are_no_identifiers(server):
+    first, second, out = NAMES
+    x, y = X[:2], Y[:2]
+    tensors = [
+        {"name": name, "shape": [2], "datatype": "FP32", "data": values.tolist()}
+        for name, values in ((first, x), (second, y))
+    ]
+    answers = [
+        server.predict("named", json={first: x.tolist(), second: y.tolist()}),
+        server.predict("named", files={first: ("a", b"[0, 1]"), second: ("b", b"[0.5, 0.5]")}),
+        server.predict("named", data=npz(**{first: x, second: y}), headers={"Content-Type": NPZ_TYPE}),
+    ]
+    assert [answer.json() for answer in answers] == [{out: [0.5, 2.5]}] * 3
+    called = server.predict("named", json={"id": "é" * 512, "inputs": tensors, "outputs": [{"name": out}]}).json()
+    assert (called["id"], called["outputs"][0]["name"], called["outputs"][0]["data"]) == ("é" * 512, out, [0.5, 2.5])
+    packed = server.predict("named", json={"inputs": tensors}, headers={"Accept": NPZ_TYPE})
+    assert numpy.load(io.BytesIO(packed.content))[out].tolist() == [0.5, 2.5]
+    refused = server.predict("named", json={first: "a", second: [1]})
+    assert (refused.status_code, refused.json()["error"]["field"]) == (400, first)
 
 
 def test_a_gzip_body_of_json(server):
