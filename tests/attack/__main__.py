@@ -7,6 +7,7 @@ missing, a request cost more than it may, or was answered in another way than is
 from __future__ import annotations
 
 import argparse
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     attacks = [attack for attack in ATTACKS if attack.name in options.only]
     wanted = {model for attack in attacks for model in (*attack.models, *(attack.neighbours or ()))}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped then too
     bounds, begun, outcomes = Bounds(), time.monotonic(), []
     with (
         tempfile.TemporaryDirectory(prefix="opserve-attack-") as folder,
@@ -39,10 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         for attack in attacks:
             outcome = run(attack, server, bounds, options.seed, options.seconds)
             outcomes.append(outcome)
-            verdict = f"{len(outcome.complaints)} BROKEN PROMISES" if outcome.complaints else "held"
-            print(
-                f"{attack.name}: {attack.about}: {outcome.requests} in {outcome.seconds:.1f} s, {verdict}", flush=True
-            )
+            print(report.line(attack, outcome), flush=True)
     text = "\n\n".join([report.table(outcomes), report.totals(outcomes, bounds)])
     print(f"\n{text}")
     if options.output:

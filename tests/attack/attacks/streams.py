@@ -11,7 +11,7 @@ import grpc
 from scripts import grpc_client
 from tests.attack.campaign import ANSWER, Attack, Battle
 from tests.attack.payloads import document
-from tests.attack.wire import TIMEOUT_S, Reply, Shot
+from tests.attack.wire import Reply, Shot
 
 SERVICE = f"/{grpc_client.PACKAGE}.InferenceAPIsService"
 SOUND = {"x": b"[1, 2]", "y": b"[0.5, 0.25]"}
@@ -27,6 +27,7 @@ CALLS = {
     "binary": {"body": bytes(range(256)) * 100},
 }
 ROUNDS = 6
+TIMEOUT_S = 10.0
 
 
 def strike(battle: Battle) -> None:
