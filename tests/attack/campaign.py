@@ -74,7 +74,7 @@ class Outcome:
     """What came of an attack.
 
     Attributes:
-        statuses: how often each status was answered; 0 is none.
+        statuses: how often each status was answered, in words.
         asked, wrong: innocent requests, and those answered wrong or not at all.
         deaths: processes that ended.
         peak: the highest of each reading.
@@ -85,7 +85,7 @@ class Outcome:
     """
 
     name: str
-    statuses: Counter[int] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
     asked: int = 0
     wrong: int = 0
     deaths: int = 0
@@ -127,7 +127,7 @@ class Battle:
         with self._lock:
             self.outcome.complaints.append(Complaint(kind, text))
 
-    def count(self, status: int) -> None:
+    def count(self, status: str) -> None:
         """Note an answer to a hostile request."""
         with self._lock:
             self.outcome.statuses[status] += 1
@@ -143,7 +143,7 @@ class Battle:
 
     def judge(self, shot: Shot, reply: Reply) -> None:
         """Count an answer and complain of what is wrong with it."""
-        self.count(reply.status)
+        self.count(str(reply.status or "none"))
         complaint = shot.expect(reply)
         if complaint:
             self.complain(ANSWER, f"{shot.describe()}: {complaint}")
@@ -235,6 +235,7 @@ def _neighbours(battle: Battle, models: Sequence[str]) -> Iterator[None]:
                 outcome.asked += 1
                 outcome.slowest_s = max(outcome.slowest_s, reply.seconds)
                 if wrong:
+                    more = min(more, 1)
                     outcome.wrong += 1
                     if outcome.wrong <= ENOUGH:
                         battle.complain(NEIGHBOUR, f"a neighbour at {model}: {wrong}")

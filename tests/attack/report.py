@@ -25,7 +25,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """A Markdown table, a line for every attack."""
     lines = [HEADER, "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for each in outcomes:
-        statuses = ", ".join(f"{status or 'none'}: {count}" for status, count in sorted(each.statuses.items()))
+        statuses = ", ".join(f"{status}: {count}" for status, count in sorted(each.statuses.items()))
         numbers = (each.asked, each.wrong, each.deaths, each.peak.memory >> 20)
         cells = [each.name, each.requests, statuses, *numbers, f"{each.peak.processor_s:.2f}", f"{each.slowest_s:.1f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 JSON = "application/json"
 NPZ = "application/x-npz"
 # An error's body is no longer than this, whatever the request held.
-MAX_ERROR_BYTES = 16 << 10
+MAX_ERROR_BYTES = 8 << 10
 # How long anybody waits for an answer.
 TIMEOUT_S = 30.0
 

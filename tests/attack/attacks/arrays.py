@@ -118,10 +118,10 @@ def refused_memory(_: random.Random) -> Iterator[Shot]:
 def honest(_: random.Random) -> Iterator[Shot]:
     """Answers that are larger than TorchServe carries, honestly asked for and by echo."""
     values = numpy.random.default_rng(1).normal(size=(2, 7 * MIB + MIB // 4)).astype(numpy.float32)
-    body = npz({"x": values[0], "y": values[1]}, compressed=False)
-    yield npz_shot("scaled_add", body, headers={"Accept": "application/json"}, note="58 MiB of floats, as JSON")
-    yield npz_shot("scaled_add", body, headers={"Accept": NPZ_TYPE}, note="58 MiB of floats")
-    yield npz_shot("scaled_add", body, headers={"Accept": "application/vnd.oip+json"}, note="58 MiB of floats, as OIP")
+    for count in (values.shape[1], 2 * MIB):
+        body = npz({"x": values[0, :count], "y": values[1, :count]}, compressed=False)
+        for accept in ("application/json", NPZ_TYPE, "application/vnd.oip+json"):
+            yield npz_shot("scaled_add", body, headers={"Accept": accept}, note=f"{count} floats as {accept}")
     zeros = numpy.zeros(20 * MIB, numpy.uint8)
     for accept in (NPZ_TYPE, "application/json", "application/vnd.oip+json"):
         yield npz_shot("scaled_add", npz({"x": zeros, "y": zeros}), headers={"Accept": accept}, note="20 Mi zeros")

@@ -9,8 +9,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy
+
 from tests.attack.campaign import Attack, Battle
-from tests.attack.payloads import MIB, document
+from tests.attack.payloads import MIB, NPZ_TYPE, document, npz
 from tests.attack.target import MAX_BUSY_S
 from tests.attack.wire import JSON, Reply, Shot
 
@@ -21,26 +23,35 @@ SENT = 8 * MIB
 # How long they are held open when nothing more can be sent.
 HOLD_S = 8.0
 IDLE = 2000
+UNREAD = 80
 PIECE = bytes(MIB // 4)
 
 
-def _open(battle: Battle) -> socket.socket | None:
+def _open(battle: Battle, receive: int = 0) -> socket.socket | None:
+    """A connection that never blocks, with a buffer of `receive` bytes for what comes back, if that is given."""
     with contextlib.suppress(OSError):
-        connection = socket.create_connection(battle.target.address, timeout=5)
+        connection = socket.socket()
+        connection.settimeout(5)
+        if receive:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        connection.connect(battle.target.address)
         connection.setblocking(False)
         return connection
     return None
 
 
-def _pour(battle: Battle, heads: list[bytes], each: int, seconds: float) -> None:
-    """Open a connection for every head, send it and so many bytes of a body, and hold all open for some seconds."""
+def _pour(battle: Battle, heads: list[bytes], each: int, seconds: float, receive: int = 0) -> None:
+    """Open a connection for every head, send it and so many bytes of a body, and hold all open for some seconds.
+
+    Nothing is ever read.
+    """
     selector = selectors.DefaultSelector()
     connections = []
     try:
         for head in heads:
-            connection = _open(battle)
+            connection = _open(battle, receive)
             if connection is None:
-                battle.count(0)
+                battle.count("none")
                 continue
             connections.append(connection)
             selector.register(connection, selectors.EVENT_WRITE, [memoryview(head), each])
@@ -58,12 +69,12 @@ def _pour(battle: Battle, heads: list[bytes], each: int, seconds: float) -> None
                         key.data[1] -= key.fileobj.send(PIECE[: min(left, len(PIECE))])
                     else:
                         selector.unregister(key.fileobj)
-                        battle.count(0)
+                        battle.count("none")
                 except BlockingIOError:
                     pass
                 except OSError:  # the server has closed it, which is its right
                     selector.unregister(key.fileobj)
-                    battle.count(0)
+                    battle.count("none")
     finally:
         for connection in connections:
             connection.close()
@@ -84,6 +95,15 @@ def idle_connections(battle: Battle) -> None:
     begin = b"POST /predictions/scaled_add HTTP/1.1\r\nHost: here\r\n"
     heads = [b"", b"POST /pre", begin, begin + b"X-Long: " + b"a" * 100_000, begin + b"X: 1\r\n" * 20_000]
     _pour(battle, [heads[number % len(heads)] for number in range(IDLE)], 0, HOLD_S / 2)
+
+
+def unread_answers(battle: Battle) -> None:
+    """Large answers to small requests, which nobody reads."""
+    zeros = numpy.zeros(6 * MIB, numpy.uint8)
+    body = npz({"x": zeros, "y": zeros})
+    head = f"POST /predictions/scaled_add HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {battle.target.token()}\r\n"
+    head += f"Content-Type: {NPZ_TYPE}\r\nAccept: {NPZ_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
+    _pour(battle, [head.encode() + body] * UNREAD, 0, 1.5 * HOLD_S, receive=4096)
 
 
 def queued_bodies(battle: Battle) -> None:
@@ -137,5 +157,6 @@ ATTACKS = [
         ("scaled_add",),
         strike=unfinished_bodies,
     ),
+    Attack("unread-answers", "80 answers of 24 MiB that nobody reads", ("scaled_add",), strike=unread_answers),
     Attack("idle-connections", "2,000 connections that say nothing", ("scaled_add",), strike=idle_connections),
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -11,7 +10,6 @@ import grpc
 from scripts import grpc_client
 from tests.attack.campaign import ANSWER, Attack, Battle
 from tests.attack.payloads import document
-from tests.attack.wire import Reply, Shot
 
 SERVICE = f"/{grpc_client.PACKAGE}.InferenceAPIsService"
 SOUND = {"x": b"[1, 2]", "y": b"[0.5, 0.25]"}
@@ -44,23 +42,22 @@ def strike(battle: Battle) -> None:
             request_serializer=grpc_client.PredictionsRequest.SerializeToString,
             response_deserializer=grpc_client.PredictionResponse.FromString,
         )
-        begun = time.monotonic()
         status, answers = grpc.StatusCode.OK, []
         try:
             replied = ask(request, timeout=TIMEOUT_S, metadata=[*metadata, *extra])
             answers = [each.prediction for each in replied] if stream else [replied.prediction]
         except grpc.RpcError as error:
             status = error.code()
-        shot = Shot("scaled_add", note=f"gRPC, {'stream of ' if stream else ''}{name} {extra}", expect=lambda _: None)
-        battle.judge(shot, Reply(int(status.value[0]), {}, b"", time.monotonic() - begun))
+        battle.count(f"gRPC {status.name}")
+        note = f"gRPC, {'stream of ' if stream else ''}{name} {extra}"
         if status == grpc.StatusCode.DEADLINE_EXCEEDED:
-            battle.complain(ANSWER, f"{shot.note}: no answer")
+            battle.complain(ANSWER, f"{note}: no answer")
         elif status in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE) and name.startswith(
             ("a sound", "sound")
         ):
-            battle.complain(ANSWER, f"{shot.note}: {status.name}")
+            battle.complain(ANSWER, f"{note}: {status.name}")
         elif name.startswith(("a sound", "sound")) and answers[:1] != [b'{"z":[2.5,4.25]}'] and not extra:
-            battle.complain(ANSWER, f"{shot.note}: answered {answers[:2]}")
+            battle.complain(ANSWER, f"{note}: answered {answers[:2]}")
 
     with grpc.insecure_channel(f"{host}:{port}", grpc_client.OPTIONS) as channel, ThreadPoolExecutor(4) as pool:
         for _ in range(ROUNDS):

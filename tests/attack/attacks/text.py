@@ -29,7 +29,7 @@ BORDERS = [2**8, 2**16, 2**24]
 def long_lists(_: random.Random) -> Iterator[Shot]:
     """Lists of more elements than a parser's counter holds, everywhere a list may stand."""
     for border in reversed(BORDERS):
-        around = [border - 1, border, border + 1] if border < 2**24 else [border - 1, border + 1, border + 3 * MIB]
+        around = [border + 1, border, border - 1] if border < 2**24 else [border + 3 * MIB, border + 1, border - 1]
         for count in around:
             zeros = repeated(b"[", b"0", count, b"]")
             places = {
@@ -78,16 +78,17 @@ def refused_or_answered_or_closed(reply: Reply) -> str | None:
 
 def bombs(_: random.Random) -> Iterator[Shot]:
     """JSON of some kilobytes as gzip whose values would take gigabytes or minutes."""
-    for item in (b"[]", b"{}", b"0", b'""', b"null", b"[[]]", b'{"a":{}}', b"true", b"1e9", b"[0]"):
-        count = (LARGEST - 64) // (len(item) + 1)
-        values = repeated(b"[", item, count, b"]")
-        yield packed_shot("scaled_add", b'{"x":%s,"y":[1]}' % values, expect=refused, note=f"x of {item!r}")
-        yield packed_shot("scaled_add", b'{"x":[1],"y":[1],"z":%s}' % values, expect=refused, note=f"z of {item!r}")
+    for place, items in {"x": (b"[]", b"0", b"1e9", b"null", b"[0]"), "z": (b"[]", b"{}", b'{"a":{}}', b'""')}.items():
+        for item in items:
+            values = repeated(b"[", item, (LARGEST - 64) // (len(item) + 1), b"]")
+            others = b'"y":[1]' if place == "x" else b'"x":[1],"y":[1]'
+            body = b'{"%s":%s,%s}' % (place.encode(), values, others)
+            yield packed_shot("scaled_add", body, expect=refused, note=f"{place} of {item!r}")
     tensor = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":%s}]}'
-    for item in (b"[]", b"{}", b"0.5"):
-        count = LARGEST // (len(item) + 1) - 64
-        yield packed_shot("scaled_add", tensor % repeated(b"[", item, count, b"]"), expect=refused, note="tensor data")
-        yield packed_shot("whole", repeated(b"[", item, count, b"]"), note=f"a bare list of {item!r}")
+    for item in (b"[]", b"0.5"):
+        values = repeated(b"[", item, LARGEST // (len(item) + 1) - 64, b"]")
+        yield packed_shot("scaled_add", tensor % values, expect=refused, note=f"tensor data of {item!r}")
+        yield packed_shot("whole", values, expect=refused, note=f"a bare list of {item!r}")
     for count in (1_000, 100_000, 50_000_000):
         yield packed_shot("scaled_add", b'{"x":%s' % (b"[" * count), expect=refused, note=f"{count} deep, open")
         yield packed_shot("scaled_add", b'{"x":%s%s}' % (b"[" * count, b"]" * count), expect=refused, note="deep")
