@@ -6,6 +6,7 @@ import io
 import random
 import zipfile
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy
 
@@ -27,6 +28,7 @@ from tests.attack.payloads import (
 )
 from tests.attack.target import form
 from tests.attack.wire import Reply, Shot, exactly, refused
+from tests.support.hostile_archives import npz_of_overlapping_members, npz_of_slow_blocks, packed_zeros, zip_of
 
 SIZES = (2**16 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**62, 2**63 - 1, 2**63, 2**64, 2**70)
 
@@ -68,42 +70,46 @@ def declared(_: random.Random) -> Iterator[Shot]:
         )
 
 
+@lru_cache(maxsize=8)
+def _packed(dtype: str, shape: tuple[int, ...]) -> tuple[bytes, int, int]:
+    return packed_zeros(dtype, shape)
+
+
+def npz_of_zeros(**members: tuple[str, tuple[int, ...]]) -> bytes:
+    """An `.npz` of zeros of these dtypes and shapes, some thousandth of their size."""
+    return zip_of({f"{name}.npy": _packed(*member) for name, member in members.items()})
+
+
 def wide(_: random.Random) -> Iterator[Shot]:
     """Arrays of few bytes that become many in the dtype of the input, and their answers."""
     accept = {"Accept": NPZ_TYPE}
-    for millions in (20, 60, 127):
-        zeros = numpy.zeros(millions * MIB, numpy.uint8)
-        body = npz({"x": zeros, "y": zeros})
-        yield npz_shot("scaled_add", body, headers=accept, note=f"2 x {millions} MiB of uint8")
-        yield npz_shot("scaled_add", body, note=f"2 x {millions} MiB of uint8, as JSON")
-        yield npz_shot("scaled_add", npz({"x": zeros.view(bool), "y": zeros}), expect=refused, note="bool")
-        halves = zeros.view(numpy.float16)
-        yield npz_shot("scaled_add", npz({"x": halves, "y": halves}), headers=accept, note="float16")
-        yield npz_shot("scaled_add", npz({"x": zeros, "y": zeros[:1]}), expect=refused, note="and one number")
-        yield npz_shot("whole", npz({"n": zeros}), note=f"{millions} MiB of uint8 as int64")
-        tensor = {
-            "name": "n",
-            "shape": [zeros.size],
-            "datatype": "UINT8",
-            "parameters": {"binary_data_size": zeros.size},
-        }
+    for nodes in (1_800_000, 7_000_000, 300_000):
+        graph = npz_of_zeros(rowptr=("|u1", (nodes + 1,)), col=("<i8", (0,)), x=("|u1", (nodes, 34)))
+        yield npz_shot("karate", graph, note=f"a graph of {nodes} nodes")
+        yield npz_shot("karate", graph, headers=accept, note=f"a graph of {nodes} nodes, as .npz")
+    for millions in (127, 60, 20):
+        size = millions * MIB
+        both = npz_of_zeros(x=("|u1", (size,)), y=("|u1", (size,)))
+        yield npz_shot("scaled_add", both, headers=accept, note=f"2 x {millions} MiB of uint8")
+        yield npz_shot("scaled_add", both, note=f"2 x {millions} MiB of uint8, as JSON")
+        content = npz_of_zeros(x=("|u1", (size,)), y=("|u1", (1,)))
+        yield npz_shot("scaled_add", content, expect=refused, note="and one number")
+        content = npz_of_zeros(x=("|b1", (size,)), y=("|b1", (size,)))
+        yield npz_shot("scaled_add", content, expect=refused, note="of bool")
+        content = npz_of_zeros(x=("<f2", (size // 2,)), y=("<f2", (size // 2,)))
+        yield npz_shot("scaled_add", content, headers=accept, note=f"2 x {millions} MiB of float16")
+        yield npz_shot("whole", npz_of_zeros(n=("|u1", (size,))), note=f"{millions} MiB of uint8 as int64")
+        tensor = {"name": "n", "shape": [size], "datatype": "UINT8", "parameters": {"binary_data_size": size}}
         head = document({"inputs": [tensor], "parameters": {"binary_data_output": True}})
         headers = {"Inference-Header-Content-Length": str(len(head)), "Content-Encoding": "gzip"}
-        yield Shot("whole", gzipped(head + bytes(zeros.size)), headers, note=f"{millions} MiB of UINT8 as INT64")
-    for nodes in (300_000, 1_800_000, 6_000_000):
-        graph = {
-            "rowptr": numpy.zeros(nodes + 1, numpy.uint8),
-            "col": numpy.zeros(0, numpy.int64),
-            "x": numpy.zeros((nodes, 34), numpy.uint8),
-        }
-        yield npz_shot("karate", npz(graph), note=f"a graph of {nodes} nodes")
-        yield npz_shot("karate", npz(graph), headers=accept, note=f"a graph of {nodes} nodes, as .npz")
-    edges = {
-        "rowptr": numpy.array([0, 30 * MIB], numpy.int32),
-        "col": numpy.zeros(30 * MIB, numpy.uint8),
-        "x": numpy.zeros((1, 34), numpy.uint8),
-    }
-    yield npz_shot("karate", npz(edges), note="a node of 30 million edges")
+        yield Shot("whole", gzipped(head + bytes(size)), headers, note=f"{millions} MiB of UINT8 as INT64")
+    edges = npz_of_zeros(rowptr=("<i4", (2,)), col=("|u1", (30 * MIB,)), x=("|u1", (1, 34)))
+    yield npz_shot("karate", edges, expect=refused, note="30 million columns that belong to no node")
+    slow = npz_of_slow_blocks(1_000_000)
+    yield npz_shot("scaled_add", slow, expect=refused, note="a member of deflate blocks of a few bytes")
+    names = [f"n{number}" for number in range(1000)]
+    content = npz_of_overlapping_members(names, "|u1", (MIB,))
+    yield npz_shot("scaled_add", content, expect=refused, note="1,000 members in one place")
 
 
 def refused_memory(_: random.Random) -> Iterator[Shot]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy
 
 from tests.attack.campaign import Attack
-from tests.attack.payloads import gzipped, jpeg, noise_png, npy, npz, oip_call
+from tests.attack.payloads import gzipped, npy, npz, oip_call
 from tests.attack.target import form, innocents
 from tests.attack.wire import JSON, Reply, Shot, refused_or_answered
+from tests.support.hostile_images import photographs
 
 # What stands where a value should, in JSON.
 ODD_VALUES: list[Any] = [
@@ -129,10 +130,7 @@ def _sound() -> list[Shot]:
         form("scaled_add", {name: (json.dumps(array.tolist()).encode(), JSON) for name, array in vectors.items()})
     )
     found.append(Shot("whole", npy(numpy.arange(9)), {"Content-Type": "application/x-npy"}))
-    found += [
-        Shot("picture", noise_png(numbers), {"Content-Type": "image/png"}),
-        Shot("picture", jpeg(), {"Content-Type": "image/jpeg"}),
-    ]
+    found += [Shot("picture", content, {"Content-Type": "image/png"}) for content in photographs()]
     padded = oip_call() | {"parameters": {"pad": "p" * 1500}}
     found.append(Shot("scaled_add", json.dumps(padded).encode(), {"Content-Type": JSON}))
     tensors = [
