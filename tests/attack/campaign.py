@@ -289,8 +289,8 @@ def _judge_leftover(battle: Battle, resident: dict[int, int]) -> None:
 
 def _judge_logs(battle: Battle, logs: Logs) -> None:
     for name, lines in logs.new().items():
-        if not battle.attack.model_fails:
-            faults = [line for line in lines if watch.FAULTS.search(line)]
+        if name in watch.FAULTS and not battle.attack.model_fails:
+            faults = [line for line in lines if watch.FAULTS[name].search(line)]
             if faults:
                 battle.complain(LOG, f"{name} has {len(faults)} lines of a fault, first: {faults[0][:300]}")
         forged = [line for line in lines if _FORGED.search(line)]

@@ -21,12 +21,15 @@ POLL_S = 0.05
 MIB = 1 << 20
 _TICKS = os.sysconf("SC_CLK_TCK")
 
-# Lines of the logs that mean that the handler or the server failed, not that a request was refused.
-FAULTS = re.compile(
-    r"Traceback \(most recent call last\)|Invoking custom service failed|OutOfMemoryError|Worker died|"
-    r"Backend worker process died|Backend worker error|NullPointerException|Segmentation fault|free\(\): invalid|"
-    r"malloc\(\)|corrupted|BackendWorkerException"
-)
+# Lines of the logs that mean that a worker or the server failed, not that a request was refused. TorchServe logs a
+# stack trace for every form that it cannot read, and for every connection for which there is no room.
+FAULTS = {
+    "model_log.log": re.compile(
+        r"Traceback \(most recent call last\)|Invoking custom service failed|process died|Fatal"
+    ),
+    "ts_log.log": re.compile(r"Worker died|Backend worker (?:process died|error)|Java heap space"),
+    "console.log": re.compile(r"Segmentation fault|free\(\)|malloc\(\)|corrupted|Java heap space"),
+}
 
 
 class Bounds(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
@@ -138,17 +139,25 @@ class Connection:
         self._host, self._port, self._token = host, port, token
         self._http: http.client.HTTPConnection | None = None
 
-    def send(self, shot: Shot, timeout: float = TIMEOUT_S) -> Reply:
-        """The answer to a request; never raises for what the other side does."""
+    def send(
+        self, shot: Shot, timeout: float = TIMEOUT_S, sending: contextlib.AbstractContextManager | None = None
+    ) -> Reply:
+        """The answer to a request; never raises for what the other side does.
+
+        Args:
+            shot: the request.
+            timeout: seconds to wait for the answer.
+            sending: entered while the request is written.
+        """
         begun = time.monotonic()
         reused = self._http is not None
-        reply = self._send(shot, timeout)
+        reply = self._send(shot, timeout, sending or contextlib.nullcontext())
         # A server may close a connection that was kept just when the next request is written.
         if reply.status == 0 and reused and reply.body != b"timed out":
-            reply = self._send(shot, timeout)
+            reply = self._send(shot, timeout, sending or contextlib.nullcontext())
         return reply._replace(seconds=time.monotonic() - begun)
 
-    def _send(self, shot: Shot, timeout: float) -> Reply:
+    def _send(self, shot: Shot, timeout: float, sending: contextlib.AbstractContextManager) -> Reply:
         try:
             if self._http is None:
                 self._http = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
@@ -163,7 +172,8 @@ class Connection:
                 self._http.putheader(name, value.encode("latin-1", "replace"))
             if "content-length" not in own and "transfer-encoding" not in own:
                 self._http.putheader("Content-Length", str(len(shot.body)))
-            self._http.endheaders(shot.body or None)
+            with sending:
+                self._http.endheaders(shot.body or None)
             response = self._http.getresponse()
             content = response.read()
             headers = {name.lower(): value for name, value in response.getheaders()}

@@ -114,11 +114,11 @@ def wide(_: random.Random) -> Iterator[Shot]:
 
 def refused_memory(_: random.Random) -> Iterator[Shot]:
     """One refused `.npz` after the other: what one of them held is gone when the next comes."""
-    body = npz({"x": numpy.zeros(57 * MIB, numpy.uint8), "nothing": numpy.zeros(8, numpy.uint8)})
-    other = npz({"x": numpy.zeros(14 * MIB, numpy.float32), "y": numpy.ones(3, numpy.float32)})
-    for _ in range(30):
-        yield npz_shot("scaled_add", body, expect=refused)
-        yield npz_shot("scaled_add", other, expect=refused, note="refused by the operator")
+    by_operator = npz_of_zeros(x=("|u1", (60 * MIB,)), y=("<f4", (3,)))
+    by_shape = npz_of_zeros(x=("|u1", (60 * MIB,)), y=("<f4", (3, 1)))
+    for _ in range(20):
+        yield npz_shot("scaled_add", by_operator, expect=refused, note="refused by the operator")
+        yield npz_shot("scaled_add", by_shape, expect=refused, note="refused for a shape")
 
 
 def honest(_: random.Random) -> Iterator[Shot]:
