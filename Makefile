@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # -- what may be set on the command line ------------------------------------------------------------------------------
 
-SETTINGS := MODEL WORKERS ARCHIVE VERSION PROFILE MODEL_API QUIET CORES SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT RATE CONNECTIONS SECONDS
+SETTINGS := MODEL WORKERS ARCHIVE VERSION PROFILE MODEL_API QUIET CORES SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT RATE CONNECTIONS SECONDS ATTACK
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
 unknown := $(filter-out $(SETTINGS) -%,$(given))
@@ -65,7 +65,7 @@ handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/nu
 packer := $(wildcard archive/*.py)
 .PRECIOUS: build/models/%/.built
 
-.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale deploy logs doctor test lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
+.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale deploy logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
 
 help: ## list the targets
 	@echo 'usage: make TARGET [SETTING=value ...]'
@@ -170,6 +170,12 @@ doctor: ## check every prerequisite; each failure prints its fix (CORES=4: recko
 
 test: env-dev ext archive ## run the tests (TESTS=tests/scripts: some of them)
 	@$(python) -m pytest $(if $(TESTS),"$$TESTS",$(in-two))
+
+# Under another name: bash counts in a variable SECONDS of its own.
+attack: export ATTACK_SECONDS := $(SECONDS)
+attack: env-dev train ## send hostile requests to a server of its own, among innocent ones (ATTACK='gpu-words mutations': only these; SECONDS=15: for one)
+	@read -ra names <<< "$$ATTACK"; \
+	  $(python) -m tests.attack $${names[@]:+--only "$${names[@]}"} --seconds "$${ATTACK_SECONDS:-15}"
 
 lint: env-dev ## check style: ruff, clang-format
 	@$(python) -m ruff check .
