@@ -89,7 +89,7 @@ class Counts:
         # The copy is one step of the interpreter: nothing is added meanwhile.
         rejected = self.rejected.copy()
         return {(name, ()): value for name, value in plain.items()} | {
-            ("opserve_rejected_requests_total", (str(status), _label(field or "none"))): count
+            ("opserve_rejected_requests_total", (str(status), label(field or "none"))): count
             for (status, field), count in rejected.items()
         }
 
