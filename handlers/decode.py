@@ -13,6 +13,7 @@ from handlers.errors import RequestError
 from handlers.images import MAGIC as IMAGE_MAGIC
 from handlers.images import accepts_image, decode_image
 from handlers.json_arrays import parse_json
+from handlers.limits import Budget
 from handlers.request import BODY, Buffer, Part, Request
 from handlers.shared_memory import OFF, SharedMemory
 from handlers.signature import TensorSpec
@@ -45,12 +46,20 @@ def decode_request(
     value; a body that is one JSON object or one `.npz` holding the inputs by name; an Open Inference Protocol request;
     a PNG/JPEG, an `.npy` or a bare JSON array alone, where the model has a single input.
 
-    A whole body may be compressed with gzip. Arrays that come as bytes of the right dtype, aligned and in C order, are
+    A whole body may be compressed with gzip or deflate. Arrays that come as bytes of the right dtype, aligned and in C order, are
     views of the request's own buffer.
+
+    Args:
+        request: the parts and headers.
+        specs: the inputs of the model.
+        max_image_pixels: what the images may have together.
+        max_npz_bytes: what the inputs may be together in their dtypes, and what may be unpacked or read from shared
+            memory for them.
+        memory: the shared memory that the request may name.
 
     Raises:
         RequestError: naming the field that is missing, unknown, unreadable or of the wrong type, shape or size; or 406
-            if no answer of ours is accepted.
+            if no answer of ours is accepted; or 413 if it asks for more than the bounds, before it is given any of it.
     """
     if not request:
         # curl -d without a Content-Type arrives as a form without a single part.
@@ -60,17 +69,20 @@ def decode_request(
     headers = getattr(request, "headers", {})  # a plain dictionary of parts has none
     names = {spec.name for spec in specs}
     values, call, typed = request, None, False
+    budget = Budget(max_npz_bytes, max_image_pixels)
     if len(request) == 1 and BODY in request and BODY not in names:
         body = request[BODY]
         if _ENCODING in headers:
-            body = body._replace(content=compressed.unpack(body.content, headers[_ENCODING], max_npz_bytes))
+            unpacked = compressed.unpack(body.content, headers[_ENCODING], max_npz_bytes)
+            if unpacked is not body.content:
+                budget.take_unpacked(len(unpacked))
+                body = body._replace(content=unpacked)
         json_length = headers.get(_JSON_LENGTH)
-        values, call, typed = _values_of_body(body, json_length, specs, names, max_npz_bytes, memory)
+        values, call, typed = _values_of_body(body, json_length, specs, names, budget, memory)
     if values.keys() != names:
         _complain_of_names(values, specs)
     present = [spec for spec in specs if spec.name in values]
-    limits = max_image_pixels, max_npz_bytes
-    inputs = {spec.name: _decode_value(values[spec.name], spec, typed, *limits) for spec in present}
+    inputs = {spec.name: _decode_value(values[spec.name], spec, typed, budget) for spec in present}
     return Decoded(inputs, choose_reply(headers.get("accept", ""), call))
 
 
@@ -92,7 +104,7 @@ def _values_of_body(
     json_length: str | None,
     specs: Sequence[TensorSpec],
     names: set[str],
-    max_npz_bytes: int,
+    budget: Budget,
     memory: SharedMemory,
 ) -> tuple[Mapping[str, Any], oip.Call | None, bool]:
     """The values by name, what an Open Inference Protocol request says of its answer, and whether each has a dtype."""
@@ -103,9 +115,10 @@ def _values_of_body(
         return *_values_of_call(*oip.split_body(content, json_length), specs, memory), True
     kind = _kind(body)
     if kind == "npz":
-        members = npy.list_npz(content, None, max_npz_bytes)
+        members = npy.list_npz(content, None, budget.max_bytes)
         if members.keys() != names:
             _complain_of_names(members, specs)
+        budget.take_unpacked(sum(member.allocates for member in members.values()))
         return {name: npy.read_member(content, member, name) for name, member in members.items()}, None, True
     if kind:
         if len(specs) > 1:
@@ -137,27 +150,36 @@ def _values_of_call(
     return oip.read_tensors(document, binary, memory), oip.read_call(document, memory)
 
 
-def _decode_value(
-    value: Any, spec: TensorSpec, typed: bool, max_image_pixels: int, max_npz_bytes: int
-) -> numpy.ndarray:
+def _decode_value(value: Any, spec: TensorSpec, typed: bool, budget: Budget) -> numpy.ndarray:
     if not isinstance(value, Part):
-        return spec.convert(value, typed)
+        return _convert(value, spec, typed, budget)
     content, kind = value.content, _kind(value)
     if kind == "image":
-        return spec.convert(decode_image(content, spec, max_image_pixels))
+        return spec.convert(decode_image(content, spec, budget))  # it has counted its pixels before it made them
     if kind == "npy":
-        return spec.convert(npy.read_npy(content, spec.name), typed=True)
+        return _convert(npy.read_npy(content, spec.name), spec, True, budget)
     if kind == "npz":
-        members = list(npy.list_npz(content, spec.name, max_npz_bytes).values())
+        members = list(npy.list_npz(content, spec.name, budget.max_bytes).values())
         if len(members) != 1:
             raise RequestError(f"'{spec.name}' is an .npz of {len(members)} arrays, not of one", field=spec.name)
-        return spec.convert(npy.read_member(content, members[0], spec.name), typed=True)
+        budget.take_unpacked(members[0].allocates, spec.name)
+        return _convert(npy.read_member(content, members[0], spec.name), spec, True, budget)
     if len(content) == 0:
         raise RequestError(f"'{spec.name}' is empty", field=spec.name)
     if not _looks_like_json(content):
         expected = "an image (PNG or JPEG), .npy nor JSON" if accepts_image(spec) else ".npy nor JSON"
         raise RequestError(f"'{spec.name}' is neither {expected}", field=spec.name)
-    return spec.convert(parse_json(content, spec.name, (spec,)))
+    return _convert(parse_json(content, spec.name, (spec,)), spec, False, budget)
+
+
+def _convert(value: Any, spec: TensorSpec, typed: bool, budget: Budget) -> numpy.ndarray:
+    """The array that `spec` asks for, counted before it is made where its size is known before."""
+    if isinstance(value, numpy.ndarray):
+        budget.take_bytes(value.size * spec.dtype.itemsize, spec.name)
+        return spec.convert(value, typed)
+    array = spec.convert(value, typed)
+    budget.take_bytes(array.nbytes, spec.name)
+    return array
 
 
 def _complain_of_names(values: Mapping[str, Any], specs: Sequence[TensorSpec]) -> NoReturn:
