@@ -46,8 +46,8 @@ def decode_request(
     value; a body that is one JSON object or one `.npz` holding the inputs by name; an Open Inference Protocol request;
     a PNG/JPEG, an `.npy` or a bare JSON array alone, where the model has a single input.
 
-    A whole body may be compressed with gzip or deflate. Arrays that come as bytes of the right dtype, aligned and in C order, are
-    views of the request's own buffer.
+    A whole body may be compressed with gzip or deflate. Arrays that come as bytes of the right dtype, aligned and in C
+    order, are views of the request's own buffer.
 
     Args:
         request: the parts and headers.

@@ -16,7 +16,7 @@ class Budget:
         max_pixels: what its images may have together.
     """
 
-    __slots__ = ("_bytes", "_unpacked", "_pixels", "max_bytes", "max_pixels")
+    __slots__ = ("_bytes", "_pixels", "_unpacked", "max_bytes", "max_pixels")
 
     def __init__(self, max_bytes: int, max_pixels: int):
         self.max_bytes, self.max_pixels = max_bytes, max_pixels

@@ -177,7 +177,7 @@ def test_what_stands_beside_the_pixels_does_not_matter():
         (hostile_images.png(9, 9).replace(b"\0\0\0\x09\0\0\0\x09", b"\0\0\0\x08\0\0\0\x08"), "IHDR does not match"),
         (hostile_images.png_of_many_chunks(70_000), "more than 65536 chunks"),
         *((hostile_images.png_of_long_chunk(length), "cut off") for length in (5000, 2**24, 2**31, 2**32 - 1)),
-        *((hostile_images.png_of_impossible_depth(depth), f"no PNG has {depth} bits") for depth in (0, 3, 32, 255)),
+        *((hostile_images.png_of_impossible_depth(depth, 64), f"no PNG has {depth} bits") for depth in (0, 3, 32, 255)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -93,8 +93,7 @@ REQUESTS = {
         "413",
     ),
     "members one over the other": (
-        'body(archives.npz_of_overlapping_members(list("xyz"), "u1", (100 << 20,))), '
-        '*(spec("uint8", name=name) for name in "xyz")',
+        'body(archives.npz_of_overlapping_members(["x", "y"], "u1", (200 << 20,))), spec("u1"), spec("u1", name="y")',
         "413",
     ),
     "an .npz of many members": ('body(archives.npz_of_many_members(65_000)), spec("uint8")', "400"),
@@ -104,7 +103,12 @@ REQUESTS = {
 def cost(setup: str) -> dict:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     child = subprocess.run(
-        [sys.executable, "-c", f"{CHILD}cost({setup})"], capture_output=True, text=True, cwd=ROOT, env=environment
+        [sys.executable, "-c", f"{CHILD}cost({setup})"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        check=False,
     )
     assert child.returncode == 0, child.stderr[-2000:]
     return json.loads(child.stdout)
