@@ -121,3 +121,25 @@ def test_a_hostile_request_stays_within_the_bounds(name):
     assert found["told"][:3] in expected.split("|"), found
     assert found["mib"] < MAX_MIB, found
     assert found["seconds"] < MAX_SECONDS, found
+
+
+def test_refused_archives_leave_nothing_behind():
+    """Twenty of 114 MiB once unpacked, of a shape that the model does not take; nothing is collected in between."""
+    script = f"""{CHILD}
+content = archives.npz_bomb("<f4", x=(15_000_000,))
+gc.disable()
+peaks = []
+for turn in range(20):
+    try:
+        decode_request(body(content), (spec("float32", (3, -1)),), 1)
+    except RequestError as error:
+        assert error.status == 400, error
+    peaks.append(status("VmRSS"))
+print(json.dumps([peaks[2], max(peaks[3:])]))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    child = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert child.returncode == 0, child.stderr[-2000:]
+    early, late = json.loads(child.stdout)
+    assert late < early + 64
