@@ -59,14 +59,12 @@ MEGAPIXELS = "49_000_000"
 
 REQUESTS = {
     "the largest PNG": (f"body(images.png_of_all_samples({MEGAPIXELS})), {CHW}", "200"),
-    "the largest PNG, interlaced": (f"body(images.png_of_all_samples({MEGAPIXELS}, 1)), {CHW}", "200"),
     "a PNG that is all rows": (f"body(images.png(49, 1_000_000, colour=6)), {CHW}", "200"),
     "a PNG that is all columns": (f"body(images.png(1_000_000, 49, colour=6)), {CHW}", "200"),
     "a PNG of impossible depth": (f"body(images.png_of_impossible_depth()), {CHW}", "400"),
-    "a PNG of slow blocks": (f"body(images.png_of_slow_blocks(5_000_000)), {GREY}", "413|400"),
+    "a PNG of slow blocks": (f"body(images.png_of_slow_blocks(3_000_000)), {GREY}", "413|400"),
     "a PNG of many chunks": (f"body(images.png_of_many_chunks(5_000_000)), {GREY}", "413"),
     "a PNG of text bombs": (f"body(images.png_of_text_bombs()), {GREY}", "200"),
-    "the largest JPEG": (f"body(images.jpeg(7000, 7000, progressive=True, subsampling=0)), {CHW}", "200"),
     "a JPEG of many scans": (f"body(images.jpeg_of_many_scans(490, 7000, 7000)), {CHW}", "413"),
     "a small JPEG of many scans": (f"body(images.jpeg_of_many_scans(120, 2000, 2000)), {CHW}", "200"),
     "a JPEG of as many scans as are accepted": (f"body(images.jpeg_of_many_scans(20, 7000, 7000)), {CHW}", "200"),
@@ -75,7 +73,7 @@ REQUESTS = {
     "a JPEG of much EXIF": (f"body(images.jpeg_of_large_exif()), {CHW}", "200"),
     "gzip of zeros": ('body(archives.gzip_bomb(300 << 20), **{"Content-Encoding": "gzip"}), spec("uint8")', "413"),
     "gzip of slow blocks": (
-        'body(archives.gzip_of_slow_blocks(5_000_000), **{"Content-Encoding": "gzip"}), spec("uint8")',
+        'body(archives.gzip_of_slow_blocks(3_000_000), **{"Content-Encoding": "gzip"}), spec("uint8")',
         "413|400",
     ),
     "the largest .npz": ('body(archives.npz_bomb("<f8", x=(32 << 20,))), spec("int64")', "413"),
@@ -124,12 +122,12 @@ def test_a_hostile_request_stays_within_the_bounds(name):
 
 
 def test_refused_archives_leave_nothing_behind():
-    """Twenty of 114 MiB once unpacked, of a shape that the model does not take; nothing is collected in between."""
+    """Ten of 114 MiB once unpacked, of a shape that the model does not take; nothing is collected in between."""
     script = f"""{CHILD}
 content = archives.npz_bomb("<f4", x=(15_000_000,))
 gc.disable()
 peaks = []
-for turn in range(20):
+for turn in range(10):
     try:
         decode_request(body(content), (spec("float32", (3, -1)),), 1)
     except RequestError as error:
