@@ -8,10 +8,12 @@ from functools import lru_cache
 
 from handlers.errors import RequestError
 
+# Browsers send some 150 characters. What is longer would be kept as long as what is short.
+_LONGEST = 2048
+
 _WEIGHT = re.compile(r"[01](\.\d{0,3})?")
 
 
-@lru_cache(maxsize=256)
 def choose(accept: str, offers: tuple[str, ...]) -> str:
     """The one of `offers` that an `Accept` header prefers; `""` accepts everything.
 
@@ -19,8 +21,15 @@ def choose(accept: str, offers: tuple[str, ...]) -> str:
     Parameters other than `q` are not looked at, and a range that cannot be read counts as absent.
 
     Raises:
-        RequestError: 406 with the list of offers, if none is accepted.
+        RequestError: 406 with the list of offers, if none is accepted; 400, the header is longer than any client's.
     """
+    if len(accept) > _LONGEST:
+        raise RequestError(f"the header Accept has {len(accept)} characters; at most {_LONGEST} are accepted")
+    return _choose(accept, offers)
+
+
+@lru_cache(maxsize=256)
+def _choose(accept: str, offers: tuple[str, ...]) -> str:
     if not accept.strip():
         return offers[0]
     ranges = [read for part in accept.split(",") if (read := _read(part)) is not None]

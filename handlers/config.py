@@ -62,9 +62,11 @@ class ModelConfig:
         inputs: what a request holds, in the order of the model's arguments.
         outputs: what the model returns, in its order. Shapes are those of one request.
         hooks: file name of a module with `preprocess(inputs)` and/or `postprocess(outputs)`, or `None`.
-        max_image_pixels: an image with more pixels than this is refused before it is decoded.
-        max_npz_bytes: an .npz whose arrays take more bytes than this is refused before they are unpacked, and so are
-            a compressed body and a tensor in shared memory.
+        max_image_pixels: images with more pixels than this, all those of a request together, are refused before they
+            are decoded.
+        max_npz_bytes: the largest request: inputs that take more bytes than this in their dtypes, all together, are
+            refused before they are made, and so is an .npz or a compressed body before it is unpacked to more, and what
+            is in shared memory before it is read.
         max_json_bytes: a JSON text of more bytes than this is refused, once it is unpacked and before it is parsed.
         shared_memory: what the keys begin with of the shared memory that requests may name, or `None`: none.
         warm_up: whether a worker answers the archive's sample before it reports itself ready.

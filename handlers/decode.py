@@ -15,6 +15,7 @@ from handlers.images import MAGIC as IMAGE_MAGIC
 from handlers.images import accepts_image, decode_image
 from handlers.json_arrays import MAX_BYTES as MAX_JSON_BYTES
 from handlers.json_arrays import parse_json
+from handlers.limits import Budget
 from handlers.request import BODY, Buffer, Part, Request
 from handlers.shared_memory import OFF, SharedMemory
 from handlers.signature import MAX_NAME, TensorSpec
@@ -48,12 +49,21 @@ def decode_request(
     value; a body that is one JSON object or one `.npz` holding the inputs by name; an Open Inference Protocol request;
     a PNG/JPEG, an `.npy` or a bare JSON array alone, where the model has a single input.
 
-    A whole body may be compressed with gzip. Arrays that come as bytes of the right dtype, aligned and in C order, are
-    views of the request's own buffer.
+    A whole body may be compressed with gzip or deflate. Arrays that come as bytes of the right dtype, aligned and in C
+    order, are views of the request's own buffer.
+
+    Args:
+        request: the parts and headers.
+        specs: the inputs of the model.
+        max_image_pixels: what the images may have together.
+        max_npz_bytes: what the inputs may be together in their dtypes, and what may be unpacked or read from shared
+            memory for them.
+        memory: the shared memory that the request may name.
+        max_json_bytes: what a JSON text may have once it is unpacked.
 
     Raises:
         RequestError: naming the field that is missing, unknown, unreadable or of the wrong type, shape or size; or 406
-            if no answer of ours is accepted.
+            if no answer of ours is accepted; or 413 if it asks for more than the bounds, before it is given any of it.
     """
     if not request:
         # curl -d without a Content-Type arrives as a form without a single part.
@@ -63,19 +73,21 @@ def decode_request(
     headers = getattr(request, "headers", {})  # a plain dictionary of parts has none
     names = {spec.name for spec in specs}
     values, call, typed = request, None, False
+    budget = Budget(max_npz_bytes, max_image_pixels, max_json_bytes)
     if len(request) == 1 and BODY in request and BODY not in names:
         body = request[BODY]
         if _ENCODING in headers:
-            body = body._replace(content=compressed.unpack(body.content, headers[_ENCODING], max_npz_bytes))
+            unpacked = compressed.unpack(body.content, headers[_ENCODING], max_npz_bytes)
+            if unpacked is not body.content:
+                budget.take_unpacked(len(unpacked))
+                body = body._replace(content=unpacked)
         json_length = headers.get(_JSON_LENGTH)
-        limits = max_npz_bytes, max_json_bytes
-        values, call, typed = _values_of_body(body, json_length, specs, names, *limits, memory)
+        values, call, typed = _values_of_body(body, json_length, specs, names, budget, memory)
     try:
         if values.keys() != names:
             _complain_of_names(values, specs, form=values is request)
         present = [spec for spec in specs if spec.name in values]
-        limits = max_image_pixels, max_npz_bytes, max_json_bytes
-        inputs = {spec.name: _decode_value(values[spec.name], spec, typed, *limits) for spec in present}
+        inputs = {spec.name: _decode_value(values[spec.name], spec, typed, budget) for spec in present}
         return Decoded(inputs, choose_reply(headers.get("accept", ""), call))
     except RequestError as error:
         error.open_inference = call is not None
@@ -100,8 +112,7 @@ def _values_of_body(
     json_length: str | None,
     specs: Sequence[TensorSpec],
     names: set[str],
-    max_npz_bytes: int,
-    max_json_bytes: int,
+    budget: Budget,
     memory: SharedMemory,
 ) -> tuple[Mapping[str, Any], oip.Call | None, bool]:
     """The values by name, what an Open Inference Protocol request says of its answer, and whether each has a dtype."""
@@ -110,15 +121,16 @@ def _values_of_body(
         raise RequestError("the request's body is empty; " + _wanted(specs))
     if json_length is not None:
         text, binary = oip.split_body(content, json_length)
-        document = parse_json(text, None, specs, max_json_bytes)
+        document = parse_json(text, None, specs, budget.max_json_bytes)
         if not oip.is_call(document, set()):
             raise RequestError(f'{oip.JSON_LENGTH_HEADER} is for an Open Inference Protocol request: {{"inputs": […]}}')
         return *_values_of_call(document, binary, specs, names, memory), True
     kind = _kind(body)
     if kind == "npz":
-        members = npy.list_npz(content, None, max_npz_bytes)
+        members = npy.list_npz(content, None, budget.max_bytes)
         if members.keys() != names:
             _complain_of_names(members, specs)
+        budget.take_unpacked(sum(member.allocates for member in members.values()))
         return {name: npy.read_member(content, member, name) for name, member in members.items()}, None, True
     if kind:
         if len(specs) > 1:
@@ -131,7 +143,7 @@ def _values_of_body(
             f"image/jpeg, {npy.NPY_TYPE} or {npy.NPZ_TYPE}",
             status=415,
         )
-    document = parse_json(content, None, specs, max_json_bytes)
+    document = parse_json(content, None, specs, budget.max_json_bytes)
     if oip.is_call(document, names):
         return *_values_of_call(document, memoryview(b""), specs, names, memory), True
     if isinstance(document, dict):
@@ -155,27 +167,36 @@ def _values_of_call(
         raise
 
 
-def _decode_value(
-    value: Any, spec: TensorSpec, typed: bool, max_image_pixels: int, max_npz_bytes: int, max_json_bytes: int
-) -> numpy.ndarray:
+def _decode_value(value: Any, spec: TensorSpec, typed: bool, budget: Budget) -> numpy.ndarray:
     if not isinstance(value, Part):
-        return spec.convert(value, typed)
+        return _convert(value, spec, typed, budget)
     content, kind = value.content, _kind(value)
     if kind == "image":
-        return spec.convert(decode_image(content, spec, max_image_pixels))
+        return spec.convert(decode_image(content, spec, budget))  # it has counted its pixels before it made them
     if kind == "npy":
-        return spec.convert(npy.read_npy(content, spec.name), typed=True)
+        return _convert(npy.read_npy(content, spec.name), spec, True, budget)
     if kind == "npz":
-        members = list(npy.list_npz(content, spec.name, max_npz_bytes).values())
+        members = list(npy.list_npz(content, spec.name, budget.max_bytes).values())
         if len(members) != 1:
             raise RequestError(f"'{spec.name}' is an .npz of {len(members)} arrays, not of one", field=spec.name)
-        return spec.convert(npy.read_member(content, members[0], spec.name), typed=True)
+        budget.take_unpacked(members[0].allocates, spec.name)
+        return _convert(npy.read_member(content, members[0], spec.name), spec, True, budget)
     if len(content) == 0:
         raise RequestError(f"'{spec.name}' is empty", field=spec.name)
     if not _looks_like_json(content):
         expected = "an image (PNG or JPEG), .npy nor JSON" if accepts_image(spec) else ".npy nor JSON"
         raise RequestError(f"'{spec.name}' is neither {expected}", field=spec.name)
-    return spec.convert(parse_json(content, spec.name, (spec,), max_json_bytes))
+    return _convert(parse_json(content, spec.name, (spec,), budget.max_json_bytes), spec, False, budget)
+
+
+def _convert(value: Any, spec: TensorSpec, typed: bool, budget: Budget) -> numpy.ndarray:
+    """The array that `spec` asks for, counted before it is made where its size is known before."""
+    if isinstance(value, numpy.ndarray):
+        budget.take_bytes(value.size * spec.dtype.itemsize, spec.name)
+        return spec.convert(value, typed)
+    array = spec.convert(value, typed)
+    budget.take_bytes(array.nbytes, spec.name)
+    return array
 
 
 def _complain_of_names(given: Collection[str], specs: Sequence[TensorSpec], form: bool = False) -> None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy
 
-from handlers import png
+from handlers import jpeg, png
 from handlers.errors import RequestError
+from handlers.image_file import DamagedImage, TooComplex, turned
+from handlers.limits import Budget
 from handlers.request import Buffer
 from handlers.signature import TensorSpec
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("PNG", "JPEG")
-MAGIC = (png.SIGNATURE, b"\xff\xd8\xff")
+MAGIC = (png.SIGNATURE, jpeg.MAGIC)
+
+# Rows of a large image are converted so many pixels at a time: a whole image in three modes at once is three images.
+_BAND = 1 << 21
 
 
 def accepts_image(spec: TensorSpec) -> bool:
@@ -25,7 +27,7 @@ def accepts_image(spec: TensorSpec) -> bool:
     return _layout(spec) is not None
 
 
-def decode_image(content: Buffer, spec: TensorSpec, max_pixels: int) -> numpy.ndarray:
+def decode_image(content: Buffer, spec: TensorSpec, budget: Budget) -> numpy.ndarray:
     """Decodes a PNG or JPEG for the input `spec`.
 
     Grey for [H, W] and one channel, RGB for three; 8 bits a sample (16-bit PNGs are scaled down); an orientation in
@@ -35,45 +37,65 @@ def decode_image(content: Buffer, spec: TensorSpec, max_pixels: int) -> numpy.nd
         uint8 array, C-contiguous.
 
     Raises:
-        RequestError: not a PNG or JPEG, damaged, or more than `max_pixels` pixels.
+        RequestError: not a PNG or JPEG, damaged, or (413) more pixels or bytes than `budget` has left, or so made that
+            it takes too long.
     """
-    # Not with this module: two megabytes that a worker without images need not carry.
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     layout = _layout(spec)
     if layout is None:
         raise RequestError(f"'{spec.name}' is {spec.describe()}: an image cannot stand for it", field=spec.name)
+    colours = 3 if layout in ("chw3", "hwc3") else 1
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns of a decompression bomb; the bound below is ours and comes first.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(png.stored(content, max_pixels)), formats=FORMATS)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise _too_large(f"{width} x {height}", spec, max_pixels)
-        image = ImageOps.exif_transpose(image)
-        pixels = _samples(image, "RGB" if layout in ("chw3", "hwc3") else "L")
-    except UnidentifiedImageError as error:
-        raise RequestError(f"'{spec.name}' is not a PNG or JPEG image", field=spec.name) from error
-    except Image.DecompressionBombError as error:  # Pillow's own bound, before the size can be asked for
-        raise _too_large("too many", spec, max_pixels) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise RequestError(f"'{spec.name}' is a damaged image: {error}", field=spec.name) from error
-    if layout == "hw":
-        return pixels
-    if layout in ("chw1", "chw3"):
-        return numpy.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+        image = _parser(content, spec).parse(content)
+        budget.take_pixels(image.width, image.height, spec.name)
+        budget.take_bytes(image.width * image.height * colours * spec.dtype.itemsize, spec.name)
+        pixels = _samples(_decoded(image), "RGB" if colours == 3 else "L")
+    except DamagedImage as error:
+        raise RequestError(f"'{spec.name}' is a damaged image: {error}", field=spec.name) from None
+    except TooComplex as error:
+        raise RequestError(f"the image '{spec.name}' is not accepted: {error}", field=spec.name, status=413) from None
+    pixels = turned(pixels, image.orientation)
+    if layout == "chw3":
+        pixels = pixels.transpose(2, 0, 1)
+    elif layout == "chw1":
+        pixels = pixels[None]
+    elif layout == "hwc1":
+        pixels = pixels[..., None]
+    return numpy.ascontiguousarray(pixels)
 
 
-def _too_large(pixels: str, spec: TensorSpec, max_pixels: int) -> RequestError:
-    message = f"'{spec.name}' is an image of {pixels} pixels; at most {max_pixels} are accepted"
-    return RequestError(message, field=spec.name, status=413)
+def _parser(content: Buffer, spec: TensorSpec):
+    """The module that takes this kind of file apart."""
+    for module, magic in ((png, png.SIGNATURE), (jpeg, jpeg.MAGIC)):
+        if content[: len(magic)] == magic:
+            return module
+    raise RequestError(f"'{spec.name}' is not a PNG or JPEG image", field=spec.name)
+
+
+def _decoded(image: png.Png | jpeg.Jpeg) -> Image.Image:
+    try:
+        return image.decode()
+    except (DamagedImage, TooComplex, MemoryError):
+        raise
+    except Exception as error:  # whatever a decoder says of a client's bytes is that client's business
+        raise DamagedImage(str(error) or type(error).__name__) from None
 
 
 def _samples(image: Image.Image, mode: str) -> numpy.ndarray:
+    """uint8 [H, W], or [H, W, 3] for the mode RGB."""
+    width, height = image.size
+    rows = max(1, _BAND // width)
+    if rows >= height:
+        return _converted(image, mode)
+    pixels = numpy.empty((height, width, 3) if mode == "RGB" else (height, width), numpy.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = _converted(image.crop((0, top, width, bottom)), mode)
+    return pixels
+
+
+def _converted(image: Image.Image, mode: str) -> numpy.ndarray:
     if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255 instead of scaling
-        grey = (numpy.asarray(image).astype(numpy.uint32) >> 8).astype(numpy.uint8)
+        grey = (numpy.asarray(image) >> 8).astype(numpy.uint8)
         return grey if mode == "L" else numpy.repeat(grey[..., None], 3, axis=2)
     return numpy.asarray(image if image.mode == mode else image.convert(mode))
 

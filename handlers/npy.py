@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy
 from isal import isal_zlib
 
+from handlers import inflate
 from handlers.errors import RequestError
 from handlers.request import Buffer
 
@@ -138,6 +139,11 @@ class Member(NamedTuple):
     size: int  # bytes once unpacked
     offset: int  # of its local header
 
+    @property
+    def allocates(self) -> int:
+        """Bytes that reading it makes; a stored one is read where it lies."""
+        return 0 if self.method == _STORED else self.size
+
 
 def list_npz(content: Buffer, field: str | None, max_bytes: int = MAX_UNPACKED_BYTES) -> dict[str, Member]:
     """The arrays in an `.npz` file by name, none of them unpacked yet.
@@ -172,6 +178,7 @@ def list_npz(content: Buffer, field: str | None, max_bytes: int = MAX_UNPACKED_B
         at += _ENTRY.size + name_length + extra + comment
     if at != end:
         raise _damaged(field, "the directory of the .npz file is damaged")
+    # Members may lie one over the other; each counts as if it were the only one.
     total = sum(member.size for member in members.values())
     if total > max_bytes:
         message = f"the .npz file unpacks to {total} bytes; at most {max_bytes} are accepted"
@@ -193,18 +200,21 @@ def read_member(content: Buffer, member: Member, field: str | None) -> numpy.nda
     data = view[start : start + member.packed]
     if local[0] != b"PK\x03\x04" or len(data) < member.packed:
         raise _damaged(field, "the .npz file is truncated")
-    unpacked = data if member.method == _STORED else _inflate(data, member.size)
+    unpacked = data if member.method == _STORED else _inflate(data, member.size, field)
     if unpacked is None or len(unpacked) != member.size or isal_zlib.crc32(unpacked) != member.crc:
         raise _damaged(field, "its bytes do not match their checksum")
     return read_npy(unpacked, field)
 
 
-def _inflate(data: memoryview, size: int) -> bytes | None:
-    """The first `size + 1` bytes that `data` unpacks to, of which there should be `size`; `None` if it is damaged."""
+def _inflate(data: memoryview, size: int, field: str | None) -> Buffer | None:
+    """What `data` unpacks to, or a little more than `size` bytes of it; `None` if it is damaged."""
     try:
-        return isal_zlib.decompressobj(-isal_zlib.MAX_WBITS).decompress(data, size + 1)  # 0 would mean no bound
-    except isal_zlib.error:
+        return inflate.inflate(data, inflate.RAW, size)[0]
+    except inflate.DamagedStream:
         return None
+    except inflate.TooSlow:
+        message = f"'{field}' is packed so that it takes too long to unpack; pack it again with zlib, or not at all"
+        raise RequestError(message, field=field, status=413) from None
 
 
 def write_npz(arrays: Mapping[str, numpy.ndarray]) -> bytes:

@@ -161,7 +161,7 @@ def read_tensors(document: dict[str, Any], binary: memoryview, memory: SharedMem
         if region is not None:
             if "data" in item or size is not None:
                 raise RequestError(f"'{name}' must have either data or a place in shared memory", field=name)
-            shared += region.size
+            shared += region.size * (2 if datatype == "BF16" else 1)  # which is widened before it is looked at
             if shared > memory.max_bytes:
                 message = f"the inputs in shared memory have {shared} bytes; at most {memory.max_bytes} are accepted"
                 raise RequestError(message, field=name, status=413)

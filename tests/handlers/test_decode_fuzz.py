@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 
 import numpy
 from hypothesis import HealthCheck, example, given, settings
@@ -12,10 +13,12 @@ from handlers import json_arrays
 from handlers.decode import decode_request
 from handlers.encode import encode_outputs
 from handlers.errors import RequestError
+from handlers.image_file import read_orientation
 from handlers.npy import read_npy, write_npz
 from handlers.oip import DATATYPES, JSON_LENGTH_HEADER
 from handlers.request import Part, Request
 from handlers.signature import TensorSpec
+from tests.support import hostile_images
 
 # The same examples every time: a test that fails only now and then helps nobody.
 fuzz = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -150,6 +153,31 @@ def test_any_npy_dtype(descr):
 def test_damaged_npz(content):
     survives(body(content), X, Y)
     survives(Request({"x": Part(bytearray(content))}), X)
+
+
+def test_damaged_photographs():
+    generator = random.Random(7)
+    photographs, exif = hostile_images.photographs(), hostile_images.exif_that_cannot_be_written()
+    read = 0
+    for turn in range(3000):
+        content = hostile_images.mutated(generator.choice(photographs), generator)
+        if turn % 5 == 0:
+            content = hostile_images.mutated(hostile_images.with_exif(content, generator.choice(exif)), generator)
+        spec = TensorSpec("x", numpy.dtype("uint8"), generator.choice([(-1, -1), (3, -1, -1), (-1, -1, 1)]))
+        try:
+            array = decode_request(body(content), (spec,), 10**6, 1 << 24).inputs["x"]
+        except RequestError as error:
+            assert error.status in (400, 413) and error.field in ("x", None)
+        else:
+            assert array.dtype == spec.dtype and spec.matches(array.shape) and array.flags.carray
+            read += 1
+    assert read > 300
+
+
+@fuzz
+@given(st.binary(max_size=40), st.sampled_from(["", "Exif\0\0"]), st.sampled_from(["II*\0", "MM\0*", ""]))
+def test_any_exif(data, name, order):
+    assert 1 <= read_orientation(name.encode() + order.encode() + data) <= 8
 
 
 @fuzz

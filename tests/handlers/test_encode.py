@@ -45,6 +45,13 @@ def test_the_preferred_type_is_chosen(header, chosen):
     assert choose_reply(header).content_type == chosen
 
 
+def test_a_header_of_any_length_is_not_kept():
+    assert choose("text/html," * 200 + "*/*", ("application/json",)) == "application/json"
+    with pytest.raises(RequestError, match="the header Accept has 2049 characters; at most 2048") as caught:
+        choose("a" * 2049, ("application/json",))
+    assert caught.value.status == 400
+
+
 @pytest.mark.parametrize("header", ["text/html", "image/*", "*/*;q=0", "application/json;q=0", "nonsense", ",,"])
 def test_nothing_acceptable_is_a_406_with_the_list(header):
     with pytest.raises(RequestError, match=f"{JSON_TYPE}, {NPZ_TYPE}") as caught:

@@ -51,7 +51,9 @@ def gzip_bomb(size: int) -> bytes:
     """`size` zeros, at a thousandth of it."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     block = bytes(1 << 20)
-    return b"".join([*(packer.compress(block) for _ in range(size >> 20)), packer.compress(bytes(size % (1 << 20))), packer.flush()])
+    return b"".join(
+        [*(packer.compress(block) for _ in range(size >> 20)), packer.compress(bytes(size % (1 << 20))), packer.flush()]
+    )
 
 
 def gzip_of_slow_blocks(count: int) -> bytes:

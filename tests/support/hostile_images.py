@@ -51,15 +51,17 @@ def zeros(count: int, byte: int = 0) -> bytes:
     return b"".join([*packed, packer.compress(block[: count % (1 << 20)]), packer.flush()])
 
 
-def png_of_impossible_depth(depth: int = 255) -> bytes:
-    """A header that no PNG may have: readers that multiply it out reserve gigabytes."""
-    return png(5000, 5000, depth=depth, colour=6, packed=zeros(1 << 20))
+def png_of_impossible_depth(depth: int = 255, side: int = 2500) -> bytes:
+    """A depth that no PNG may have, and as many bytes as it asks for: 8 MB of pixels become 800."""
+    return png(side, side, depth=depth, colour=6)
 
 
 def png_of_all_samples(pixels: int, interlaced: int = 0) -> bytes:
     """RGBA of 16 bits, with the filter that takes longest: eight bytes a pixel from a thousandth of it."""
     side = int(pixels**0.5)
-    return png(side, side, depth=16, colour=6, interlaced=interlaced, packed=zeros(side * (1 + 8 * side) + 64 * side, 4))
+    return png(
+        side, side, depth=16, colour=6, interlaced=interlaced, packed=zeros(side * (1 + 8 * side) + 64 * side, 4)
+    )
 
 
 def png_of_many_chunks(count: int) -> bytes:
@@ -79,8 +81,9 @@ def png_of_long_chunk(length: int) -> bytes:
     return png(8, 8, before=chunk(b"teSt", b"1234", length))
 
 
-def png_of_short_chunks(kinds: Sequence[bytes] = (b"gAMA", b"tRNS", b"cHRM", b"iCCP", b"pHYs", b"sRGB", b"acTL", b"fcTL", b"fdAT")) -> bytes:
+def png_of_short_chunks() -> bytes:
     """Chunks too short for what they are, before and after the pixels."""
+    kinds = (b"gAMA", b"tRNS", b"cHRM", b"iCCP", b"pHYs", b"sRGB", b"acTL", b"fcTL", b"fdAT")
     short = b"".join(chunk(kind, b"\0") + chunk(kind) for kind in kinds)
     return png(8, 8, colour=2, before=short, after=short)
 
@@ -126,8 +129,10 @@ def _scans(content: bytes) -> list[bytes]:
 
 def jpeg_of_many_scans(count: int, width: int = 2000, height: int = 2000, mode: str = "RGB") -> bytes:
     """A progressive JPEG whose scans are a few bytes, each of which goes through all pixels."""
-    head, *scans = _scans(jpeg(width, height, mode=mode, progressive=True, subsampling=0) if mode != "L" else jpeg(width, height, mode=mode, progressive=True))
-    return b"".join([head, *scans, *(scans[1 + index % (len(scans) - 1)] for index in range(count - len(scans))), b"\xff\xd9"])
+    options = {} if mode == "L" else {"subsampling": 0}
+    head, *scans = _scans(jpeg(width, height, mode=mode, progressive=True, **options))
+    again = (scans[1 + index % (len(scans) - 1)] for index in range(count - len(scans)))
+    return b"".join([head, *scans, *again, b"\xff\xd9"])
 
 
 def jpeg_of_many_segments(count: int, length: int = 0) -> bytes:
@@ -165,7 +170,9 @@ def jpeg_of_claimed_size(width: int, height: int) -> bytes:
 def exif(orientation: int = 6, *, order: str = ">", kind: int = 3, entries: Sequence[bytes] = (), at: int = 8) -> bytes:
     """EXIF data of an orientation, and of other entries of 12 bytes before it."""
     mark = b"MM\0*" if order == ">" else b"II*\0"
-    value = struct.pack(f"{order}HHL", 0x0112, kind, 1) + struct.pack(f"{order}H2x" if kind != 4 else f"{order}L", orientation)
+    value = struct.pack(f"{order}HHL", 0x0112, kind, 1) + struct.pack(
+        f"{order}H2x" if kind != 4 else f"{order}L", orientation
+    )
     directory = struct.pack(f"{order}H", len(entries) + 1) + b"".join(entries) + value + bytes(4)
     return b"Exif\0\0" + mark + struct.pack(f"{order}L", at) + bytes(at - 8) + directory
 
@@ -238,8 +245,12 @@ def photographs() -> list[bytes]:
     save(colour.convert("RGBA"), "PNG")
     save(Image.fromarray(grey).convert("LA"), "PNG")
     save(colour, "PNG", save_all=True, append_images=[colour.rotate(90)])
-    found.append(png(40, 30, depth=16, colour=6, interlaced=1))
+    found.append(png(40, 30, depth=16, colour=6, interlaced=1, packed=zeros(2 * 40 * 30 * 8)))
     return found
+
+
+_MARKERS = (0x00, 0xC0, 0xC2, 0xC4, 0xC9, 0xD3, 0xD8, 0xD9, 0xDA, 0xDB, 0xDD, 0xE1, 0xEE, 0xFE)
+_KINDS = b"gAMA tRNS cHRM iCCP PLTE IDAT IEND eXIf acTL fcTL fdAT IHDR".split()
 
 
 def mutated(content: bytes, generator: random.Random) -> bytes:
@@ -259,13 +270,13 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
         elif what == 3:
             del changed[at : at + generator.randrange(1, 60)]
         elif what == 4:
-            marker = generator.choice((0xC0, 0xC2, 0xC4, 0xC9, 0xD8, 0xD9, 0xDA, 0xDB, 0xDD, 0xE1, 0xEE, 0xFE, 0x00, 0xD3))
+            marker = generator.choice(
+                (0xC0, 0xC2, 0xC4, 0xC9, 0xD8, 0xD9, 0xDA, 0xDB, 0xDD, 0xE1, 0xEE, 0xFE, 0x00, 0xD3)
+            )
             changed[at : at + 2] = bytes([0xFF, marker])
         else:
-            changed[at : at + 4] = generator.choice(
-                (b"gAMA", b"tRNS", b"cHRM", b"iCCP", b"PLTE", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"IHDR")
-            )
-    if generator.random() < 0.1:
+            changed[at : at + 4] = generator.choice(_KINDS)
+    if generator.random() < 0.1 and len(changed) > 3:
         del changed[generator.randrange(2, len(changed)) :]
     if changed.startswith(SIGNATURE) and generator.random() < 0.7:
         _mend_checksums(changed)
