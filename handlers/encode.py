@@ -79,7 +79,7 @@ def encode_outputs(
         TypeError: an output is nothing that JSON can hold.
     """
     try:
-        if reply is PLAIN or reply == PLAIN:
+        if reply is PLAIN or (reply.call is None and reply == PLAIN):
             return Answer(200, JSON_TYPE, write_json(dict(outputs), max_bytes))
         return _encode(outputs, reply, model_name, model_version, max_bytes)
     except TooLarge:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy
+import orjson
 
 from handlers import shared_memory
 from handlers.errors import RequestError
-from handlers.json_answers import TooLarge, dump, written
+from handlers.json_answers import TooLarge, written
 from handlers.npy import is_shape, reshaped, shaped
 from handlers.request import Buffer
 from handlers.shared_memory import OFF, Region, SharedMemory
@@ -243,34 +244,34 @@ def write_answer(
         TooLarge: the body has more than `max_bytes`.
     """
     wanted = call.outputs if call.outputs is not None else tuple((name, call.binary) for name in arrays)
-    for name, _ in wanted:
+    outputs, tail, texts = [], [], {}
+    for name, binary in wanted:
         if name not in arrays:
             raise RequestError(f"'{name}' is not an output of this model; it gives {', '.join(arrays)}", field=name)
-    tail = [arrays[name] for name, binary in wanted if binary]
-    left = max_bytes - sum(array.nbytes for array in tail)
-    if left < 0:
-        raise TooLarge
-    texts = written(
-        {name: arrays[name].ravel() for name, binary in wanted if not binary and name not in call.regions}, left
-    )
-    outputs = []
-    for name, binary in wanted:
         array = arrays[name]
-        output: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": array.shape}
+        output: dict[str, Any] = {"name": name, "datatype": _NAMES[array.dtype], "shape": array.shape}
         if name in call.regions:
             output["parameters"] = shared_memory.write(call.regions[name], array, name).describe()
         elif binary:
             output["parameters"] = {"binary_data_size": array.nbytes}
+            tail.append(array)
         else:
-            output["data"] = texts[name]
+            output["data"] = texts[name] = array.ravel()
         outputs.append(output)
+    left = max_bytes - sum(array.nbytes for array in tail) if tail else max_bytes
+    if left < 0:
+        raise TooLarge
+    if texts and (short := written(texts, left)) is not texts:
+        for output in outputs:
+            if "data" in output:
+                output["data"] = short[output["name"]]
     document: dict[str, Any] = {"model_name": model_name}
     if model_version:
         document["model_version"] = model_version
     if call.id is not None:
         document["id"] = call.id
     document["outputs"] = outputs
-    head = dump(document)
+    head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     return b"".join([head, *tail]), (len(head) if tail else None)
 
 
