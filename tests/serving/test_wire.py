@@ -25,7 +25,7 @@ COUNT = 5000
 X = numpy.arange(COUNT, dtype=numpy.float32)
 Y = numpy.full(COUNT, 0.5, numpy.float32)
 Z = 2 * X + Y
-NAMES = ("input-0", "layer/in:1", "out.0")
+NAMES = ("input-0", "layer/in.1", "out:0")
 
 
 def npz(**arrays) -> bytes:
