@@ -186,6 +186,10 @@ def frontend_limits():
         asked = f"{request / limits.MIB:.4g} MiB and {queue}"
         fix = "make start lowers them; for a torchserve started by hand write the lower ones into config.properties"
         return NONE, f"{text}: config.properties asks for {asked}", fix
+    runtime, _ = java.find(ROOT)
+    if runtime is not None and runtime.version >= limits.JAVA_WITHOUT_COUNT:
+        fix = "set JAVA_HOME to a Java 17, where the connection that asks for too much is closed at once"
+        return NONE, f"{text}; under Java {runtime.version} unfinished bodies that fill it hold up others", fix
     return OK, text, ""
 
 

@@ -39,6 +39,9 @@ MODEL_CONFIG = "model-config.yaml"
 HEAP_FLAGS = ("-Xmx", "-XX:MaxHeapSize=")
 SHARE_FLAG = "-XX:MaxRAMPercentage="
 DIRECT_FLAG = "-Dio.netty.maxDirectMemory="
+# From this Java on netty cannot count its direct memory itself: Java's own bound holds, at which its threads wait.
+JAVA_WITHOUT_COUNT = 21
+JAVA_DIRECT_FLAG = "-XX:MaxDirectMemorySize="
 
 
 class Queue(NamedTuple):
@@ -210,6 +213,7 @@ def size(text: str) -> "int | None":
 def java_flags(limits: Limits, flags: "list[str]") -> "list[str]":
     """The flags of a configuration's `vmargs` with these limits in them; a heap that the user fixed stays."""
     fixed = any(flag.startswith(HEAP_FLAGS) for flag in flags)
-    kept = [flag for flag in flags if not flag.startswith((DIRECT_FLAG,) if fixed else (DIRECT_FLAG, SHARE_FLAG))]
+    replaced = (DIRECT_FLAG, JAVA_DIRECT_FLAG) if fixed else (DIRECT_FLAG, JAVA_DIRECT_FLAG, SHARE_FLAG)
+    kept = [flag for flag in flags if not flag.startswith(replaced)]
     heap = [] if fixed else [f"-Xmx{limits.heap // MIB}m"]
-    return [*kept, *heap, f"{DIRECT_FLAG}{limits.direct}"]
+    return [*kept, *heap, f"{DIRECT_FLAG}{limits.direct}", f"{JAVA_DIRECT_FLAG}{limits.direct}"]

@@ -53,7 +53,8 @@ def test_a_heap_that_the_user_fixed_stays_and_what_it_holds_is_fitted() -> None:
     found = fit(64 * GIB, FIVE, 64 * MIB, 100, heap=GIB)
     assert found.heap == GIB and found.fits and found.request < 64 * MIB
     flags = limits.java_flags(found, ["-Xms64m", "-Xmx1g", f"{limits.DIRECT_FLAG}7"])
-    assert flags == ["-Xms64m", "-Xmx1g", f"{limits.DIRECT_FLAG}{found.direct}"]
+    bounds = [f"{flag}{found.direct}" for flag in (limits.DIRECT_FLAG, limits.JAVA_DIRECT_FLAG)]
+    assert flags == ["-Xms64m", "-Xmx1g", *bounds]
     assert limits.wanted({"vmargs": "-Xms64m -Xmx1g -XX:MaxHeapSize=2048k"})[2] == 2 * MIB
     assert limits.wanted({}) == (6553500, 100, None)
     assert [limits.size(text) for text in ("12", "3k", "5M", "2g", "1T", "x", "1x", "")] == [
@@ -135,12 +136,16 @@ def test_the_fitted_configuration_holds_the_limits(
 
 def test_the_doctor_prints_the_limits_and_warns_where_the_machine_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(machine.MEMORY_SWITCH, str(512 * 1024))
+    monkeypatch.setattr(java, "find", lambda root: (java.Java(root, 17, "PATH"), []))
     state, text, fix = doctor.frontend_limits()
     assert (state, fix) == (doctor.OK, "")
     assert re.match(
         r"heap \d+ MiB, direct memory 4096 MiB; largest request 20 MiB, 64 waiting for each model, \d+ connections",
         text,
     )
+    monkeypatch.setattr(java, "find", lambda root: (java.Java(root, 21, "PATH"), []))
+    state, text, fix = doctor.frontend_limits()
+    assert state == doctor.NONE and "Java 21" in text and "JAVA_HOME" in fix
     monkeypatch.setenv(machine.MEMORY_SWITCH, "8192")
     state, text, fix = doctor.frontend_limits()
     assert state == doctor.NONE and "config.properties asks for 20 MiB and 64" in text and "make start lowers" in fix

@@ -210,16 +210,21 @@ def test_unfinished_bodies_leave_room_for_others(small: TorchServe, share: float
     attack = Unfinished(small.server.ports()["inference_address"][1], count, largest - 1, part)
     statuses: Counter = Counter()
     try:
-        for _ in range(10):
+        deadline = time.monotonic() + 60
+        # Until more was sent than may be held.
+        while not attack.closed and time.monotonic() < deadline:
             attack.send(0.5)
             statuses[ask(small, "other", timeout=10)] += 1
-        assert attack.closed  # more was sent than may be held
+        assert attack.closed
+        for _ in range(5):
+            attack.send(0.5)
+            statuses[ask(small, "other", timeout=10)] += 1
         for _ in range(20):
             statuses[ask(small, "busy", timeout=10)] += 1
         held = small.server.require_running().memory_info().rss
     finally:
         attack.close()
-    assert statuses[200] >= 28, statuses
+    assert statuses[200] >= 0.9 * statuses.total(), statuses
     assert held < MEMORY_MIB * MIB
     unharmed.check()
 
