@@ -54,7 +54,7 @@ def find(proc_cgroup: Path = PROC_CGROUP, cgroups: Path = CGROUPS) -> Machine:
     return Machine(cores, origin)
 
 
-def quota(proc_cgroup: Path = PROC_CGROUP, cgroups: Path = CGROUPS) -> float | None:
+def quota(proc_cgroup: Path = PROC_CGROUP, cgroups: Path = CGROUPS) -> "float | None":
     """The smallest quota of processor time, in cores, of this process's control group and those around it."""
     limits = []
     for line in _text(proc_cgroup).splitlines():
@@ -77,16 +77,16 @@ def quota(proc_cgroup: Path = PROC_CGROUP, cgroups: Path = CGROUPS) -> float | N
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _quota_v2(folder: Path) -> float | None:
+def _quota_v2(folder: Path) -> "float | None":
     quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
     return _ratio(quota, period)
 
 
-def _quota_v1(folder: Path) -> float | None:
+def _quota_v1(folder: Path) -> "float | None":
     return _ratio(_text(folder / "cpu.cfs_quota_us").strip(), _text(folder / "cpu.cfs_period_us").strip())
 
 
-def _ratio(quota: str, period: str) -> float | None:
+def _ratio(quota: str, period: str) -> "float | None":
     # No quota is `max` in version 2 and -1 in version 1.
     if quota.isdigit() and period.isdigit() and int(period):
         return int(quota) / int(period)
