@@ -16,9 +16,10 @@ from urllib.parse import quote
 from scripts import mar
 from scripts.errors import OpserveError, run
 from scripts.predict import archive_of, try_sample
-from scripts.server import Server, add_arguments, ready_workers
+from scripts.server import Server, add_arguments, reason
 from scripts.stop import alone
 from scripts.worker_log import LogMark
+from scripts.workers import wait_for_workers, worker_path
 
 TIMEOUT_S = 300.0
 POLL_S = 0.1
@@ -75,7 +76,7 @@ def register(server: Server, archive: mar.Archive, timeout: float) -> None:
     if answer.status_code == 405:
         raise OpserveError("this server registers no models; `make stop start MODEL_API=1` starts one that does")
     if answer.status_code >= 300:
-        raise OpserveError(f"TorchServe did not register {archive.path.name}: {_reason(answer.text)}")
+        raise OpserveError(f"TorchServe did not register {archive.path.name}: {reason(answer.text)}")
 
 
 def scale_up(server: Server, archive: mar.Archive, workers: int, mark: LogMark, timeout: float) -> None:
@@ -84,26 +85,14 @@ def scale_up(server: Server, archive: mar.Archive, workers: int, mark: LogMark, 
     Raises:
         OpserveError: one of them died, with its traceback; or they were not ready in time.
     """
-    name = f"{archive.model} {archive.version}"
-    described = server.versions(archive.model)[archive.version]
+    model, version = archive.model, archive.version
+    described = server.versions(model)[version]
+    workers, most = max(workers, int(described["minWorkers"])), max(workers, int(described["maxWorkers"]))
     if int(described["minWorkers"]) < workers:
-        limits = f"min_worker={workers}&max_worker={workers}&synchronous=false"
-        answer = server.request("management", "PUT", f"/models/{archive.model}/{archive.version}?{limits}", timeout)
+        answer = server.request("management", "PUT", worker_path(model, workers, most, version), timeout)
         if answer.status_code >= 300:
-            raise OpserveError(f"TorchServe did not scale {name}: {_reason(answer.text)}")
-    deadline = time.monotonic() + timeout
-    while True:
-        described = server.versions(archive.model)[archive.version]
-        if ready_workers(described) >= max(workers, int(described["minWorkers"])):
-            return
-        for worker in mark.ended_workers():
-            if worker.endswith(f"-{archive.model}_{archive.version}"):
-                raise OpserveError(f"a worker of {name} died while it loaded:\n{mark.last_words(worker)}")
-        if time.monotonic() > deadline:
-            raise OpserveError(
-                f"{name} has {ready_workers(described)} of {workers} workers ready after {timeout:.0f} s"
-            )
-        time.sleep(POLL_S)
+            raise OpserveError(f"TorchServe did not scale {model} {version}: {reason(answer.text)}")
+    wait_for_workers(server, model, workers, most, version, set(), mark, timeout)
 
 
 def drain(server: Server, model: str, version: str, timeout: float) -> None:
@@ -147,14 +136,7 @@ def _described(server: Server, model: str, version: str, timeout: float) -> dict
 def _change(server: Server, method: str, path: str, timeout: float) -> None:
     answer = server.request("management", method, path, timeout)
     if answer.status_code != 200:
-        raise OpserveError(f"TorchServe refused {method} {path}: {_reason(answer.text)}")
-
-
-def _reason(text: str) -> str:
-    try:
-        return str(json.loads(text)["message"])
-    except (ValueError, LookupError, TypeError):
-        return text.strip()
+        raise OpserveError(f"TorchServe refused {method} {path}: {reason(answer.text)}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -207,3 +207,11 @@ class Server:
 def ready_workers(description: dict[str, Any]) -> int:
     """How many workers of a described model answer requests."""
     return sum(worker["status"] == "READY" for worker in description.get("workers", []))
+
+
+def reason(text: str) -> str:
+    """What TorchServe says in the body of an answer that is no success."""
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, LookupError, TypeError):
+        return text.strip()

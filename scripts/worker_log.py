@@ -96,6 +96,11 @@ def model_of(worker: str) -> str:
     return found["model"] if found else worker
 
 
+def is_worker_of(worker: str, model: str, version: str) -> bool:
+    """Whether a worker such as `W-9000-digits_1.0` serves this version of this model."""
+    return re.fullmatch(rf"W-\d+-{re.escape(f'{model}_{version}')}", worker) is not None
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size

@@ -48,6 +48,23 @@ class Handler:
         return ["{}" for _ in data]
 """
 
+# The first worker is there at once, every other one after four seconds.
+LOADS_SLOWLY = """
+import time
+from pathlib import Path
+
+
+class Handler:
+    def initialize(self, context):
+        try:
+            (Path(__file__).parent / "loaded").touch(exist_ok=False)
+        except FileExistsError:
+            time.sleep(4)
+
+    def handle(self, data, context):
+        return ["{}" for _ in data]
+"""
+
 RAISES = """
 class Handler:
     def initialize(self, context):
