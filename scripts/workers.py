@@ -4,11 +4,14 @@ import time
 from typing import Any
 
 from scripts.errors import OpserveError
+from scripts.recovery import ended_workers, revive
 from scripts.server import Server, ready_workers, reason
 from scripts.worker_log import LogMark, is_worker_of
 
 TIMEOUT_S = 300.0
 POLL_S = 0.1
+# A worker that has ended waits this long at most for its next try, unless TorchServe has given it up.
+NEXT_TRY_S = 60.0
 
 
 def worker_path(model: str, fewest: int, most: int, version: str = "") -> str:
@@ -26,15 +29,19 @@ def set_workers(
 ) -> dict[str, Any]:
     """Set how many workers a model (its default version) has at least and may have, and wait until they are ready.
 
+    A model of which every worker has ended is started afresh: TorchServe may have given them up.
+
     Returns:
         The model's description, with at least `fewest` and at most `most` workers, all of them ready.
 
     Raises:
         OpserveError: a new worker died, with its traceback; or they were not ready in time.
     """
-    before = server.describe(model, version)
-    known = {worker["id"] for worker in before["workers"]} if before else set()
+    before = server.describe(model, version) or {"workers": []}
+    known = {worker["id"] for worker in before["workers"]}
     mark = LogMark(server.logs)
+    if fewest > 0 and 0 < len(known) == ended_workers(before):
+        revive(server, model, fewest, version)
     answer = server.request("management", "PUT", worker_path(model, fewest, most, version), timeout)
     if answer.status_code >= 300:
         raise OpserveError(f"TorchServe did not scale {model}: {reason(answer.text)}")
@@ -60,10 +67,11 @@ def wait_for_workers(
         The version's description.
 
     Raises:
-        OpserveError: a new worker died, with its traceback; the version is gone; or time is over.
+        OpserveError: a new worker died, with its traceback; an old one that has ended is not started again; the version
+            is gone; or time is over.
     """
     name = f"{model} {version}" if version else model
-    deadline = time.monotonic() + timeout
+    deadline, unchanged_since, last = time.monotonic() + timeout, time.monotonic(), None
     while True:
         described = server.describe(model, version)
         if described is None:
@@ -78,6 +86,14 @@ def wait_for_workers(
                     f"{name} has {ready} of {fewest} workers ready; a new one died while it loaded:\n"
                     f"{mark.last_words(worker)}"
                 )
+        state = [(worker["id"], worker["pid"], worker["status"]) for worker in described["workers"]]
+        if state != last or ready + ended_workers(described) < there:
+            last, unchanged_since = state, time.monotonic()
+        if time.monotonic() - unchanged_since > NEXT_TRY_S:
+            raise OpserveError(
+                f"{name} has {ready} of {fewest} workers ready; TorchServe has given up the others (`make logs` shows "
+                f"why). `make scale MODEL={model} WORKERS=0` ends all, and then WORKERS={fewest} starts new ones"
+            )
         if time.monotonic() > deadline:
             raise OpserveError(f"{name} has {ready} of {fewest} workers ready after {timeout:.0f} s (`make logs`)")
         time.sleep(POLL_S)

@@ -4,11 +4,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
 from scripts.workers import worker_path
+from tests.support import archives
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
 pytestmark = pytest.mark.server
@@ -48,6 +51,30 @@ def test_a_number_of_workers_is_a_small_whole_number(running: TorchServe, worker
     failed = running.script("scale", "--", "echo", workers)
     assert failed.returncode != 0
     assert len(running.describe("echo")["workers"]) == 1
+
+
+def test_a_model_whose_workers_were_given_up_is_mended(tmp_path: Path) -> None:
+    switch = tmp_path / "full"
+    handler = archives.LOADS_UNLESS.format(switch=str(switch))
+    config = f"{archives.CONFIG}maxRetryTimeoutInSec: 1\n"
+    server = TorchServe(tmp_path / "home", [archives.make(tmp_path, "mended", handler, config=config)])
+    try:
+        assert server.start().returncode == 0
+        switch.touch()
+        psutil.Process(server.describe("mended")["workers"][0]["pid"]).kill()
+        log = server.home / "logs" / "ts_log.log"
+        # A second later than the worker's end, which is all that this archive allows: there is no third try.
+        until(lambda: "Auto recovery failed again" in log.read_text(), "the worker being given up")
+        failed = server.script("scale", "mended", "1")
+        assert failed.returncode == 1
+        assert "mended has 0 of 1 workers ready; a new one died while it loaded:\n" in failed.stderr
+        assert "RuntimeError: the disk is full" in failed.stderr
+        switch.unlink()
+        mended = server.script("scale", "mended", "1")
+        assert mended.returncode == 0, mended.stderr
+        assert server.predict("mended", data=b"{}").status_code == 200
+    finally:
+        server.stop()
 
 
 CONNECTIONS = 16
