@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from datetime import UTC, datetime, timedelta
@@ -197,11 +198,18 @@ class Server:
 
     def require_model(self, model: str) -> dict[str, Any]:
         """The description of a model, or an error that lists the models that are served."""
-        # A name with a slash or a question mark would be another path of the API.
-        found = self.describe(model) if model and all(c.isalnum() or c in "._-" for c in model) else None
+        found = self.describe(model) if is_name(model) else None
         if found is None:
             raise OpserveError(f"no model {model!r} is served; there are: {', '.join(self.models()) or 'none'}")
         return found
+
+
+def is_name(text: str) -> bool:
+    """Whether a model or a version may be called this: the archiver's rule, which TorchServe itself does not hold to.
+
+    With a slash, a question mark or a line break it would be another path or another call of its API.
+    """
+    return re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]*", text) is not None
 
 
 def ready_workers(description: dict[str, Any]) -> int:

@@ -7,7 +7,7 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
-from scripts import processes
+from scripts import deployment, processes
 from scripts.errors import run
 from scripts.server import Server, add_arguments, ready_workers
 
@@ -56,6 +56,8 @@ def show(server: Server) -> bool:
                 ]
             )
     print(table(rows))
+    for left in deployment.unfinished(server):
+        print(left.describe())
     return True
 
 

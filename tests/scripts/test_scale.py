@@ -10,6 +10,8 @@ import psutil
 import pytest
 import requests
 
+from scripts import deploy, remove, scale
+from scripts.errors import OpserveError
 from scripts.workers import worker_path
 from tests.support import archives
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
@@ -51,6 +53,16 @@ def test_a_number_of_workers_is_a_small_whole_number(running: TorchServe, worker
     failed = running.script("scale", "--", "echo", workers)
     assert failed.returncode != 0
     assert len(running.describe("echo")["workers"]) == 1
+
+
+@pytest.mark.parametrize("name", ["../../x", "a b", "a\nb", "a?b=c", "a/b", "..", "ä", ""])
+def test_a_name_that_could_be_another_path_of_the_api_is_refused(running: TorchServe, name: str) -> None:
+    home = ["--home", str(running.home), "--"]
+    for main, words in ((scale.main, [name, "1"]), (deploy.main, [name, "2.0"]), (remove.main, [name])):
+        with pytest.raises(OpserveError, match=r"^no model '.*' is served; there are: echo, "):
+            main([*home, *words])
+    with pytest.raises(OpserveError, match=r"^'.*' cannot name a version: "):
+        deploy.main([*home, "echo", name])
 
 
 def test_a_model_whose_workers_were_given_up_is_mended(tmp_path: Path) -> None:

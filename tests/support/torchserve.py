@@ -87,7 +87,7 @@ class TorchServe:
 
     def script(self, name: str, *arguments: str, timeout: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Run one of scripts/ on this home, as a person would."""
-        command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments, "--home", str(self.home)]
+        command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), "--home", str(self.home), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
     def start(self, *arguments: str) -> subprocess.CompletedProcess[str]:
