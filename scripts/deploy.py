@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
+from archive.names import is_name
 from scripts import deployment, mar
 from scripts.deployment import Deployment
 from scripts.errors import OpserveError, run
 from scripts.predict import archive_of, try_sample
-from scripts.server import Server, add_arguments, is_name, reason
+from scripts.server import Server, add_arguments, reason
 from scripts.stop import alone
 from scripts.worker_log import LogMark
 from scripts.workers import wait_for_workers, worker_path

@@ -8,7 +8,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import shutil
 import stat
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 import requests
 
+from archive.names import is_name
 from scripts import processes
 from scripts.errors import OpserveError
 
@@ -202,14 +202,6 @@ class Server:
         if found is None:
             raise OpserveError(f"no model {model!r} is served; there are: {', '.join(self.models()) or 'none'}")
         return found
-
-
-def is_name(text: str) -> bool:
-    """Whether a model or a version may be called this: the archiver's rule, which TorchServe itself does not hold to.
-
-    With a slash, a question mark or a line break it would be another path or another call of its API.
-    """
-    return re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]*", text) is not None
 
 
 def ready_workers(description: dict[str, Any]) -> int:

@@ -162,7 +162,7 @@ def without_handler(path: Path) -> None:
         (truncated, "bad.mar: not a readable archive"),
         (flipped, "bad.mar: "),
         (flipped_end, "bad.mar: echo_handler.py: "),
-        (foreign, "bad.mar is no TorchServe archive"),
+        (foreign, "bad.mar: no TorchServe archive"),
         (without_handler, "bad.mar: the handler gone.py that it names is not in it"),
     ],
 )
