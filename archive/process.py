@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import selectors
 import signal
@@ -93,7 +94,7 @@ def run_command(
         # A group of its own, so that all of it can be ended.
         start_new_session=True,
         # Nothing here has a second thread.
-        preexec_fn=_end_with_parent,  # noqa: PLW1509
+        preexec_fn=functools.partial(_end_with_parent, os.getpid()),  # noqa: PLW1509
     )
     try:
         stdout, stderr = _read(process, time.monotonic() + seconds, output_bytes)
@@ -132,9 +133,11 @@ def _read(process: subprocess.Popen[bytes], deadline: float, output_bytes: int) 
     return bytes(stdout), bytes(stderr)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     # Also of one that is killed: a model that hangs while it loads would stay.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 # Loaded here, because between fork and exec nothing may be.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -50,7 +51,10 @@ def temporary_file(prefix: str, parent: Path) -> Iterator[Path]:
 
 def remove_abandoned(prefix: str, parent: Path) -> None:
     """Removes this user's temporary files and folders that no process has locked any more."""
-    for path in parent.glob(f"{prefix}????????"):
+    for path in parent.iterdir():
+        # As `tempfile` names them.
+        if not re.fullmatch(f"{re.escape(prefix)}[a-z0-9_]{{8}}", path.name):
+            continue
         with contextlib.suppress(OSError):
             lock = _open(path)
             try:
