@@ -209,8 +209,8 @@ loadtest: export LOADTEST_SECONDS := $(SECONDS)
 loadtest: env-dev ## load the running server with a model's sample: MODEL=digits (CONNECTIONS=8 SECONDS=10; RATE=200: so many a second, answered or not)
 	@$(python) scripts/loadtest.py --connections "$$CONNECTIONS" --seconds "$$LOADTEST_SECONDS" --rate "$$RATE" -- "$$MODEL"
 
-clean: ## remove what was built; the environment stays
-	@rm -rf build model_store .pytest_cache .ruff_cache
+clean: ## remove what was built; the environment stays, and archives that only you can make again
+	@"$$(if [[ -x $(python) ]]; then echo $(python); else echo "$${PYTHON:-python3}"; fi)" scripts/clean.py
 
 distclean: clean ## remove the environment and the logs too
 	@if [[ -x $(python) ]]; then $(python) scripts/stop.py; fi

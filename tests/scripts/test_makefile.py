@@ -156,6 +156,7 @@ def test_somebody_elses_model_is_packed_with_what_was_given(house: House) -> Non
 @pytest.mark.parametrize(
     ("words", "call"),
     [
+        (["clean"], "python <scripts/clean.py>"),
         (["start"], "python <scripts/start.py>"),
         (["start", "MODEL_API=1"], "python <scripts/start.py><--model-api>"),
         (["serve", "MODEL=one", "MODEL_API=1"], "python <scripts/start.py><--model-api><--predict>"),
