@@ -5,11 +5,15 @@ worker sockets, unpacked archives), so a home with a temporary folder of its own
 """
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import stat
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +34,7 @@ DEFAULT_ADDRESSES = {"inference": 8080, "management": 8081, "metrics": 8082}
 DEFAULT_GRPC = {"inference": 7070, "management": 7071}
 # A token must outlive the request it is put into.
 TOKEN_MARGIN = timedelta(seconds=10)
+KEY_FILE_WITHIN_S = 2.0
 
 
 def read_properties(path: Path) -> dict[str, str]:
@@ -117,17 +122,47 @@ class Server:
         if self.properties.get("disable_token_authorization", "false").lower() == "true":
             return None
         key, expires = self._key(kind)
-        if expires is not None and expires - datetime.now(UTC) < TOKEN_MARGIN:
-            api_key, _ = self._key("API")
-            answer = self._send(
-                "GET", f"{self.address('management')}/token", token=api_key, params={"type": kind}, timeout=10
-            )
-            if answer.status_code != 200:
-                raise OpserveError(f"TorchServe did not renew the {kind} token: {answer.text.strip()}")
-            key, _ = self._key(kind)
+        if _is_over(expires):
+            with self._renewing():
+                # Another process may have renewed it meanwhile; a second time would make that one's worthless.
+                key, expires = self._key(kind)
+                if _is_over(expires):
+                    self._renew(kind)
+                    key, _ = self._key(kind)
         return key
 
+    def _renew(self, kind: str) -> None:
+        api_key, _ = self._key("API")
+        answer = self._send(
+            "GET", f"{self.address('management')}/token", token=api_key, params={"type": kind}, timeout=10
+        )
+        if answer.status_code != 200:
+            raise OpserveError(f"TorchServe did not renew the {kind} token: {answer.text.strip()}")
+
+    @contextlib.contextmanager
+    def _renewing(self) -> Iterator[None]:
+        """Let one process, and one thread of it, renew a token of this server at a time."""
+        lock = os.open(self.make_temp() / "token.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
     def _key(self, kind: str) -> tuple[str, datetime | None]:
+        deadline = time.monotonic() + KEY_FILE_WITHIN_S
+        while True:
+            try:
+                return self._read_key(kind)
+            except json.JSONDecodeError as error:
+                # TorchServe writes the file in place: for a moment it is empty.
+                if time.monotonic() > deadline:
+                    raise OpserveError(
+                        f"{self.key_file} is not what TorchServe writes ({error}); `make stop start` writes one"
+                    ) from None
+                time.sleep(0.01)
+
+    def _read_key(self, kind: str) -> tuple[str, datetime | None]:
         try:
             entry = json.loads(self.key_file.read_text())[kind]
             expires = entry.get("expiration time")
@@ -139,6 +174,8 @@ class Server:
             raise OpserveError(
                 f"{self.key_file} is readable by the user who started the server only; run this as that user"
             ) from None
+        except json.JSONDecodeError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise OpserveError(
                 f"{self.key_file} is not what TorchServe writes ({error!r}); `make stop start` writes one"
@@ -207,6 +244,10 @@ class Server:
 def ready_workers(description: dict[str, Any]) -> int:
     """How many workers of a described model answer requests."""
     return sum(worker["status"] == "READY" for worker in description.get("workers", []))
+
+
+def _is_over(expires: datetime | None) -> bool:
+    return expires is not None and expires - datetime.now(UTC) < TOKEN_MARGIN
 
 
 def reason(text: str) -> str:
