@@ -1,0 +1,60 @@
+"""Gets a served model going again whose workers TorchServe has stopped starting.
+
+A worker that does not load is tried again after 1, 1, 2, 3, 5, 8, … seconds, and for maxRetryTimeoutInSec (300 unless
+the archive says otherwise) at most. After that it stays dead: setting the number of workers that the model has already
+changes nothing. Without any worker, and then with the number it shall have, all of them are started afresh.
+"""
+
+import time
+from typing import Any
+
+from scripts.errors import OpserveError
+from scripts.server import Server
+
+# What TorchServe calls a worker that has ended and waits for its next try, if there is to be one.
+ENDED = "UNLOADING"
+POLL_S = 0.05
+# Workers are killed, not asked, when a model is scaled to none; TorchServe itself waits this long for them.
+TIMEOUT_S = 120.0
+
+
+def ended_workers(description: dict[str, Any]) -> int:
+    """How many workers of a described model have ended, whether TorchServe means to try them again or not."""
+    return sum(worker["status"] == ENDED for worker in description.get("workers", []))
+
+
+def revive(server: Server, model: str, workers: int, version: str = "") -> None:
+    """Have all workers of a model started afresh, so many of them; does not wait until they are ready.
+
+    In between, new requests are answered 503. Workers that answer are ended too, so this is for a model of which none
+    does, or whose caller replaces them all the same.
+
+    Args:
+        server: a server that runs.
+        model: the name of a served model.
+        workers: how many workers it shall have, at least 1.
+        version: the version; the default one unless given.
+
+    Raises:
+        OpserveError: no such model, or TorchServe refused.
+    """
+    path = f"/models/{model}{'/' if version else ''}{version}"
+    described = server.describe(model, version)
+    if described is None:
+        raise OpserveError(f"no model {model!r} is served")
+    most = max(workers, int(described["maxWorkers"]))
+    _set(server, path, 0, most)
+    deadline = time.monotonic() + TIMEOUT_S
+    while (server.describe(model, version) or {}).get("workers"):
+        if time.monotonic() > deadline:
+            raise OpserveError(f"TorchServe did not end the workers of {model} in {TIMEOUT_S:.0f} s; `make stop start`")
+        time.sleep(POLL_S)
+    _set(server, path, workers, most)
+
+
+def _set(server: Server, path: str, fewest: int, most: int) -> None:
+    # Never synchronously: TorchServe would block a thread that answers requests until the workers are there.
+    query = f"min_worker={fewest}&max_worker={most}&synchronous=false"
+    answer = server.request("management", "PUT", f"{path}?{query}")
+    if answer.status_code >= 300:
+        raise OpserveError(f"TorchServe refused {path} {fewest} workers: {answer.text.strip()}")
