@@ -43,7 +43,8 @@ def revive(server: Server, model: str, workers: int, version: str = "") -> None:
     if described is None:
         raise OpserveError(f"no model {model!r} is served")
     most = max(workers, int(described["maxWorkers"]))
-    _set(server, path, 0, most)
+    # At most none, too: with only the fewest at none TorchServe forgets its workers and does not end them.
+    _set(server, path, 0, 0)
     deadline = time.monotonic() + TIMEOUT_S
     while (server.describe(model, version) or {}).get("workers"):
         if time.monotonic() > deadline:
