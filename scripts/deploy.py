@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
-from scripts import mar
+from scripts import mar, served
 from scripts.errors import OpserveError, run
 from scripts.predict import archive_of, try_sample
 from scripts.server import Server, add_arguments, ready_workers
@@ -167,7 +167,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     server = Server.of(options)
     with alone(server):
-        deploy(server, options.model, options.version, options.timeout)
+        try:
+            deploy(server, options.model, options.version, options.timeout)
+        finally:
+            if server.frontend() is not None:
+                served.remember(server)
     return 0
 
 

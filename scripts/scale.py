@@ -8,6 +8,7 @@ if not __package__:  # run as a file: import from the repository, not from this 
 import argparse
 from typing import Any
 
+from scripts import served
 from scripts.errors import OpserveError, run
 from scripts.predict import token_command
 from scripts.server import Server, add_arguments, ready_workers
@@ -70,7 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("workers", type=worker_count, help="how many workers it shall have")
     add_arguments(parser)
     options = parser.parse_args(arguments)
-    scale(Server.of(options), options.model, options.workers)
+    server = Server.of(options)
+    scale(server, options.model, options.workers)
+    served.remember(server)
     return 0
 
 

@@ -7,9 +7,11 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
-from scripts import processes
+from scripts import processes, supervise
 from scripts.errors import run
+from scripts.recovery import ended_workers
 from scripts.server import Server, add_arguments, ready_workers
+from scripts.worker_log import last_error
 
 NOT_RUNNING = 3
 MIB = 1024 * 1024
@@ -32,13 +34,20 @@ def show(server: Server) -> bool:
     """Print the server's state; False when it does not run."""
     frontend = server.frontend()
     if frontend is None:
-        print(f"not running: no TorchServe in {server.home}; `make start` starts it")
+        pid = supervise.supervisor_pid(server.temp)
+        if pid is None:
+            print(f"not running: no TorchServe in {server.home}; `make start` starts it")
+        else:
+            print(f"not running: TorchServe in {server.home} has ended; its supervisor starts it again")
+            print(supervisor_line(server))
         return False
     workers = processes.workers(server.home, server.temp, [frontend])
     print(f"TorchServe  pid {frontend.pid}, {processes.memory([frontend]) // MIB} MiB, in {server.home}")
     print(f"workers     {len(workers)}, {processes.memory(workers) // MIB} MiB")
+    print(supervisor_line(server))
     for kind in ("inference", "management", "metrics"):
         print(f"{kind:<12}{server.address(kind)}")
+    troubles = []
     rows = [["model", "version", "workers ready", "batch", "device", "worker pids"]]
     for model in server.models():
         versions, default = server.versions(model), server.describe(model)
@@ -55,8 +64,41 @@ def show(server: Server) -> bool:
                     " ".join(str(worker["pid"]) for worker in its) or "-",
                 ]
             )
+            if int(described["minWorkers"]) > 0 and not ready_workers(described) and ended_workers(described):
+                troubles.append(trouble(server, model, version, int(described["minWorkers"])))
     print(table(rows))
+    for line in troubles:
+        print(line)
     return True
+
+
+def trouble(server: Server, model: str, version: str, workers: int) -> str:
+    """What is wrong with a model of which no worker answers, and what to type."""
+    error = last_error(server.logs, model, version) or f"{server.logs}/model_log.log says why"
+    return (
+        f"{model} {version} does not load: {error}\n"
+        f"  it is tried again by itself; once mended, `make scale MODEL={model} WORKERS={workers}` tries it at once"
+    )
+
+
+def supervisor_line(server: Server) -> str:
+    """Whether somebody starts the server again when it ends, and how often that was needed."""
+    pid, told = supervise.supervisor_pid(server.temp), supervise.state(server.temp)
+    restarts = int(told.get("restarts") or 0)
+    if pid is None:
+        fix = "`make start` starts one" if server.temp.is_dir() else "it was not `make start` that started this server"
+        line = f"supervisor  none; {fix}"
+    else:
+        line = f"supervisor  pid {pid}"
+    if restarts:
+        line += f", restarts {restarts}, the last at {told.get('restarted')}"
+    if told.get("cause"):
+        line += f"\n            the server ended at {told.get('ended')}: {told['cause']}"
+    if pid is not None and told.get("now") == "waiting":
+        line += f"\n            next try at {told.get('next')}"
+    if told.get("error"):
+        line += f"\n            starting it again failed {told.get('failures')} times, last: {told['error']}"
+    return line
 
 
 def main(arguments: list[str] | None = None) -> int:
