@@ -34,8 +34,9 @@ def check(server: Server) -> None:
     for log in server.logs.glob("*.log"):
         if not (log.is_file() and os.access(log, os.W_OK)):
             raise OpserveError(f"{log} cannot be written to ({_why(log)}); take it away")
-    for folder in (server.logs, server.make_temp()):
-        check_room(folder)
+    check_room(server.logs)
+    if os.path.lexists(server.temp):
+        check_room(server.make_temp())
 
 
 def check_room(folder: Path) -> None:

@@ -103,7 +103,9 @@ def clear(server: Server, keep: Collection[str] = ()) -> bool:
     if left:
         raise OpserveError(f"these processes did not end: {', '.join(str(process.pid) for process in left)}")
     try:
-        server.key_file.unlink(missing_ok=True)
+        # Looked for first: removing what is not there is an error too where the file system is read-only.
+        if os.path.lexists(server.key_file):
+            server.key_file.unlink(missing_ok=True)
     except OSError as error:
         kind = " is a folder" if server.key_file.is_dir() else f": {error.strerror}"
         raise OpserveError(
