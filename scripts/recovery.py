@@ -11,6 +11,8 @@ if not __package__:  # run as a file: import from the repository, not from this 
     sys.path[0] = __file__.rpartition("/scripts/")[0]
 
 import argparse
+import contextlib
+import json
 import time
 from typing import Any
 
@@ -28,6 +30,18 @@ TIMEOUT_S = 120.0
 def ended_workers(description: dict[str, Any]) -> int:
     """How many workers of a described model have ended, whether TorchServe means to try them again or not."""
     return sum(worker["status"] == ENDED for worker in description.get("workers", []))
+
+
+def stand_ins(server: Server, description: dict[str, Any]) -> list[str]:
+    """The errors for which workers of a described model came up without it and answer 503 in its place."""
+    pids = {int(worker["pid"]) for worker in description.get("workers", []) if worker["status"] == "READY"}
+    found = []
+    for path in (server.temp / "models").glob(".*.load"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            state = json.loads(path.read_text())
+            if state.get("stands_in") in pids:
+                found.append(str(state["error"]))
+    return found
 
 
 def revive(server: Server, model: str, workers: int, version: str = "") -> None:

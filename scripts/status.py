@@ -9,7 +9,7 @@ import argparse
 
 from scripts import processes, supervise
 from scripts.errors import run
-from scripts.recovery import ended_workers
+from scripts.recovery import ended_workers, stand_ins
 from scripts.server import Server, add_arguments, ready_workers
 from scripts.worker_log import last_error
 
@@ -52,31 +52,32 @@ def show(server: Server) -> bool:
     for model in server.models():
         versions, default = server.versions(model), server.describe(model)
         for version, described in sorted(versions.items()):
-            its = described["workers"]
+            its, errors = described["workers"], stand_ins(server, described)
+            ready = ready_workers(described) - len(errors)
             only = len(versions) == 1 or default is None
             rows.append(
                 [
                     model,
                     version if only or version != default["modelVersion"] else f"{version} (default)",
-                    f"{ready_workers(described)}/{len(its)}",
+                    f"{ready}/{len(its)}",
                     str(described["batchSize"]),
                     _device(its),
                     " ".join(str(worker["pid"]) for worker in its) or "-",
                 ]
             )
-            if int(described["minWorkers"]) > 0 and not ready_workers(described) and ended_workers(described):
-                troubles.append(trouble(server, model, version, int(described["minWorkers"])))
+            if int(described["minWorkers"]) > 0 and not ready and (errors or ended_workers(described)):
+                error = errors[0] if errors else last_error(server.logs, model, version)
+                troubles.append(trouble(server, model, version, int(described["minWorkers"]), error))
     print(table(rows))
     for line in troubles:
         print(line)
     return True
 
 
-def trouble(server: Server, model: str, version: str, workers: int) -> str:
+def trouble(server: Server, model: str, version: str, workers: int, error: str | None) -> str:
     """What is wrong with a model of which no worker answers, and what to type."""
-    error = last_error(server.logs, model, version) or f"{server.logs}/model_log.log says why"
     return (
-        f"{model} {version} does not load: {error}\n"
+        f"{model} {version} does not load: {error or f'{server.logs}/model_log.log says why'}\n"
         f"  it is tried again by itself; once mended, `make scale MODEL={model} WORKERS={workers}` tries it at once"
     )
 
