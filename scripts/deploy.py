@@ -167,11 +167,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     server = Server.of(options)
     with alone(server):
-        try:
-            deploy(server, options.model, options.version, options.timeout)
-        finally:
-            if server.frontend() is not None:
-                served.remember(server)
+        deploy(server, options.model, options.version, options.timeout)
+        served.remember(server)
     return 0
 
 

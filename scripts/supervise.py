@@ -71,6 +71,8 @@ class Supervisor:
                 self._wait_for_end(pid)
             if time.monotonic() - begun > SETTLED_S:
                 delay = FIRST_DELAY_S
+            if not self._in_charge():
+                return 0
             cause = self._cause(pid)
             self.log(f"the server (pid {pid}) ended: {cause}")
             self._tell(cause=cause, ended=now())
@@ -78,6 +80,8 @@ class Supervisor:
             while True:
                 self._tell(now="waiting", next=now(delay), failures=failures)
                 time.sleep(delay)
+                if not self._in_charge():
+                    return 0
                 self._tell(now="restarting")
                 code, said = self.run("restart.py", *self.arguments)
                 if code == 0:
@@ -91,10 +95,20 @@ class Supervisor:
                     self._tell(now="gave up", failures=failures)
                     return 1
                 delay = min(2 * delay, LONGEST_DELAY_OF_FAILURES_S)
+            if not server_pid(self.temp):
+                self.log("another server runs in this home, which `make start` has not started; nothing to supervise")
+                return 0
             self._tell(restarts=self.state["restarts"] + 1, restarted=now(), failures=0, error="")
             self.log(f"started again (pid {server_pid(self.temp)})" + (f":\n{said.strip()}" if said.strip() else ""))
             self._seen = self._log_size()
             delay = min(2 * delay, LONGEST_DELAY_S)
+
+    def _in_charge(self) -> bool:
+        """Whether `make stop` could still find this process: not when somebody has removed the folder."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.fstat(self._lock), (self.temp / PID_FILE).stat())
+        self.log(f"{self.temp} is gone, and with it what a server could be stopped by: nothing is started again")
+        return False
 
     def run(self, script: str, *arguments: str) -> tuple[int, str]:
         """Run one of scripts/ and return its exit code and what it wrote; it is ended with this process."""
@@ -306,6 +320,10 @@ def main(arguments: list[str] | None = None) -> int:
             if options.foreground:
                 return serve_in_foreground(supervisor)
             return supervisor.watch() if supervisor.lock() else 0
+    except Exception as error:
+        # Nobody reads what a process without a terminal would print.
+        supervisor.log(f"the supervisor ended: {error!r}")
+        raise
     except Terminated as ended:
         # What a service manager asked for is no failure.
         return 0 if options.foreground else ended.exit_code

@@ -1,6 +1,7 @@
 """A server that ends without having been asked to is started again, as it was."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +151,15 @@ def test_stop_ends_a_supervisor_that_is_starting_the_server_again(stopped: Torch
     assert nothing_left(stopped.server)
 
 
+def test_a_supervisor_that_cannot_be_found_any_more_starts_nothing(stopped: TorchServe) -> None:
+    assert stopped.start().returncode == 0
+    supervisor = psutil.Process(supervise.supervisor_pid(stopped.server.temp))
+    shutil.rmtree(stopped.server.temp)
+    assert stopped.stop().stdout == "stopped\n"
+    until(lambda: not processes.alive(supervisor), "the supervisor's end")
+    assert nothing_left(stopped.server)
+
+
 def test_in_the_foreground_it_starts_and_stops_the_server(stopped: TorchServe) -> None:
     command = ["env", "--default-signal", sys.executable, "-m", "scripts.supervise", "--foreground"]
     running = subprocess.Popen([*command, "--home", str(stopped.home)], cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -163,6 +173,16 @@ def test_in_the_foreground_it_starts_and_stops_the_server(stopped: TorchServe) -
     assert nothing_left(stopped.server)
 
 
+def test_stop_ends_one_in_the_foreground_too(stopped: TorchServe) -> None:
+    command = ["env", "--default-signal", sys.executable, "-m", "scripts.supervise", "--foreground"]
+    running = subprocess.Popen([*command, "--home", str(stopped.home)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    until(lambda: state(stopped).get("now") == "watching" or running.poll() is not None, "the start")
+    assert stopped.stop().stdout == "stopped\n"
+    # No failure, after which a service manager would start it again.
+    assert running.wait(TIMEOUT_S) == 0
+    assert nothing_left(stopped.server)
+
+
 def test_its_log_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     watching = supervise.Supervisor(tmp_path, [], foreground=False)
@@ -171,6 +191,19 @@ def test_its_log_is_bounded(tmp_path: Path) -> None:
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "logs").iterdir()}
     assert set(sizes) == {"supervisor.log", "supervisor.log.1"}
     assert max(sizes.values()) < 1.2 * supervise.LOG_BYTES
+
+
+def test_the_cause_of_an_end_is_found_where_java_leaves_it(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    watching = supervise.Supervisor(tmp_path, [], foreground=False)
+    assert "without a last word" in watching._cause(7)
+    console = tmp_path / "logs" / "console.log"
+    console.write_text("Warning: -XX:+ExitOnOutOfMemoryError\n")
+    assert "without a last word" in watching._cause(7)
+    console.write_text(console.read_text() + "Terminating due to java.lang.OutOfMemoryError: Java heap space\n")
+    assert watching._cause(7) == "Terminating due to java.lang.OutOfMemoryError: Java heap space"
+    (tmp_path / "hs_err_pid7.log").write_text("")
+    assert watching._cause(7).startswith("Java crashed; ")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"restarts": 1})])
