@@ -65,8 +65,9 @@ def restore(server: Server, each: served.Served) -> None:
 
 def restart(server: Server, models: list[str], timeout: float, model_api: bool, quiet: bool) -> int:
     """Start the server again; 0 when it answers, whatever its models do."""
-    if server.frontend() is not None:
-        return 0
+    frontend = server.frontend()
+    if frontend is not None:
+        return 0 if processes.temp_folder(frontend) == server.temp else supervise.NOT_OURS
     known = served.remembered(server)
     clear(server, KEPT)
     faults.check(server)

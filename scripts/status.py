@@ -39,6 +39,8 @@ def show(server: Server) -> bool:
             print(f"not running: no TorchServe in {server.home}; `make start` starts it")
         else:
             print(f"not running: TorchServe in {server.home} has ended; its supervisor starts it again")
+        # Also of one that has given up, or was killed with its server.
+        if supervise.state(server.temp):
             print(supervisor_line(server))
         return False
     workers = processes.workers(server.home, server.temp, [frontend])

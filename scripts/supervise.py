@@ -39,6 +39,8 @@ MOST_FAILURES = 20
 # How often it looks whether TorchServe has reported a model that does not load, and how soon that is looked into again.
 LOOK_S, CHECK_S, LONGEST_CHECK_S = 15.0, 60.0, 300.0
 NOT_LOADING = b"Auto recovery failed again"
+# What restart.py ends with where a server that `make start` has not started runs in the home.
+NOT_OURS = 4
 # For what it has done by another script: a start waits for its models, 300 seconds unless told otherwise.
 CHILD_GRACE_S = 60.0
 
@@ -86,6 +88,9 @@ class Supervisor:
                 code, said = self.run("restart.py", *self.arguments)
                 if code == 0:
                     break
+                if code == NOT_OURS:
+                    self.log("another server runs in this home, which `make start` has not started: nothing to watch")
+                    return 0
                 failures += 1
                 error = said.strip()[-2000:] or f"restart.py ended with {code} and without a word"
                 self._tell(error=error)
@@ -95,9 +100,6 @@ class Supervisor:
                     self._tell(now="gave up", failures=failures)
                     return 1
                 delay = min(2 * delay, LONGEST_DELAY_OF_FAILURES_S)
-            if not server_pid(self.temp):
-                self.log("another server runs in this home, which `make start` has not started; nothing to supervise")
-                return 0
             self._tell(restarts=self.state["restarts"] + 1, restarted=now(), failures=0, error="")
             self.log(f"started again (pid {server_pid(self.temp)})" + (f":\n{said.strip()}" if said.strip() else ""))
             self._seen = self._log_size()
@@ -320,6 +322,11 @@ def main(arguments: list[str] | None = None) -> int:
             if options.foreground:
                 return serve_in_foreground(supervisor)
             return supervisor.watch() if supervisor.lock() else 0
+    except FileNotFoundError as error:
+        if str(error.filename) != str(supervisor.temp / PID_FILE):
+            raise
+        print(f"error: no server that `make start` has started runs in {home}", file=sys.stderr)
+        return 1
     except Exception as error:
         # Nobody reads what a process without a terminal would print.
         supervisor.log(f"the supervisor ended: {error!r}")

@@ -183,6 +183,13 @@ def test_stop_ends_one_in_the_foreground_too(stopped: TorchServe) -> None:
     assert nothing_left(stopped.server)
 
 
+def test_without_a_server_it_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "supervise.py"), "--home", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    said = f"error: no server that `make start` has started runs in {tmp_path}\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 def test_its_log_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     watching = supervise.Supervisor(tmp_path, [], foreground=False)
