@@ -98,6 +98,9 @@ def clear(server: Server, keep: Collection[str] = ()) -> bool:
                 path.unlink(missing_ok=True)
     for folder in unpacked:
         shutil.rmtree(folder, ignore_errors=True)
+        # What its workers have noted beside it (handlers/stand_in.py).
+        for path in folder.parent.glob(f".{folder.name}.*"):
+            path.unlink(missing_ok=True)
     server.remove_temp(keep)
     left = processes.frontends(server.home) + processes.workers(server.home, server.temp, [])
     if left:
