@@ -34,6 +34,7 @@ def check(server: Server) -> None:
     for log in server.logs.glob("*.log"):
         if not (log.is_file() and os.access(log, os.W_OK)):
             raise OpserveError(f"{log} cannot be written to ({_why(log)}); take it away")
+    check_room(server.home)
     check_room(server.logs)
     if os.path.lexists(server.temp):
         check_room(server.make_temp())

@@ -16,7 +16,8 @@ def temp_folder(home: Path) -> Path:
 
     Not below /tmp or /run/user: the one is cleaned of what is ten days old, the other when its user logs out, and
     TorchServe needs the unpacked archives for as long as it runs. One a home, because servers share no sockets. In the
-    home, or, where its path is too long for a socket, in the user's state folder (~/.local/state/opserve).
+    home, or, where its path is too long for a socket, in the user's state folder (~/.local/state/opserve); in
+    /var/tmp for a user who has no home either.
     """
     found = home / FOLDER
     if _fits(found):

@@ -7,6 +7,8 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
+import psutil
+
 from scripts import processes, supervise
 from scripts.errors import run
 from scripts.recovery import ended_workers, stand_ins
@@ -41,12 +43,12 @@ def show(server: Server) -> bool:
             print(f"not running: TorchServe in {server.home} has ended; its supervisor starts it again")
         # Also of one that has given up, or was killed with its server.
         if supervise.state(server.temp):
-            print(supervisor_line(server))
+            print(supervisor_line(server, frontend))
         return False
     workers = processes.workers(server.home, server.temp, [frontend])
     print(f"TorchServe  pid {frontend.pid}, {processes.memory([frontend]) // MIB} MiB, in {server.home}")
     print(f"workers     {len(workers)}, {processes.memory(workers) // MIB} MiB")
-    print(supervisor_line(server))
+    print(supervisor_line(server, frontend))
     for kind in ("inference", "management", "metrics"):
         print(f"{kind:<12}{server.address(kind)}")
     troubles = []
@@ -84,12 +86,13 @@ def trouble(server: Server, model: str, version: str, workers: int, error: str |
     )
 
 
-def supervisor_line(server: Server) -> str:
+def supervisor_line(server: Server, frontend: psutil.Process | None) -> str:
     """Whether somebody starts the server again when it ends, and how often that was needed."""
     pid, told = supervise.supervisor_pid(server.temp), supervise.state(server.temp)
     restarts = int(told.get("restarts") or 0)
     if pid is None:
-        fix = "`make start` starts one" if server.temp.is_dir() else "it was not `make start` that started this server"
+        ours = frontend is None or processes.temp_folder(frontend) == server.temp
+        fix = "`make start` starts one" if ours else "it was not `make start` that started this server"
         line = f"supervisor  none; {fix}"
     else:
         line = f"supervisor  pid {pid}"
