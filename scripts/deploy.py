@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from archive.names import is_name
-from scripts import deployment, mar
+from scripts import deployment, mar, served
 from scripts.deployment import Deployment
 from scripts.errors import OpserveError, run
 from scripts.predict import archive_of, try_sample
@@ -73,6 +73,8 @@ def deploy(server: Server, model: str, version: str, timeout: float) -> None:
             raise OpserveError(f"{error}\n{model} {old['modelVersion']} is served as before{rest}") from None
         raise
     print(f"{model} {version} is the default; {old['modelVersion']} answers what it was given before", flush=True)
+    # A server that ends while the old one is waited for comes back with the new one.
+    served.remember(server)
     retire(server, model, old["modelVersion"], timeout)
 
 
@@ -201,6 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
     server = Server.of(options)
     with alone(server):
         deploy(server, options.model, options.version, options.timeout)
+        served.remember(server)
     return 0
 
 

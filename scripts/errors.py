@@ -21,11 +21,18 @@ def run(main: Callable[[], int]) -> None:
     except OpserveError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 1
+    except BrokenPipeError:  # `make status | head`
+        sys.stderr.close()
+        code = 141
+    except OSError as error:
+        # Of a file that is missing, full, read-only or somebody else's: the name and the fault are all there is to say.
+        if error.strerror is None:
+            raise
+        name = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {name}{error.strerror}", file=sys.stderr)
+        code = 1
     except Terminated as ended:
         code = ended.exit_code
     except KeyboardInterrupt:
         code = 130
-    except BrokenPipeError:  # `make status | head`
-        sys.stderr.close()
-        code = 141
     sys.exit(code)

@@ -7,7 +7,7 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
-from scripts import deployment
+from scripts import deployment, served
 from scripts.deploy import TIMEOUT_S, change, describe_by_worker, drain
 from scripts.errors import OpserveError, run
 from scripts.server import Server, add_arguments, ready_workers
@@ -54,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     server = Server.of(options)
     with alone(server):
         remove(server, options.model, options.version, options.timeout)
+        served.remember(server)
     return 0
 
 

@@ -7,6 +7,7 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
+from scripts import served
 from scripts.errors import run
 from scripts.predict import token_command
 from scripts.server import Server, add_arguments
@@ -45,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("workers", type=worker_count, help="how many workers it shall have")
     add_arguments(parser)
     options = parser.parse_args(arguments)
-    scale(Server.of(options), options.model, options.workers)
+    server = Server.of(options)
+    scale(server, options.model, options.workers)
+    served.remember(server)
     return 0
 
 

@@ -7,13 +7,12 @@ worker sockets, unpacked archives), so a home with a temporary folder of its own
 import argparse
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ import requests
 from archive.names import is_name
 from scripts import processes
 from scripts.errors import OpserveError
+from scripts.places import temp_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 Kind = Literal["inference", "management", "metrics"]
@@ -64,10 +64,7 @@ class Server:
         self.properties = read_properties(self.config)
         self.logs = self.home / "logs"
         self.key_file = self.home / "key_file.json"
-        # Short, because a Unix socket's path has 107 bytes; one a home, because servers share no sockets; and
-        # not by TMPDIR, which may differ in the shell that stops the server.
-        digest = hashlib.sha256(str(self.home).encode()).hexdigest()[:10]
-        self.temp = Path("/tmp") / f"opserve-{os.getuid()}-{digest}"
+        self.temp = temp_folder(self.home)
         self._session = requests.Session()
         # A proxy set for the outside world must not see, or break, what goes to loopback.
         self._session.trust_env = False
@@ -106,16 +103,34 @@ class Server:
 
     def make_temp(self) -> Path:
         """Make the temporary folder, for this user alone."""
-        self.temp.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self.temp.parent.mkdir(parents=True, exist_ok=True)
+            self.temp.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:  # and no folder; the next lines say so
+            pass
+        except OSError as error:
+            raise OpserveError(f"cannot make the folder {self.temp}: {error.strerror}") from None
         state = self.temp.lstat()
         if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
             raise OpserveError(f"{self.temp} exists and is not this user's private folder; remove it")
         return self.temp
 
-    def remove_temp(self) -> None:
-        """Remove the temporary folder with the sockets, pid file and unpacked archives in it."""
-        if self.temp.is_dir() and not self.temp.is_symlink() and self.temp.lstat().st_uid == os.getuid():
+    def remove_temp(self, keep: Collection[str] = ()) -> None:
+        """Remove the temporary folder with the sockets, pid file and unpacked archives in it.
+
+        Args:
+            keep: names of files in it that stay, and the folder with them.
+        """
+        if not (self.temp.is_dir() and not self.temp.is_symlink() and self.temp.lstat().st_uid == os.getuid()):
+            return
+        if not keep:
             shutil.rmtree(self.temp, ignore_errors=True)
+            return
+        for path in self.temp.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in keep:
+                path.unlink(missing_ok=True)
 
     def token(self, kind: Literal["inference", "management"]) -> str | None:
         """A token that is valid now, renewed when it has expired; None when authorization is off."""

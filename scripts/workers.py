@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from scripts.errors import OpserveError
-from scripts.recovery import ended_workers, revive
+from scripts.recovery import ended_workers, revive, stand_ins
 from scripts.server import Server, ready_workers, reason
 from scripts.worker_log import LogMark, is_worker_of
 
@@ -40,7 +40,8 @@ def set_workers(
     before = server.describe(model, version) or {"workers": []}
     known = {worker["id"] for worker in before["workers"]}
     mark = LogMark(server.logs)
-    if fewest > 0 and 0 < len(known) == ended_workers(before):
+    # One that stands in for a worker that does not load answers, though only 503.
+    if fewest > 0 and 0 < len(known) == ended_workers(before) + len(stand_ins(server, before)):
         revive(server, model, fewest, version)
     answer = server.request("management", "PUT", worker_path(model, fewest, most, version), timeout)
     if answer.status_code >= 300:
@@ -76,9 +77,12 @@ def wait_for_workers(
         described = server.describe(model, version)
         if described is None:
             raise OpserveError(f"{name} is not served any more")
-        ready, there = ready_workers(described), len(described["workers"])
+        errors = stand_ins(server, described)
+        ready, there = ready_workers(described) - len(errors), len(described["workers"])
         if fewest <= ready and there <= most:
             return described
+        if errors:
+            raise OpserveError(f"{name} has {ready} of {fewest} workers ready; another does not load: {errors[0]}")
         for worker in mark.ended_workers():
             # `W-9000-digits_1.0` is the worker whose id is 9000.
             if is_worker_of(worker, model, described["modelVersion"]) and worker.split("-")[1] not in known:

@@ -16,7 +16,21 @@ from tests.support import archives
 from tests.support.torchserve import TorchServe
 
 pytestmark = pytest.mark.server
-SCRIPTS = ["deploy", "doctor", "environment", "logs", "predict", "remove", "scale", "start", "status", "stop", "tokens"]
+SCRIPTS = [
+    "deploy",
+    "doctor",
+    "environment",
+    "logs",
+    "predict",
+    "recovery",
+    "remove",
+    "restart",
+    "scale",
+    "start",
+    "status",
+    "stop",
+]
+SCRIPTS += ["supervise", "tokens"]
 
 
 def test_status_shows_every_model_and_its_workers(running: TorchServe) -> None:

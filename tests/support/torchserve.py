@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import requests
 
-from scripts import processes
+from scripts import processes, supervise
 from scripts.server import ROOT, Server
 
 # Generous, because other work may share the machine; what is awaited ends the wait.
@@ -63,14 +63,6 @@ def write_config(home: Path, **changes: str) -> Path:
     path = home / "config.properties"
     path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in replaced.items())]) + "\n")
     return path
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.05)
 
 
 class TorchServe:
@@ -129,6 +121,22 @@ def serving(home: Path, archives: list[Path], **changes: str) -> Iterator[TorchS
         yield torchserve
     finally:
         torchserve.stop()
+
+
+def nothing_left(server: Server) -> bool:
+    """No process, socket, pid file or key of this home."""
+    its = processes.launchers(server.home) + processes.frontends(server.home)
+    its += processes.workers(server.home, server.temp, [])
+    supervised = supervise.supervisor_pid(server.temp) is not None
+    return not its and not supervised and not server.temp.exists() and not server.key_file.exists()
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_S) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.05)
 
 
 def stop_all_below(folder: Path) -> None:
