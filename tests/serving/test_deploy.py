@@ -177,7 +177,9 @@ def is_default(torchserve: TorchServe) -> bool:
 
 def cut_short(torchserve: TorchServe, number: int, stage: Callable[[TorchServe], bool]) -> None:
     """Begins to deploy 4.0, and ends that with a signal as soon as it has come to a stage."""
-    command = [sys.executable, "-m", "scripts.deploy", "mine", "4.0", "--home", str(torchserve.home)]
+    # Whoever runs the tests in the background has signals ignored, also by what the tests start.
+    command = ["env", "--default-signal", sys.executable, "-m", "scripts.deploy", "mine", "4.0"]
+    command += ["--home", str(torchserve.home)]
     deploying = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: stage(torchserve), stage.__name__)
     deploying.send_signal(number)
