@@ -31,6 +31,7 @@ $(call need,scale,MODEL,MODEL=digits WORKERS=2)
 $(call need,scale,WORKERS,MODEL=digits WORKERS=2)
 $(call need,deploy,MODEL,MODEL=digits VERSION=2.0)
 $(call need,deploy,VERSION,MODEL=digits VERSION=2.0)
+$(call need,remove,MODEL,MODEL=digits VERSION=2.0)
 $(call need,predict,MODEL,MODEL=digits)
 $(call need,loadtest,MODEL,MODEL=digits CONNECTIONS=32)
 $(call need,verify,ARCHIVE,ARCHIVE=model_store/digits.mar)
@@ -65,7 +66,7 @@ handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/nu
 packer := $(wildcard archive/*.py)
 .PRECIOUS: build/models/%/.built
 
-.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale deploy logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
+.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale deploy remove logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
 
 help: ## list the targets
 	@echo 'usage: make TARGET [SETTING=value ...]'
@@ -161,6 +162,10 @@ deploy: ## replace a served model by another version, losing no request: MODEL=d
 	@$(need-venv)
 	@$(python) scripts/deploy.py -- "$$MODEL" "$$VERSION"
 
+remove: ## take a model, or a version of it, off the running server: MODEL=digits [VERSION=2.0]
+	@$(need-venv)
+	@$(python) scripts/remove.py -- "$$MODEL" $${VERSION:+"$$VERSION"}
+
 logs: ## the ends of the server's logs (FOLLOW=1: go on)
 	@$(need-venv)
 	@$(python) scripts/logs.py $(if $(FOLLOW),--follow)
@@ -210,8 +215,8 @@ loadtest: export LOADTEST_SECONDS := $(SECONDS)
 loadtest: env-dev ## load the running server with a model's sample: MODEL=digits (CONNECTIONS=8 SECONDS=10; RATE=200: so many a second, answered or not)
 	@$(python) scripts/loadtest.py --connections "$$CONNECTIONS" --seconds "$$LOADTEST_SECONDS" --rate "$$RATE" -- "$$MODEL"
 
-clean: ## remove what was built; the environment stays
-	@rm -rf build model_store .pytest_cache .ruff_cache
+clean: ## remove what was built; the environment stays, and archives that only you can make again
+	@"$$(if [[ -x $(python) ]]; then echo $(python); else echo "$${PYTHON:-python3}"; fi)" scripts/clean.py
 
 distclean: clean ## remove the environment and the logs too
 	@if [[ -x $(python) ]]; then $(python) scripts/stop.py; fi

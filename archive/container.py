@@ -7,6 +7,7 @@ executes or imports what is in an archive, and nothing is written but by `extrac
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -154,10 +155,7 @@ class Container:
 
     def __init__(self, path: Path):
         self.path = path
-        # Anything but a plain file could block, or never end.
-        if not path.is_file():
-            raise ArchiveError("does not exist" if not path.exists() else "not a file")
-        self._file: BinaryIO = path.open("rb")
+        self._file = _open_file(path)
         try:
             self._directory_start = self._check_end()
             self._entries = self._read_directory()
@@ -384,6 +382,21 @@ class Container:
                 return
             offset, left = offset + len(chunk), left - len(chunk)
             yield chunk
+
+
+def _open_file(path: Path) -> BinaryIO:
+    # Anything but a plain file could block, or never end; and it is the opened one that is asked what it is.
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise ArchiveError("does not exist") from None
+    except OSError as error:
+        reason = "not a file" if error.errno == errno.ENXIO else f"cannot be read: {error.strerror}"
+        raise ArchiveError(reason) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ArchiveError("not a file")
+    return os.fdopen(descriptor, "rb")
 
 
 def _check_name(name: str) -> None:

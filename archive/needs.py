@@ -27,6 +27,8 @@ _FATBIN = struct.Struct("<6xHQ")
 _FATBIN_MARK = b"\x50\xed\x55\xba"
 _PROGRAM = struct.Struct("<HHIQ12xI")
 _PTX, _CUBIN = 1, 2
+# Of the table of symbol versions: an entry and its auxiliary entries are of one size.
+_VERSION_ENTRY_BYTES = 16
 
 
 def is_library(path: Path) -> bool:
@@ -55,16 +57,23 @@ def read_needs(path: Path) -> LibraryNeeds:
                 cuda_programs=programs,
                 cuda_intermediate=intermediate,
             )
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged file fails in as many ways as it can be damaged
         raise ArchiveError(f"{path.name}: not a shared library that can be read: {error}") from error
 
 
 def _symbol_versions(elf: ELFFile) -> dict[str, str]:
     newest: dict[str, str] = {}
+    # Each entry says where the next one is, and how many there are is a number of 32 bits.
+    left = elf.stream_len // _VERSION_ENTRY_BYTES
     for section in elf.iter_sections():
         if isinstance(section, GNUVerNeedSection):
             for _, versions in section.iter_versions():
                 for version in versions:
+                    left -= 1
+                    if left < 0:
+                        raise ValueError("its versions take more than the whole file")
                     family, _, number = version.name.partition("_")
                     known = family in SYMBOLS and re.fullmatch(r"[\d.]+", number)
                     if known and parse_version(number) > parse_version(newest.get(family, "0")):

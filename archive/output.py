@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from archive.temporary import temporary_folder
+from scripts.signals import Terminated, raise_on_termination
 
 
 class BuildError(Exception):
@@ -29,7 +31,7 @@ def output_folder(description: str) -> Iterator[Path]:
     target = parser.parse_args().output
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
+        with raise_on_termination(), temporary_folder(f".{target.name}-", target.parent) as temporary:
             partial = Path(temporary, target.name)
             partial.mkdir()
             yield partial
@@ -38,6 +40,8 @@ def output_folder(description: str) -> Iterator[Path]:
     except (BuildError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+    except Terminated as ended:
+        raise SystemExit(ended.exit_code) from ended
 
 
 def write_sample(folder: Path, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:

@@ -10,7 +10,6 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,10 +27,12 @@ from archive.contents import (
 from archive.errors import ArchiveError
 from archive.process import run_in_fresh_process
 from archive.sealing import seal_archive
+from archive.temporary import temporary_file, temporary_folder
 from archive.verify import describe, verify
 from handlers.config import CONFIG_FILE
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED
 from handlers.seal import SEAL_FILE, SIGNATURE_FILE, Seal
+from scripts.errors import run
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -61,8 +62,7 @@ def pack(
     Raises:
         ArchiveError: the archive cannot be made, does not load, or answers its sample wrong.
     """
-    with tempfile.TemporaryDirectory(prefix="opserve-pack-") as temporary:
-        work = Path(temporary)
+    with temporary_folder("opserve-pack-") as work:
         stage = work / "stage"
         stage_files(contents, stage)
         if not (stage / SAMPLE_FOLDER / "answer.json").exists():
@@ -157,17 +157,13 @@ def put_in_place(archive: Path, model_store: Path) -> Path:
     """Moves a finished archive into the model store; a reader sees the old one or the new one, never a part."""
     model_store.mkdir(parents=True, exist_ok=True)
     target = model_store / archive.name
-    descriptor, partial = tempfile.mkstemp(prefix=f".{archive.name}.", dir=model_store)
-    try:
-        with os.fdopen(descriptor, "wb") as out, archive.open("rb") as source:
+    with temporary_file(f".{archive.name}.", model_store) as partial:
+        with partial.open("wb") as out, archive.open("rb") as source:
             shutil.copyfileobj(source, out)
             out.flush()
             os.fsync(out.fileno())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(target)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+        partial.chmod(0o644)
+        partial.replace(target)
     return target
 
 
@@ -229,4 +225,4 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

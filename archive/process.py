@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import os
+import selectors
 import signal
 import subprocess
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from archive.errors import ArchiveError
 
 # Loading and running a model once; a library that hangs while it loads must not hang who tries it.
 TRIAL_SECONDS = 600
+# An answer to a sample, which TorchServe would not send either if it were larger.
+TRIAL_OUTPUT_BYTES = 128 << 20
+# Of what it complains of, the end says most.
+ERROR_BYTES = 1 << 20
+_READ_BYTES = 1 << 16
+_PR_SET_PDEATHSIG = 1
+
+
+class TookTooLong(Exception):
+    """The command did not end in time, and was ended."""
+
+
+class OutputTooLong(Exception):
+    """The command wrote more than was asked for, and was ended."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    def reason(self, what: str) -> str:
+        """Why it failed, in one line: its own last line, or how it ended."""
+        if self.returncode < 0:
+            return f"its process was ended by {signal.Signals(-self.returncode).name} while {what}"
+        # Of what it wrote, the answer may be large; the reason is in the end.
+        lines = (self.stderr + self.stdout[-ERROR_BYTES:]).decode(errors="replace").strip().splitlines()
+        reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")] or lines[-1:]
+        return reasons[0] if reasons else f"its process ended with status {self.returncode}"
 
 
 def run_in_fresh_process(command: list[str], folder: Path, **environment: str) -> str:
@@ -19,27 +57,88 @@ def run_in_fresh_process(command: list[str], folder: Path, **environment: str) -
     Raises:
         ArchiveError: with the command's own last line, or how it ended.
     """
-    inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONSTARTUP")}
     try:
-        process = subprocess.run(
-            command,
-            cwd=folder,
-            env=inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TRIAL_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
+        done = run_command(command, folder, environment, TRIAL_SECONDS, TRIAL_OUTPUT_BYTES)
+    except TookTooLong as error:
         raise ArchiveError(f"it did not finish within {TRIAL_SECONDS} s") from error
-    if process.returncode == 0:
-        return process.stdout
-    if process.returncode < 0:
-        raise ArchiveError(
-            f"its process was ended by {signal.Signals(-process.returncode).name} while it loaded or ran"
-        )
-    lines = (process.stderr + process.stdout).strip().splitlines()
-    reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")] or lines[-1:]
-    raise ArchiveError(reasons[0] if reasons else f"its process ended with status {process.returncode}")
+    except OutputTooLong as error:
+        raise ArchiveError(f"it wrote more than {TRIAL_OUTPUT_BYTES:,} bytes") from error
+    if done.returncode:
+        raise ArchiveError(done.reason("it loaded or ran"))
+    return done.stdout.decode(errors="replace")
+
+
+def run_command(
+    command: list[str], folder: Path, environment: dict[str, str], seconds: float, output_bytes: int
+) -> Done:
+    """Runs a command, and ends it and what it started whatever ends this call: time, an error or a signal.
+
+    Args:
+        command: the program and its arguments.
+        folder: where it runs.
+        environment: variables besides those of this process.
+        seconds: how long it may take.
+        output_bytes: how much it may write to stdout.
+
+    Raises:
+        TookTooLong, OutputTooLong: it went over one of the two.
+    """
+    inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONSTARTUP")}
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A group of its own, so that all of it can be ended.
+        start_new_session=True,
+        # Nothing here has a second thread.
+        preexec_fn=functools.partial(_end_with_parent, os.getpid()),  # noqa: PLW1509
+    )
+    try:
+        stdout, stderr = _read(process, time.monotonic() + seconds, output_bytes)
+        return Done(process.returncode, stdout, stderr)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+        process.stderr.close()
+        process.wait()
+
+
+def _read(process: subprocess.Popen[bytes], deadline: float, output_bytes: int) -> tuple[bytes, bytes]:
+    stdout, stderr = bytearray(), bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, stdout)
+        selector.register(process.stderr, selectors.EVENT_READ, stderr)
+        # It may close both and go on.
+        while selector.get_map() or process.poll() is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TookTooLong
+            if not selector.get_map():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(left)
+                continue
+            for key, _ in selector.select(left):
+                chunk = os.read(key.fd, _READ_BYTES)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                key.data.extend(chunk)
+                if len(stdout) > output_bytes:
+                    raise OutputTooLong
+                if len(stderr) > 2 * ERROR_BYTES:
+                    del stderr[:-ERROR_BYTES]
+    return bytes(stdout), bytes(stderr)
+
+
+def _end_with_parent(parent: int) -> None:
+    # Also of one that is killed: a model that hangs while it loads would stay.
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+# Loaded here, because between fork and exec nothing may be.
+_LIBC = ctypes.CDLL(None)

@@ -12,15 +12,17 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from archive.container import Container, check_growth
 from archive.errors import ArchiveError
+from archive.limits import Limits, call_limited
+from archive.temporary import temporary_folder
 from handlers.errors import ModelError
 from handlers.seal import SEAL_FILE, SIGNATURE_FILE, Seal, check_content, check_signature, demanded_key
+from scripts.errors import run as run_main
 
 MANIFEST_FILE = "MAR-INF/MANIFEST.json"
 CONFIG_FILE = "model-config.yaml"
@@ -46,17 +48,38 @@ def verify(path: Path, key: str | None = None, run: bool = True) -> Seal:
         ArchiveError: in one line, naming the archive, the file in it and the reason.
     """
     try:
-        with Container(path) as container, tempfile.TemporaryDirectory(prefix="opserve-verify-") as temporary:
-            seal = check_sealed(container, key)
-            folder = Path(temporary)
-            container.extract(folder)
-            check_contents(folder, seal)
+        with temporary_folder("opserve-verify-") as folder:
+            found = call_limited(
+                "archive.verify:unpack_checked", str(path.absolute()), str(folder), key, limits=Limits.of_file(path)
+            )
+            seal = Seal.decode(found.encode())
             if run:
                 seal.check_machine()
                 run_sample(folder)
             return seal
     except (ArchiveError, ModelError) as error:
         raise ArchiveError(f"{path.name}: {error}") from error
+
+
+def unpack_checked(path: str, folder: str, key: str | None) -> str:
+    """Makes all checks of an archive but those of this machine, and unpacks it; called where it can do no harm.
+
+    Args:
+        path: the archive.
+        folder: an empty one to unpack it into.
+        key: absolute path of a public key that it must be signed for, or `None`.
+
+    Returns:
+        Its seal, as it stands in the archive.
+
+    Raises:
+        ArchiveError, ModelError: naming the file and the reason.
+    """
+    with Container(Path(path)) as container:
+        seal = check_sealed(container, key)
+        container.extract(Path(folder))
+        check_contents(Path(folder), seal)
+    return seal.encode().decode()
 
 
 def is_sealed(container: Container) -> bool:
@@ -216,4 +239,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -18,6 +18,7 @@ from handlers.npy import MAX_UNPACKED_BYTES
 from handlers.sample import TOLERANCE
 from handlers.shared_memory import is_key
 from handlers.signature import NAME_RULE, TensorSpec, is_tensor_name
+from handlers.yaml_text import load_yaml
 
 CONFIG_FILE = "model-config.yaml"
 
@@ -153,7 +154,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ModelError: the file cannot be read, is not YAML, or is not a mapping.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

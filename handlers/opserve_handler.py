@@ -15,7 +15,7 @@ from http.client import responses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlers import seal
+from handlers import seal, stand_in
 from handlers.errors import ModelError, RequestError
 from handlers.request import BODY, Answer, Part, Request
 
@@ -56,6 +56,7 @@ class OpserveHandler:
         self.context = None
         self.initialized = False
         self._stock = None
+        self._stand_in: stand_in.StandIn | None = None
         self._reporter: Reporter | None = None
         self._read_ahead_next = False
         self._batches: BatchReader | None = None
@@ -63,9 +64,27 @@ class OpserveHandler:
     def initialize(self, context) -> None:
         """Checks and loads the archive unpacked in `context.system_properties["model_dir"]`.
 
+        In a worker that has failed at it several times, something stands in for the model for a while instead.
+
         Raises:
             ModelError: the archive cannot be served; TorchServe's log then says why.
         """
+        attempts = stand_in.attempts(Path(context.system_properties["model_dir"]))
+        if attempts is None:
+            self._load(context)
+        elif attempts.wants_stand_in():
+            self._stand_in = stand_in.StandIn(attempts)
+        else:
+            attempts.begin()
+            try:
+                self._load(context)
+            except BaseException as error:
+                attempts.fail(error)
+                raise
+            attempts.succeed()
+        self.initialized = True
+
+    def _load(self, context) -> None:
         properties = context.system_properties
         self.context, self.manifest = context, context.manifest
         folder, gpu = Path(properties["model_dir"]), properties.get("gpu_id")
@@ -93,10 +112,11 @@ class OpserveHandler:
 
             self._stock = BaseHandler()
             self._stock.initialize(context)
-        self.initialized = True
 
     def handle(self, data: list[dict], context) -> list[Any]:
         """Answers a batch: `data[i]` maps part names to bytes; statuses and types go into `context`."""
+        if self._stand_in is not None:
+            return self._stand_in.handle(data, context)
         if self._stock is not None:
             return self._stock.handle(data, context)
         begun = time.perf_counter()

@@ -13,23 +13,41 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
-from scripts import mar
+from archive.names import is_name
+from scripts import deployment, mar, served
+from scripts.deployment import Deployment
 from scripts.errors import OpserveError, run
 from scripts.predict import archive_of, try_sample
-from scripts.server import Server, add_arguments, ready_workers
+from scripts.server import Server, add_arguments, reason
 from scripts.stop import alone
 from scripts.worker_log import LogMark
+from scripts.workers import wait_for_workers, worker_path
 
 TIMEOUT_S = 300.0
 POLL_S = 0.1
+NO_MODEL_API = "this server registers and removes no models; `make stop start MODEL_API=1` starts one that does"
 
 
 def deploy(server: Server, model: str, version: str, timeout: float) -> None:
-    """Replace the default version of a model; whatever goes wrong before the switch leaves all as it was."""
+    """Replace the default version of a model; whatever goes wrong before the switch leaves all as it was.
+
+    A deploy that was cut short is finished first, or taken back where it had not come as far as the switch.
+    """
     server.require_running()
+    if not is_name(version):
+        raise OpserveError(f"{version!r} cannot name a version: letters, digits, '-' and '.', a letter or digit first")
+    server.require_model(model)
+    for left in deployment.unfinished(server):
+        if left.model == model:
+            settle(server, left, timeout)
+            if left.new == version == server.require_model(model)["modelVersion"]:
+                return
     old = server.require_model(model)
     if version in server.versions(model):
-        raise OpserveError(f"{model} {version} is served already (`make status`); deploy another version")
+        raise OpserveError(
+            f"{model} {version} is served already (`make status`); deploy another version"
+            + (f", or first `make remove MODEL={model} VERSION={version}`" if version != old["modelVersion"] else "")
+        )
     archive = archive_of(server, model, version)
     if archive.sample is None or archive.sample.answer is None:
         raise OpserveError(
@@ -37,31 +55,64 @@ def deploy(server: Server, model: str, version: str, timeout: float) -> None:
             "`make archive` packs it with one"
         )
     workers = len(old["workers"])
-    if workers and "pid" not in (_described(server, model, old["modelVersion"], timeout) or {}):
+    if workers and "pid" not in (describe_by_worker(server, model, old["modelVersion"], timeout) or {}):
         raise OpserveError(
             f"{model} {old['modelVersion']} does not say which worker answers, so nothing would tell when it is idle: "
             "it was not packed by opserve, or has no worker that answers (`make status`)"
         )
     mark = LogMark(server.logs)
+    deployment.record(server, model, old["modelVersion"], version)
     try:
         register(server, archive, timeout)
         scale_up(server, archive, max(workers, 1), mark, timeout)
         try_sample(server, f"{model}/{version}", archive, f"{model} {version}")
-        _change(server, "PUT", f"/models/{model}/{version}/set-default", timeout)
+        change(server, "PUT", f"/models/{model}/{version}/set-default", timeout)
     except BaseException as error:
-        rest = ""
-        try:
-            if version in server.versions(model):
-                _change(server, "DELETE", f"/models/{model}/{version}", timeout)
-        except OpserveError as problem:
-            rest = f", and {version} stays registered: {problem}"
+        rest = take_back(server, model, version, timeout)
         if isinstance(error, OpserveError):
             raise OpserveError(f"{error}\n{model} {old['modelVersion']} is served as before{rest}") from None
         raise
-    print(f"{model} {version} is the default; {old['modelVersion']} answers what it was given before")
-    drain(server, model, old["modelVersion"], timeout)
-    _change(server, "DELETE", f"/models/{model}/{old['modelVersion']}", timeout)
-    print(f"{model} {old['modelVersion']} had nothing left to answer and is gone")
+    print(f"{model} {version} is the default; {old['modelVersion']} answers what it was given before", flush=True)
+    # A server that ends while the old one is waited for comes back with the new one.
+    served.remember(server)
+    retire(server, model, old["modelVersion"], timeout)
+
+
+def settle(server: Server, left: Deployment, timeout: float) -> None:
+    """Finish a deploy that was cut short after its switch, or take back one that was cut short before."""
+    if server.require_model(left.model)["modelVersion"] == left.new:
+        print(f"{left.model} {left.new} is the default since a deploy that was interrupted", flush=True)
+        if left.old in server.versions(left.model):
+            retire(server, left.model, left.old, timeout)
+        else:
+            deployment.forget(server, left.model)
+    elif rest := take_back(server, left.model, left.new, timeout):
+        raise OpserveError(f"a deploy of {left.model} {left.new} was interrupted{rest}")
+    else:
+        print(f"{left.model} {left.new} was left behind by a deploy that was interrupted, and is removed", flush=True)
+
+
+def take_back(server: Server, model: str, version: str, timeout: float) -> str:
+    """Unregister a version that is not the default yet.
+
+    Returns:
+        Why it stays registered, or "".
+    """
+    try:
+        if version in server.versions(model):
+            change(server, "DELETE", f"/models/{model}/{version}", timeout)
+        deployment.forget(server, model)
+    except OpserveError as problem:
+        return f", and {version} stays registered: {problem}"
+    return ""
+
+
+def retire(server: Server, model: str, version: str, timeout: float) -> None:
+    """Unregister the version that was the default, when it has answered all that it was given."""
+    drain(server, model, version, timeout)
+    change(server, "DELETE", f"/models/{model}/{version}", timeout)
+    deployment.forget(server, model)
+    print(f"{model} {version} had nothing left to answer and is gone")
 
 
 def register(server: Server, archive: mar.Archive, timeout: float) -> None:
@@ -73,9 +124,9 @@ def register(server: Server, archive: mar.Archive, timeout: float) -> None:
     address = f"/models?url={quote(archive.path.name)}&synchronous=false"
     answer = server.request("management", "POST", address, timeout)
     if answer.status_code == 405:
-        raise OpserveError("this server registers no models; `make stop start MODEL_API=1` starts one that does")
+        raise OpserveError(NO_MODEL_API)
     if answer.status_code >= 300:
-        raise OpserveError(f"TorchServe did not register {archive.path.name}: {_reason(answer.text)}")
+        raise OpserveError(f"TorchServe did not register {archive.path.name}: {reason(answer.text)}")
 
 
 def scale_up(server: Server, archive: mar.Archive, workers: int, mark: LogMark, timeout: float) -> None:
@@ -84,26 +135,14 @@ def scale_up(server: Server, archive: mar.Archive, workers: int, mark: LogMark, 
     Raises:
         OpserveError: one of them died, with its traceback; or they were not ready in time.
     """
-    name = f"{archive.model} {archive.version}"
-    described = server.versions(archive.model)[archive.version]
+    model, version = archive.model, archive.version
+    described = server.versions(model)[version]
+    workers, most = max(workers, int(described["minWorkers"])), max(workers, int(described["maxWorkers"]))
     if int(described["minWorkers"]) < workers:
-        limits = f"min_worker={workers}&max_worker={workers}&synchronous=false"
-        answer = server.request("management", "PUT", f"/models/{archive.model}/{archive.version}?{limits}", timeout)
+        answer = server.request("management", "PUT", worker_path(model, workers, most, version), timeout)
         if answer.status_code >= 300:
-            raise OpserveError(f"TorchServe did not scale {name}: {_reason(answer.text)}")
-    deadline = time.monotonic() + timeout
-    while True:
-        described = server.versions(archive.model)[archive.version]
-        if ready_workers(described) >= max(workers, int(described["minWorkers"])):
-            return
-        for worker in mark.ended_workers():
-            if worker.endswith(f"-{archive.model}_{archive.version}"):
-                raise OpserveError(f"a worker of {name} died while it loaded:\n{mark.last_words(worker)}")
-        if time.monotonic() > deadline:
-            raise OpserveError(
-                f"{name} has {ready_workers(described)} of {workers} workers ready after {timeout:.0f} s"
-            )
-        time.sleep(POLL_S)
+            raise OpserveError(f"TorchServe did not scale {model} {version}: {reason(answer.text)}")
+    wait_for_workers(server, model, workers, most, version, set(), mark, timeout)
 
 
 def drain(server: Server, model: str, version: str, timeout: float) -> None:
@@ -123,17 +162,17 @@ def drain(server: Server, model: str, version: str, timeout: float) -> None:
         if left <= 0:
             raise OpserveError(
                 f"{model} {version} is not idle after {timeout:.0f} s and stays registered, beside the new default; "
-                "--timeout waits longer"
+                "the same command again goes on waiting, and --timeout waits longer"
             )
         # As many at once as there are workers, so that each gets one.
         with ThreadPoolExecutor(len(pids)) as pool:
-            answers = pool.map(lambda _, left=left: _described(server, model, version, left), pids)
+            answers = pool.map(lambda _, left=left: describe_by_worker(server, model, version, left), pids)
             idle |= {told["pid"] for told in answers if told and "pid" in told}
         if not pids <= idle:
             time.sleep(POLL_S)
 
 
-def _described(server: Server, model: str, version: str, timeout: float) -> dict[str, Any] | None:
+def describe_by_worker(server: Server, model: str, version: str, timeout: float) -> dict[str, Any] | None:
     """What the worker that got round to it says of its model and itself, or None if none did."""
     try:
         answer = server.request("management", "GET", f"/models/{model}/{version}?customized=true", timeout)
@@ -144,17 +183,13 @@ def _described(server: Server, model: str, version: str, timeout: float) -> dict
     return told if isinstance(told, dict) else None
 
 
-def _change(server: Server, method: str, path: str, timeout: float) -> None:
+def change(server: Server, method: str, path: str, timeout: float) -> None:
+    """Call the management API; anything but success is an error."""
     answer = server.request("management", method, path, timeout)
+    if answer.status_code == 405:
+        raise OpserveError(NO_MODEL_API)
     if answer.status_code != 200:
-        raise OpserveError(f"TorchServe refused {method} {path}: {_reason(answer.text)}")
-
-
-def _reason(text: str) -> str:
-    try:
-        return str(json.loads(text)["message"])
-    except (ValueError, LookupError, TypeError):
-        return text.strip()
+        raise OpserveError(f"TorchServe refused {method} {path}: {reason(answer.text)}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -168,6 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
     server = Server.of(options)
     with alone(server):
         deploy(server, options.model, options.version, options.timeout)
+        served.remember(server)
     return 0
 
 

@@ -1,4 +1,7 @@
-"""Checks every prerequisite, one line each with its fix; needs nothing but the system's Python."""
+"""Checks every prerequisite, one line each with its fix; needs nothing but the system's Python.
+
+Runs on Python 3.6 too, as do the modules it imports: a Python that is too old is one of the things it reports.
+"""
 
 import sys
 
@@ -39,7 +42,8 @@ def run(*command, timeout=60):
             [str(word) for word in command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=timeout,
             check=False,
         )
@@ -246,9 +250,15 @@ CHECKS = {
 }
 
 
+def show(line):
+    """Print a line, also where the terminal's encoding lacks some of its characters."""
+    encoding = sys.stdout.encoding or "ascii"
+    print(line.encode(encoding, "replace").decode(encoding))
+
+
 def main(arguments=None):
     """Entry point: 1 when something that blocks is amiss."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=list(CHECKS), help="one check, silent unless it fails")
     options = parser.parse_args(arguments)
     failed = False
@@ -260,9 +270,9 @@ def main(arguments=None):
         if options.only and state == FAIL:
             print(f"error: {found}; {fix}", file=sys.stderr)
         elif not options.only:
-            print(f"{state:<5} {name:<12} {found}")
+            show(f"{state:<5} {name:<12} {found}")
             if fix:
-                print(f"{'':<18} fix: {fix}")
+                show(f"{'':<18} fix: {fix}")
     return int(failed)
 
 

@@ -3,21 +3,36 @@
 import sys
 from collections.abc import Callable
 
+from scripts.signals import Terminated, raise_on_termination
+
 
 class OpserveError(Exception):
     """Something the person who typed the command can mend; the message says what and how."""
 
 
 def run(main: Callable[[], int]) -> None:
-    """Run a script's `main`, turning an OpserveError into `error: …` on stderr and exit code 1."""
+    """Run a script's `main`, turning an OpserveError into `error: …` on stderr and exit code 1.
+
+    A signal that asks the script to end is an exception inside `main`, which cleans up.
+    """
     try:
-        code = main()
+        with raise_on_termination():
+            code = main()
     except OpserveError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 1
-    except KeyboardInterrupt:
-        code = 130
     except BrokenPipeError:  # `make status | head`
         sys.stderr.close()
         code = 141
+    except OSError as error:
+        # Of a file that is missing, full, read-only or somebody else's: the name and the fault are all there is to say.
+        if error.strerror is None:
+            raise
+        name = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {name}{error.strerror}", file=sys.stderr)
+        code = 1
+    except Terminated as ended:
+        code = ended.exit_code
+    except KeyboardInterrupt:
+        code = 130
     sys.exit(code)

@@ -23,7 +23,13 @@ def version_of(executable: Path) -> "int | None":
     """The major version that `java -version` reports, or None when it does not run."""
     try:
         shown = subprocess.run(
-            [str(executable), "-version"], capture_output=True, text=True, timeout=30, check=True
+            [str(executable), "-version"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            timeout=30,
+            check=True,
         ).stderr
     except (OSError, subprocess.SubprocessError):
         return None

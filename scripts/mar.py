@@ -1,6 +1,8 @@
 """Reads `.mar` archives: is one whole, what does it serve, and what sample request does it carry."""
 
+import base64
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -9,11 +11,20 @@ import yaml
 
 from archive.container import Container
 from archive.errors import ArchiveError
+from archive.limits import Limits, call_limited
+from archive.names import is_name
 from archive.verify import MANIFEST_FILE, check_sealed, is_sealed
 from handlers.errors import ModelError
+from handlers.needs import LibraryNeeds
 from handlers.sample import TOLERANCE
 from handlers.seal import check_signature, demanded_key
+from handlers.yaml_text import load_yaml
 from scripts.errors import OpserveError
+
+# TorchServe is given the names of the files: NAME=FILE would be another name for the model.
+_FILE_NAME = re.compile(r"[A-Za-z0-9_.+@~ -]+\.mar")
+# Bytes of a sample's request: as much as a server takes.
+MAX_SAMPLE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -48,54 +59,94 @@ def read(path: Path) -> Archive:
     demands it, signed; one of another packer must be whole and harmless to unpack. TorchServe itself only logs a broken
     archive, and starts without it.
     """
-    remedy = f"build it again (`make archive`) or take it out of {path.parent.name}/"
     try:
-        with Container(path) as archive:
-            if is_sealed(archive):
-                check_sealed(archive, demanded_key()).check_machine()
-            else:
-                check_signature(b"", None, demanded_key())
-                archive.check_contents()
-            return _read(path, archive, remedy)
+        if not _FILE_NAME.fullmatch(path.name):
+            raise ArchiveError("TorchServe would take this file name for something else; rename it")
+        found = call_limited(
+            "scripts.mar:read_checked", str(path.absolute()), demanded_key(), limits=Limits.of_file(path)
+        )
+        for name, needs in found["libraries"].items():
+            LibraryNeeds.from_dict(needs, name).check(name)
     except (ArchiveError, ModelError) as error:
         if not path.exists():
             raise OpserveError(f"{path} does not exist; `make archive` builds the archives") from None
-        raise OpserveError(f"{path.name}: {error}; {remedy}") from None
-    except OSError as error:
-        raise OpserveError(f"{path.name} cannot be read: {error.strerror}") from None
+        raise OpserveError(
+            f"{path.name}: {error}; build it again (`make archive`) or take it out of {path.parent.name}/"
+        ) from None
+    return Archive(path, found["model"], found["version"], _decode(found["sample"]))
 
 
-def _read(path: Path, archive: Container, remedy: str) -> Archive:
+def read_checked(path: str, key: str | None) -> dict[str, Any]:
+    """What `read` needs of an archive, as far as it does not depend on this machine; called where it can do no harm.
+
+    Args:
+        path: the archive.
+        key: absolute path of a public key that it must be signed for, or `None`.
+
+    Returns:
+        `model` and `version`; `libraries`: what each needs; `sample`, its bytes in base64, or `None`.
+
+    Raises:
+        ArchiveError, ModelError: naming the file in it and the reason.
+    """
+    with Container(Path(path)) as archive:
+        libraries = {}
+        if is_sealed(archive):
+            libraries = {name: needs.as_dict() for name, needs in check_sealed(archive, key).libraries.items()}
+        else:
+            check_signature(b"", None, key)
+            archive.check_contents()
+        return {"libraries": libraries} | _read(archive)
+
+
+def _read(archive: Container) -> dict[str, Any]:
     names = set(archive.names)
     if MANIFEST_FILE not in names:
-        raise OpserveError(f"{path.name} is no TorchServe archive: it has no {MANIFEST_FILE}; {remedy}")
+        raise ArchiveError(f"no TorchServe archive: it has no {MANIFEST_FILE}")
     try:
         model = json.loads(archive.read(MANIFEST_FILE))["model"]
-        name, handler = str(model["modelName"]), str(model["handler"]).partition(":")[0]
-        version = str(model.get("modelVersion", "1.0"))
-        if not name:
-            raise ValueError("an empty modelName")
+        name, handler = model["modelName"], str(model["handler"]).partition(":")[0]
+        version = model.get("modelVersion", "1.0")
+        for text in (name, version):
+            if not isinstance(text, str) or not is_name(text):
+                raise ValueError(
+                    f"{str(text)[:100]!r} is no name: letters, digits, '_', '-', '.', a letter or digit first"
+                )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise OpserveError(f"{path.name}: its MANIFEST.json names no model or handler ({error!r}); {remedy}") from None
+        raise ArchiveError(f"its MANIFEST.json names no model or handler ({error})") from None
     # A handler without .py is one of TorchServe's own (image_classifier, ...).
     if handler.endswith(".py") and handler not in names:
-        raise OpserveError(f"{path.name}: the handler {handler} that it names is not in it; {remedy}")
+        raise ArchiveError(f"the handler {handler} that it names is not in it")
     try:
         sample = _sample(archive, names, model.get("configFile"))
     except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise OpserveError(f"{path.name}: its sample cannot be read ({error}); {remedy}") from None
-    return Archive(path, name, version, sample)
+        raise ArchiveError(f"its sample cannot be read ({error})") from None
+    return {"model": name, "version": version, "sample": sample}
 
 
-def _sample(archive: Container, names: set[str], config: str | None) -> Sample | None:
+def _sample(archive: Container, names: set[str], config: str | None) -> dict[str, Any] | None:
     requests = sorted(n for n in names if n.startswith("sample/request/") and not n.endswith("/"))
     if not requests:
         return None
     answer = json.loads(archive.read("sample/answer.json")) if "sample/answer.json" in names else None
-    settings = yaml.safe_load(archive.read(config)) if config in names else None
+    settings = load_yaml(archive.read(config).decode()) if config in names else None
     ours = (settings or {}).get("opserve") or {}
     tolerance = float(ours.get("tolerance", TOLERANCE))
-    if requests == ["sample/request/body.json"]:
-        return Sample(body=archive.read(requests[0]), answer=answer, tolerance=tolerance)
-    parts = {PurePosixPath(n).name: archive.read(n) for n in requests}
-    return Sample(parts=parts, answer=answer, tolerance=tolerance)
+    size = sum(archive.size(name) for name in requests)
+    if size > MAX_SAMPLE:
+        raise ValueError(f"its request has {size:,} bytes; {MAX_SAMPLE:,} would be plenty")
+    parts = {PurePosixPath(name).name: base64.b64encode(archive.read(name)).decode() for name in requests}
+    return {
+        "parts": parts,
+        "is_body": requests == ["sample/request/body.json"],
+        "answer": answer,
+        "tolerance": tolerance,
+    }
+
+
+def _decode(sample: dict[str, Any] | None) -> Sample | None:
+    if sample is None:
+        return None
+    parts = {name: base64.b64decode(content) for name, content in sample["parts"].items()}
+    given = {"body": parts["body.json"]} if sample["is_body"] else {"parts": parts}
+    return Sample(**given, answer=sample["answer"], tolerance=sample["tolerance"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 FRONTEND = "org.pytorch.serve.ModelServer"
+LAUNCHER = "torchserve"
 WORKER = "model_service_worker.py"
 GRACE_S = 15.0
 POLL_S = 0.05
@@ -28,6 +29,16 @@ def _matching(accept: Callable[[psutil.Process, list[str]], bool]) -> list[psuti
 def frontends(home: Path) -> list[psutil.Process]:
     """The Java frontends that run in this home folder, however they were started."""
     return _matching(lambda process, command: FRONTEND in command and Path(process.cwd()) == home)
+
+
+def launchers(home: Path) -> list[psutil.Process]:
+    """The `torchserve` commands of this home that have yet to start their frontend, however they were started."""
+
+    def ours(process: psutil.Process, command: list[str]) -> bool:
+        starts = "--start" in command and any(Path(argument).name == LAUNCHER for argument in command[:2])
+        return starts and Path(process.cwd()) == home
+
+    return _matching(ours)
 
 
 def workers(home: Path, temp: Path, parents: Iterable[psutil.Process]) -> list[psutil.Process]:

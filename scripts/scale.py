@@ -6,17 +6,16 @@ if not __package__:  # run as a file: import from the repository, not from this 
     sys.path[0] = __file__.rpartition("/scripts/")[0]
 
 import argparse
-from typing import Any
 
-from scripts.errors import OpserveError, run
+from scripts import served
+from scripts.errors import run
 from scripts.predict import token_command
-from scripts.server import Server, add_arguments, ready_workers
+from scripts.server import Server, add_arguments
 from scripts.status import table
-from scripts.worker_log import LogMark, model_of
+from scripts.workers import set_workers, worker_path
 
 # Every worker is a Python process with a model in it; a larger number is a slip of the finger.
 MOST_WORKERS = 256
-TIMEOUT_S = 300.0
 
 
 def worker_count(text: str) -> int:
@@ -24,29 +23,6 @@ def worker_count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) > MOST_WORKERS:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of workers: a whole number from 0 to {MOST_WORKERS}")
     return int(text)
-
-
-def worker_path(model: str, fewest: int, most: int) -> str:
-    """The call of the management API that sets a model's workers, and answers when they are there."""
-    return f"/models/{model}?min_worker={fewest}&max_worker={most}&synchronous=true"
-
-
-def set_workers(server: Server, model: str, fewest: int, most: int) -> dict[str, Any]:
-    """Set the number of workers that a model has at least, and may have; when new ones die, the error holds their
-    traceback.
-
-    Returns:
-        The model's description, with `fewest` workers ready.
-    """
-    mark = LogMark(server.logs)
-    answer = server.request("management", "PUT", worker_path(model, fewest, most), TIMEOUT_S)
-    described = server.require_model(model)
-    ready = ready_workers(described)
-    if answer.status_code >= 300 or ready != fewest:
-        dead = [worker for worker in mark.dead_workers() if model_of(worker) == model]
-        reason = mark.last_words(dead[0]) if dead else answer.text.strip()
-        raise OpserveError(f"{model} has {ready} of {fewest} workers ready:\n{reason}")
-    return described
 
 
 def scale(server: Server, model: str, workers: int) -> None:
@@ -70,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("workers", type=worker_count, help="how many workers it shall have")
     add_arguments(parser)
     options = parser.parse_args(arguments)
-    scale(Server.of(options), options.model, options.workers)
+    server = Server.of(options)
+    scale(server, options.model, options.workers)
+    served.remember(server)
     return 0
 
 

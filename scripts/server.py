@@ -5,11 +5,14 @@ worker sockets, unpacked archives), so a home with a temporary folder of its own
 """
 
 import argparse
-import hashlib
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import stat
+import time
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +21,10 @@ from urllib.parse import urlsplit
 import psutil
 import requests
 
+from archive.names import is_name
 from scripts import processes
 from scripts.errors import OpserveError
+from scripts.places import temp_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 Kind = Literal["inference", "management", "metrics"]
@@ -29,6 +34,7 @@ DEFAULT_ADDRESSES = {"inference": 8080, "management": 8081, "metrics": 8082}
 DEFAULT_GRPC = {"inference": 7070, "management": 7071}
 # A token must outlive the request it is put into.
 TOKEN_MARGIN = timedelta(seconds=10)
+KEY_FILE_WITHIN_S = 2.0
 
 
 def read_properties(path: Path) -> dict[str, str]:
@@ -58,10 +64,7 @@ class Server:
         self.properties = read_properties(self.config)
         self.logs = self.home / "logs"
         self.key_file = self.home / "key_file.json"
-        # Short, because a Unix socket's path has 107 bytes; one a home, because servers share no sockets; and
-        # not by TMPDIR, which may differ in the shell that stops the server.
-        digest = hashlib.sha256(str(self.home).encode()).hexdigest()[:10]
-        self.temp = Path("/tmp") / f"opserve-{os.getuid()}-{digest}"
+        self.temp = temp_folder(self.home)
         self._session = requests.Session()
         # A proxy set for the outside world must not see, or break, what goes to loopback.
         self._session.trust_env = False
@@ -100,33 +103,81 @@ class Server:
 
     def make_temp(self) -> Path:
         """Make the temporary folder, for this user alone."""
-        self.temp.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self.temp.parent.mkdir(parents=True, exist_ok=True)
+            self.temp.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:  # and no folder; the next lines say so
+            pass
+        except OSError as error:
+            raise OpserveError(f"cannot make the folder {self.temp}: {error.strerror}") from None
         state = self.temp.lstat()
         if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
             raise OpserveError(f"{self.temp} exists and is not this user's private folder; remove it")
         return self.temp
 
-    def remove_temp(self) -> None:
-        """Remove the temporary folder with the sockets, pid file and unpacked archives in it."""
-        if self.temp.is_dir() and not self.temp.is_symlink() and self.temp.lstat().st_uid == os.getuid():
+    def remove_temp(self, keep: Collection[str] = ()) -> None:
+        """Remove the temporary folder with the sockets, pid file and unpacked archives in it.
+
+        Args:
+            keep: names of files in it that stay, and the folder with them.
+        """
+        if not (self.temp.is_dir() and not self.temp.is_symlink() and self.temp.lstat().st_uid == os.getuid()):
+            return
+        if not keep:
             shutil.rmtree(self.temp, ignore_errors=True)
+            return
+        for path in self.temp.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in keep:
+                path.unlink(missing_ok=True)
 
     def token(self, kind: Literal["inference", "management"]) -> str | None:
         """A token that is valid now, renewed when it has expired; None when authorization is off."""
         if self.properties.get("disable_token_authorization", "false").lower() == "true":
             return None
         key, expires = self._key(kind)
-        if expires is not None and expires - datetime.now(UTC) < TOKEN_MARGIN:
-            api_key, _ = self._key("API")
-            answer = self._send(
-                "GET", f"{self.address('management')}/token", token=api_key, params={"type": kind}, timeout=10
-            )
-            if answer.status_code != 200:
-                raise OpserveError(f"TorchServe did not renew the {kind} token: {answer.text.strip()}")
-            key, _ = self._key(kind)
+        if _is_over(expires):
+            with self._renewing():
+                # Another process may have renewed it meanwhile; a second time would make that one's worthless.
+                key, expires = self._key(kind)
+                if _is_over(expires):
+                    self._renew(kind)
+                    key, _ = self._key(kind)
         return key
 
+    def _renew(self, kind: str) -> None:
+        api_key, _ = self._key("API")
+        answer = self._send(
+            "GET", f"{self.address('management')}/token", token=api_key, params={"type": kind}, timeout=10
+        )
+        if answer.status_code != 200:
+            raise OpserveError(f"TorchServe did not renew the {kind} token: {answer.text.strip()}")
+
+    @contextlib.contextmanager
+    def _renewing(self) -> Iterator[None]:
+        """Let one process, and one thread of it, renew a token of this server at a time."""
+        lock = os.open(self.make_temp() / "token.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
     def _key(self, kind: str) -> tuple[str, datetime | None]:
+        deadline = time.monotonic() + KEY_FILE_WITHIN_S
+        while True:
+            try:
+                return self._read_key(kind)
+            except json.JSONDecodeError as error:
+                # TorchServe writes the file in place: for a moment it is empty.
+                if time.monotonic() > deadline:
+                    raise OpserveError(
+                        f"{self.key_file} is not what TorchServe writes ({error}); `make stop start` writes one"
+                    ) from None
+                time.sleep(0.01)
+
+    def _read_key(self, kind: str) -> tuple[str, datetime | None]:
         try:
             entry = json.loads(self.key_file.read_text())[kind]
             expires = entry.get("expiration time")
@@ -138,6 +189,8 @@ class Server:
             raise OpserveError(
                 f"{self.key_file} is readable by the user who started the server only; run this as that user"
             ) from None
+        except json.JSONDecodeError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise OpserveError(
                 f"{self.key_file} is not what TorchServe writes ({error!r}); `make stop start` writes one"
@@ -197,8 +250,7 @@ class Server:
 
     def require_model(self, model: str) -> dict[str, Any]:
         """The description of a model, or an error that lists the models that are served."""
-        # A name with a slash or a question mark would be another path of the API.
-        found = self.describe(model) if model and all(c.isalnum() or c in "._-" for c in model) else None
+        found = self.describe(model) if is_name(model) else None
         if found is None:
             raise OpserveError(f"no model {model!r} is served; there are: {', '.join(self.models()) or 'none'}")
         return found
@@ -207,3 +259,15 @@ class Server:
 def ready_workers(description: dict[str, Any]) -> int:
     """How many workers of a described model answer requests."""
     return sum(worker["status"] == "READY" for worker in description.get("workers", []))
+
+
+def _is_over(expires: datetime | None) -> bool:
+    return expires is not None and expires - datetime.now(UTC) < TOKEN_MARGIN
+
+
+def reason(text: str) -> str:
+    """What TorchServe says in the body of an answer that is no success."""
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, LookupError, TypeError):
+        return text.strip()

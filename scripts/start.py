@@ -18,16 +18,20 @@ from pathlib import Path
 
 import psutil
 
-from scripts import java, limits, machine, mar, processes, status, worker_environment
+from scripts import faults, java, limits, machine, mar, processes, served, status, supervise, worker_environment
 from scripts.errors import OpserveError, run
 from scripts.predict import curl, try_sample
 from scripts.scale import set_workers
-from scripts.server import Server, add_arguments, ready_workers
+from scripts.server import ROOT, Server, add_arguments, ready_workers
+from scripts.signals import deferred
 from scripts.stop import PID_FILE, alone, stop
 from scripts.worker_log import LogMark, model_of
 
 POLL_S = 0.1
 TIMEOUT_S = 300.0
+# The launcher only starts Java, and does not wait for it.
+LAUNCH_S = 60.0
+SUPERVISOR_S = 20.0
 CONSOLE = "console.log"
 # Lets whoever has the management token register and delete models.
 MODEL_API = "--enable-model-api"
@@ -212,13 +216,14 @@ def launch(
     ]
     if model_api:
         command.append(MODEL_API)
-    server.logs.mkdir(exist_ok=True)
-    with (server.logs / CONSOLE).open("wb") as console:
+    env = environment(server, here.share(count_models(archives)), quiet)
+    # Whole or not at all: a launcher that is cut short may have a frontend that nobody knows of yet.
+    with (server.logs / CONSOLE).open("wb") as console, deferred():
         # A session of its own: Ctrl-C in this terminal is not for it. The umask keeps the tokens private.
         done = subprocess.run(
             command,
             cwd=server.home,
-            env=environment(server, here.share(count_models(archives)), quiet),
+            env=env,
             stdin=subprocess.DEVNULL,
             check=False,
             stdout=console,
@@ -226,6 +231,7 @@ def launch(
             start_new_session=True,
             umask=0o077,
             preexec_fn=limits.restrict_process,
+            timeout=LAUNCH_S,
         )
     pid_file = server.temp / PID_FILE
     if done.returncode or not pid_file.is_file():
@@ -258,9 +264,13 @@ def console_text(server: Server) -> str:
     """What the Java process itself wrote last."""
     with contextlib.suppress(OSError):
         said = (server.logs / CONSOLE).read_text(errors="replace").splitlines()
-        return "\n".join(line for line in said if not line.startswith("Warning: TorchServe is using"))[-4000:] or (
-            "(it wrote nothing)"
-        )
+        text = "\n".join(line for line in said if not line.startswith("Warning: TorchServe is using"))[-4000:]
+        if text:
+            return text
+    try:
+        faults.check_room(server.logs)
+    except OpserveError as error:
+        return str(error)
     return "(it wrote nothing)"
 
 
@@ -336,12 +346,12 @@ def join(
         if not processes.alive(frontend) or time.monotonic() > deadline:
             raise OpserveError(f"it does not answer at {server.address('management')}; `make logs` shows more")
         time.sleep(POLL_S)
-    served = {name: server.versions(name) for name in server.models()}
-    archives = [each for each in chosen_archives(server, models) if each.version in served.get(each.model, {})]
+    running = {name: server.versions(name) for name in server.models()}
+    archives = [each for each in chosen_archives(server, models) if each.version in running.get(each.model, {})]
     wait_ready(server, frontend, archives, mark, timeout)
     status.show(server)
     for archive in archives:
-        started = [worker["startTime"] for worker in served[archive.model][archive.version]["workers"]]
+        started = [worker["startTime"] for worker in running[archive.model][archive.version]["workers"]]
         if started and archive.path.stat().st_mtime > datetime.fromisoformat(min(started)).timestamp():
             print(f"note: {archive.path.name} is newer than what is served; `make stop start` serves it")
     if predict:
@@ -363,14 +373,25 @@ def start(
     predict: bool = False,
     model_api: bool = False,
     quiet: bool = False,
+    supervised: list[str] | None = None,
 ) -> int:
-    """Start the server, or say that it runs; whatever goes wrong on the way, nothing is left running."""
+    """Start the server, or say that it runs; whatever goes wrong on the way, nothing is left running.
+
+    Args:
+        supervised: the arguments with which a supervisor starts it again; without, there is none.
+    """
     frontend = server.frontend()
-    if frontend is not None:
+    if frontend is not None and was_tried(server, frontend):
         join(server, frontend, models, timeout, predict, model_api, quiet)
+        if supervised is not None:
+            start_supervisor(server, supervised)
         return 0
+    faults.check(server)
     archives = chosen_archives(server, models)
-    stop(server)  # what a killed server left behind
+    if frontend is not None:
+        print(f"pid {frontend.pid} is of a start that was interrupted before it was tried: starting again")
+    stop(server)  # what a killed server, or an interrupted start, left behind
+    faults.check(server)
     check_ports(server)
     check_metrics(server)
     mark = LogMark(server.logs)
@@ -380,27 +401,77 @@ def start(
         wait_ready(server, frontend, archives, mark, timeout)
         add_workers(server, archives)
         try_samples(server, archives)
+        served.remember(server)
+        if supervised is not None:
+            start_supervisor(server, supervised)
+        print(f"ready in {time.monotonic() - begun:.1f} s")
+        status.show(server)
     except BaseException:
-        stop(server)
+        with deferred():
+            stop(server)
         raise
-    print(f"ready in {time.monotonic() - begun:.1f} s")
-    status.show(server)
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point."""
+def was_tried(server: Server, frontend: psutil.Process) -> bool:
+    """Whether a server that runs is one whose start came to its end; one that was started by hand is."""
+    return processes.temp_folder(frontend) != server.temp or (server.temp / served.FILE).is_file()
+
+
+def start_supervisor(server: Server, arguments: list[str]) -> None:
+    """Leave a supervisor behind a server that `make start` has started, unless one is there."""
+    frontend = server.frontend()
+    if frontend is None or processes.temp_folder(frontend) != server.temp:
+        return
+    if supervise.supervisor_pid(server.temp) is not None:
+        return
+    command = [sys.executable, str(ROOT / "scripts" / "supervise.py"), *arguments]
+    # As the start itself: the settings of the shell are those it starts the server with again.
+    subprocess.Popen(
+        command,
+        cwd=server.home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + SUPERVISOR_S
+    while supervise.supervisor_pid(server.temp) is None:
+        if time.monotonic() > deadline:
+            raise OpserveError(f"the supervisor did not start; {server.logs}/{supervise.LOG} may say why")
+        time.sleep(POLL_S)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """What may be asked of a start."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=[], help="archives to serve (all of the model store)")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for the models (300)")
     parser.add_argument("--predict", action="store_true", help="try the samples also when it already runs")
     parser.add_argument("--model-api", action="store_true", help="let models be registered and deleted (deploy)")
     parser.add_argument("--quiet", action="store_true", help="no access log, and no metrics but TorchServe's counters")
+    parser.add_argument("--no-supervisor", action="store_true", help="leave nothing that starts it again when it ends")
     add_arguments(parser)
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def again(options: argparse.Namespace, server: Server) -> list[str]:
+    """The arguments with which the same server is started again, from any folder."""
+    found = ["--home", str(server.home), "--config", str(server.config), "--model-store", str(server.model_store)]
+    found += ["--timeout", str(options.timeout)]
+    found += ["--model-api"] * options.model_api + ["--quiet"] * options.quiet
+    return found + (["--models", *options.models] if options.models else [])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point."""
+    options = parse(arguments)
     server = Server.of(options)
     with alone(server):
-        return start(server, options.models, options.timeout, options.predict, options.model_api, options.quiet)
+        supervised = None if options.no_supervisor else again(options, server)
+        return start(
+            server, options.models, options.timeout, options.predict, options.model_api, options.quiet, supervised
+        )
 
 
 if __name__ == "__main__":

@@ -10,39 +10,79 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import psutil
 
-from scripts import processes
+from scripts import processes, supervise
 from scripts.errors import OpserveError, run
 from scripts.server import Server, add_arguments
 
-PID_FILE = ".model_server.pid"
+PID_FILE = supervise.SERVER_PID_FILE
 # A worker has nothing to finish once its frontend is gone.
 WORKER_GRACE_S = 3.0
+RESTART_ENDS_WITHIN_S = 60.0
+POLL_S = 0.1
 
 
 @contextlib.contextmanager
-def alone(server: Server) -> Iterator[None]:
-    """Let one start, stop or deploy of a home folder run at a time."""
-    folder = os.open(server.home, os.O_RDONLY | os.O_DIRECTORY)
+def alone(server: Server, wait_s: float = 0) -> Iterator[None]:
+    """Let one start, stop or deploy of a home folder run at a time; wait for another for so many seconds."""
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(folder)
-        raise OpserveError(
-            f"another start, stop or deploy of {server.home} is under way; try again when it is done"
-        ) from None
+        folder = os.open(server.home, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise OpserveError(f"cannot open the folder {server.home}: {error.strerror}") from None
     try:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise OpserveError(
+                        f"another start, stop or deploy of {server.home} is under way; try again when it is done"
+                    ) from None
+                time.sleep(POLL_S)
         yield
     finally:
         os.close(folder)
 
 
+def end_supervisor(server: Server) -> bool:
+    """End the process that would start this server again, if there is one; True when it did.
+
+    Not when this is what the supervisor itself has called.
+    """
+    pid = supervise.supervisor_pid(server.temp)
+    if pid is None:
+        return False
+    try:
+        supervisor = psutil.Process(pid)
+        if pid in {parent.pid for parent in psutil.Process().parents()}:
+            return False
+        # It ends what it has begun, which may be a start.
+        processes.end([supervisor], supervise.CHILD_GRACE_S)
+    except psutil.NoSuchProcess:
+        pass
+    return True
+
+
 def stop(server: Server) -> bool:
-    """End the frontends and workers of this home and clean up; True when something ran."""
+    """End the supervisor, the frontends and the workers of this home and clean up; True when something ran."""
+    supervised = end_supervisor(server)
+    return clear(server) or supervised
+
+
+def clear(server: Server, keep: Collection[str] = ()) -> bool:
+    """End the frontends and workers of this home and clean up, but for some files; True when something ran."""
+    ran = False
+    # What starts a frontend first, and then once more: it may have done so just before it ended.
+    while launchers := processes.launchers(server.home):
+        processes.end(launchers, WORKER_GRACE_S)
+        ran = True
     frontends = processes.frontends(server.home)
     workers = processes.workers(server.home, server.temp, frontends)
     folders = {processes.temp_folder(frontend) for frontend in frontends} | {Path("/tmp"), server.temp}
@@ -58,12 +98,23 @@ def stop(server: Server) -> bool:
                 path.unlink(missing_ok=True)
     for folder in unpacked:
         shutil.rmtree(folder, ignore_errors=True)
-    server.key_file.unlink(missing_ok=True)
-    server.remove_temp()
+        # What its workers have noted beside it (handlers/stand_in.py).
+        for path in folder.parent.glob(f".{folder.name}.*"):
+            path.unlink(missing_ok=True)
+    server.remove_temp(keep)
     left = processes.frontends(server.home) + processes.workers(server.home, server.temp, [])
     if left:
         raise OpserveError(f"these processes did not end: {', '.join(str(process.pid) for process in left)}")
-    return bool(frontends or workers)
+    try:
+        # Looked for first: removing what is not there is an error too where the file system is read-only.
+        if os.path.lexists(server.key_file):
+            server.key_file.unlink(missing_ok=True)
+    except OSError as error:
+        kind = " is a folder" if server.key_file.is_dir() else f": {error.strerror}"
+        raise OpserveError(
+            f"{server.key_file}{kind}; TorchServe writes its tokens to a file of that name: take it away"
+        ) from None
+    return bool(ran or frontends or workers)
 
 
 def _unpacked(worker: psutil.Process) -> Path | None:
@@ -90,8 +141,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
     server = Server.of(parser.parse_args(arguments))
-    with alone(server):
-        print("stopped" if stop(server) else f"not running: no TorchServe in {server.home}")
+    # The supervisor may be starting the server at this moment; a deploy or a start by somebody else is respected.
+    pid = supervise.supervisor_pid(server.temp)
+    restarting = pid is not None and supervise.state(server.temp).get("now") == "restarting"
+    supervised = restarting and end_supervisor(server)
+    with alone(server, RESTART_ENDS_WITHIN_S if restarting else 0):
+        print("stopped" if stop(server) or supervised else f"not running: no TorchServe in {server.home}")
     return 0
 
 

@@ -15,6 +15,8 @@ _NAME = re.compile(r"^W-\d+-(?P<model>.+)_(?P<version>[^_]+)$")
 _FIRST_LINE = "s_name_part0="
 # What a process that is gone has written is read within moments, but not at once; and a second later it is tried again.
 _READ_WITHIN_S = 5.0
+_TAIL_BYTES = 1 << 20
+_ERROR_LENGTH = 400
 _SERVER_LINES = ("Backend worker process died.", "Failed to load model")
 
 
@@ -90,10 +92,36 @@ def _traceback(said: list[str]) -> list[str]:
     return said[start:end]
 
 
+def last_error(logs: Path, model: str, version: str) -> str | None:
+    """The last line of the last traceback that a worker of a model wrote, cut to a readable length."""
+    try:
+        with (logs / "model_log.log").open("rb") as log:
+            log.seek(max(0, _size(logs / "model_log.log") - _TAIL_BYTES))
+            text = log.read(_TAIL_BYTES).decode(errors="replace")
+    except OSError:
+        return None
+    found, inside = None, False
+    for line in text.splitlines():
+        match = _WORKER_LINE.match(line)
+        if not match or not match["thread"].endswith(f"-{model}_{version}"):
+            continue
+        said = match["text"]
+        if said.startswith("Traceback "):
+            inside = True
+        elif inside and said and not said[0].isspace():
+            found, inside = said, False
+    return found and found[:_ERROR_LENGTH]
+
+
 def model_of(worker: str) -> str:
     """The model that a worker such as `W-9000-digits_1.0` serves."""
     found = _NAME.match(worker)
     return found["model"] if found else worker
+
+
+def is_worker_of(worker: str, model: str, version: str) -> bool:
+    """Whether a worker such as `W-9000-digits_1.0` serves this version of this model."""
+    return re.fullmatch(rf"W-\d+-{re.escape(f'{model}_{version}')}", worker) is not None
 
 
 def _size(path: Path) -> int:

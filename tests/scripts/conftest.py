@@ -16,6 +16,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "echo": archives.echo(folder),
         "parts": archives.parts(folder),
         "loads_once": archives.make(folder, "loads_once", archives.LOADS_ONCE),
+        "loads_slowly": archives.make(folder, "loads_slowly", archives.LOADS_SLOWLY),
         "raises": archives.make(folder, "raises", archives.RAISES.format(error="OSError")),
         "refuses": archives.make(folder, "refuses", archives.RAISES.format(error="RuntimeError")),
     }
@@ -24,7 +25,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def running(serve: Serve, store: dict[str, Path]) -> TorchServe:
     """One server that the tests which do not stop it share; its tokens live for twelve seconds."""
-    return serve([store["echo"], store["parts"], store["loads_once"]], token_expiration_min="0.2")
+    shared = ["echo", "parts", "loads_once", "loads_slowly"]
+    return serve([store[name] for name in shared], token_expiration_min="0.2")
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 """The doctor runs before anything is installed, and every failure names its fix."""
 
+import ast
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +27,55 @@ def test_it_needs_the_standard_library_only(tmp_path: Path) -> None:
         assert line.split()[0] in ("OK", "FAIL", "—", "fix:"), line
     assert (done.returncode == 1) == ("FAIL" in done.stdout)
     assert {line.split()[1] for line in done.stdout.splitlines() if "fix:" not in line} == set(doctor.CHECKS)
+
+
+# What runs before it is known whether the Python is new enough.
+READ_BY_OLD_PYTHONS = ["clean.py", "doctor.py", "java.py", "machine.py"]
+
+
+def test_what_it_imports_is_readable_to_an_old_python() -> None:
+    paths = [ROOT / "scripts" / name for name in READ_BY_OLD_PYTHONS]
+    imported = re.findall(r"^from scripts import (.*)$", "\n".join(map(Path.read_text, paths)), re.MULTILINE)
+    assert {f"{name}.py" for line in imported for name in line.split(", ")} <= set(READ_BY_OLD_PYTHONS)
+    command = [
+        Path(sys.executable).with_name("vermin"),
+        "--no-config-file",
+        "-t=3.6-",
+        "--violations",
+        "--no-tips",
+        "-p=1",
+    ]
+    command += ["--eval-annotations", "--feature", "union-types", *paths]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+    # This one looks at the version itself, before anything but its own syntax matters.
+    ast.parse((ROOT / "scripts" / "environment.py").read_text(), feature_version=(3, 6))
+
+
+def old_pythons() -> list[str]:
+    """Pythons of this machine that are too old for opserve."""
+    home = Path.home() / ".pyenv" / "versions"
+    found = [shutil.which(f"python3.{minor}") or "" for minor in range(6, 11)]
+    found += [str(path) for minor in range(6, 11) for path in home.glob(f"3.{minor}.*/bin/python")]
+    return [path for path in found if path and doctor.run(path, "-c", "")[0] == 0]
+
+
+@pytest.mark.skipif(not old_pythons(), reason="this machine has no old Python to run it with")
+def test_an_old_python_is_one_line_with_the_fix() -> None:
+    for executable in old_pythons():
+        done = subprocess.run(
+            [executable, str(ROOT / "scripts" / "doctor.py")],
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (1, ""), executable
+        lines = done.stdout.splitlines()
+        assert lines[0].startswith("FAIL  python       3.")
+        assert lines[1].split() == "fix: name a Python 3.11 to 3.13: make serve PYTHON=python3.12".split()
+        assert len([line for line in lines if "fix:" not in line]) == len(doctor.CHECKS)
 
 
 def test_a_missing_compiler_is_one_line_with_the_fix(

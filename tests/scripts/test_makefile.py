@@ -103,6 +103,7 @@ def test_help_is_the_default_and_lists_every_target(house: House) -> None:
         (["scale", "WORKERS=2"], "make scale needs MODEL"),
         (["predict"], "make predict needs MODEL"),
         (["deploy", "MODEL=one"], "make deploy needs VERSION, for example: make deploy MODEL=digits VERSION=2.0"),
+        (["remove", "VERSION=2.0"], "make remove needs MODEL"),
         (["deploy", "VERSION=2.0"], "make deploy needs MODEL"),
         (["archive", "MODEL=three"], "no model 'three' in archive/; there are: one two"),
         (["serve", "MODEL=on"], "no model 'on' in archive/; there are: one two"),
@@ -155,10 +156,13 @@ def test_somebody_elses_model_is_packed_with_what_was_given(house: House) -> Non
 @pytest.mark.parametrize(
     ("words", "call"),
     [
+        (["clean"], "python <scripts/clean.py>"),
         (["start"], "python <scripts/start.py>"),
         (["start", "MODEL_API=1"], "python <scripts/start.py><--model-api>"),
         (["serve", "MODEL=one", "MODEL_API=1"], "python <scripts/start.py><--model-api><--predict>"),
         (["deploy", "MODEL=one", "VERSION=2.0; x"], "python <scripts/deploy.py><--><one><2.0; x>"),
+        (["remove", "MODEL=one"], "python <scripts/remove.py><--><one>"),
+        (["remove", "MODEL=one", "VERSION=2.0; x"], "python <scripts/remove.py><--><one><2.0; x>"),
         (["predict", "MODEL=one", "GRPC=1"], "python <scripts/predict.py><--grpc><--><one>"),
         (["test"], "python <-m><pytest><-n><2><--dist><loadfile><--no-loadscope-reorder>"),
         (["test", "TESTS=tests/a b.py::c[1]"], "python <-m><pytest><tests/a b.py::c[1]>"),

@@ -16,7 +16,21 @@ from tests.support import archives
 from tests.support.torchserve import TorchServe
 
 pytestmark = pytest.mark.server
-SCRIPTS = ["deploy", "doctor", "environment", "logs", "predict", "scale", "start", "status", "stop", "tokens"]
+SCRIPTS = [
+    "deploy",
+    "doctor",
+    "environment",
+    "logs",
+    "predict",
+    "recovery",
+    "remove",
+    "restart",
+    "scale",
+    "start",
+    "status",
+    "stop",
+]
+SCRIPTS += ["supervise", "tokens"]
 
 
 def test_status_shows_every_model_and_its_workers(running: TorchServe) -> None:
@@ -80,47 +94,13 @@ def test_predict_takes_a_request_of_ones_own(running: TorchServe, tmp_path: Path
     assert '{"doubled": [42]}' in shown.stdout
 
 
-def test_scale_changes_the_number_of_workers(running: TorchServe) -> None:
-    try:
-        scaled = running.script("scale", "echo", "2")
-        assert scaled.returncode == 0, scaled.stderr
-        assert [w["status"] for w in running.describe("echo")["workers"]] == ["READY", "READY"]
-        line = next(text for text in scaled.stdout.splitlines() if text.startswith("curl"))
-        pasted = subprocess.run(
-            ["bash", "-c", line.replace("_worker=2", "_worker=1")],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        assert "scaled to 1" in pasted.stdout
-        assert len(running.describe("echo")["workers"]) == 1
-    finally:
-        running.script("scale", "echo", "1")
-
-
-def test_scale_says_why_a_new_worker_died(running: TorchServe) -> None:
-    try:
-        scaled = running.script("scale", "loads_once", "2")
-        assert scaled.returncode == 1
-        assert "1 of 2 workers ready" in scaled.stderr
-        assert "FileExistsError" in scaled.stderr
-    finally:
-        running.script("scale", "loads_once", "1")
-
-
 @pytest.mark.parametrize("script", [("scale", "eco", "2"), ("predict", "eco"), ("predict", "../models")])
 def test_an_unknown_model_is_an_error_that_lists_the_served_ones(running: TorchServe, script: tuple[str, ...]) -> None:
     failed = running.script(*script)
     assert failed.returncode == 1
-    assert failed.stderr == f"error: no model '{script[1]}' is served; there are: echo, loads_once, parts\n"
-
-
-@pytest.mark.parametrize("workers", ["-1", "1.5", "many", "9999", ""])
-def test_a_number_of_workers_is_a_small_whole_number(running: TorchServe, workers: str) -> None:
-    failed = running.script("scale", "--", "echo", workers)
-    assert failed.returncode != 0
-    assert len(running.describe("echo")["workers"]) == 1
+    assert (
+        failed.stderr == f"error: no model '{script[1]}' is served; there are: echo, loads_once, loads_slowly, parts\n"
+    )
 
 
 def test_an_expired_token_is_renewed(running: TorchServe) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -14,25 +13,10 @@ from pathlib import Path
 import pytest
 
 from scripts import processes
-from scripts.server import ROOT, Server
 from tests.support import archives
-from tests.support.torchserve import TIMEOUT_S, TorchServe
+from tests.support.torchserve import TorchServe, nothing_left, until
 
 pytestmark = pytest.mark.server
-
-
-def nothing_left(server: Server) -> bool:
-    """No process, socket, pid file or key of this home."""
-    its = processes.frontends(server.home) + processes.workers(server.home, server.temp, [])
-    return not its and not server.temp.exists() and not server.key_file.exists()
-
-
-def until(condition, what: str) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.05)
 
 
 def test_start_predicts_and_stop_leaves_nothing_behind(stopped: TorchServe) -> None:
@@ -52,7 +36,7 @@ def test_start_predicts_and_stop_leaves_nothing_behind(stopped: TorchServe) -> N
 
 
 def test_what_a_killed_frontend_leaves_is_cleaned_up(stopped: TorchServe) -> None:
-    assert stopped.start().returncode == 0
+    assert stopped.start("--no-supervisor").returncode == 0
     frontend = stopped.server.require_running()
     workers = processes.workers(stopped.home, stopped.server.temp, [frontend])
     assert workers
@@ -68,7 +52,7 @@ def test_what_a_killed_frontend_leaves_is_cleaned_up(stopped: TorchServe) -> Non
 
 
 def test_start_goes_on_after_a_kill_and_a_later_start_notices_newer_archives(stopped: TorchServe) -> None:
-    assert stopped.start().returncode == 0
+    assert stopped.start("--no-supervisor").returncode == 0
     stopped.server.require_running().kill()
     until(lambda: stopped.server.frontend() is None, "the end of the frontend")
     assert stopped.start().returncode == 0
@@ -162,7 +146,7 @@ def without_handler(path: Path) -> None:
         (truncated, "bad.mar: not a readable archive"),
         (flipped, "bad.mar: "),
         (flipped_end, "bad.mar: echo_handler.py: "),
-        (foreign, "bad.mar is no TorchServe archive"),
+        (foreign, "bad.mar: no TorchServe archive"),
         (without_handler, "bad.mar: the handler gone.py that it names is not in it"),
     ],
 )
@@ -240,16 +224,6 @@ def test_an_old_java_home_does_not_win_silently(
     started = stopped.start()
     assert started.returncode == 0, started.stderr
     assert "is Java 11" in started.stderr
-
-
-def test_an_interrupted_start_leaves_nothing_behind(stopped: TorchServe, store: dict[str, Path]) -> None:
-    # Whoever runs the tests in the background has an interrupt ignored, also by what the tests start.
-    command = ["env", "--default-signal=INT", sys.executable, "-m", "scripts.start", "--home", str(stopped.home)]
-    starting = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until(lambda: stopped.server.frontend() is not None, "the frontend's start")
-    starting.send_signal(signal.SIGINT)
-    assert starting.wait(TIMEOUT_S) != 0
-    assert nothing_left(stopped.server)
 
 
 def test_tokens_need_their_file(stopped: TorchServe) -> None:

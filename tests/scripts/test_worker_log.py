@@ -65,3 +65,17 @@ def test_without_a_traceback_the_last_lines_are_told(logs: Logs) -> None:
     logs.end(WORKER)
     assert logs.mark.last_words(WORKER, lines=2) == f"{STARTED[1]}\nKilled"
     assert logs.mark.last_words(OTHER) == "(it wrote nothing)"
+
+
+def test_the_last_error_of_a_models_workers_is_one_line(logs: Logs) -> None:
+    assert worker_log.last_error(logs.folder, "mine", "1.0") is None
+    logs.write(WORKER, *STARTED, *TRACEBACK)
+    logs.write(OTHER, TRACEBACK[0], "ValueError: of another")
+    assert worker_log.last_error(logs.folder, "mine", "1.0") == "OSError: no model"
+    logs.write(WORKER, *TRACEBACK, "", "During handling of the above exception, another exception occurred:", "")
+    logs.write(WORKER, *TRACEBACK[:2], "RuntimeError: " + "long " * 1000, "said afterwards")
+    last = worker_log.last_error(logs.folder, "mine", "1.0")
+    assert last.startswith("RuntimeError: long")
+    assert len(last) <= 400
+    assert worker_log.last_error(logs.folder, "mine", "2.0") is None
+    assert worker_log.last_error(logs.folder / "gone", "mine", "1.0") is None

@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +17,11 @@ from archive.contents import contents_of_files
 from archive.pack import pack, unpack
 from archive.sealing import seal_archive
 from handlers.seal import SEAL_FILE
-from scripts import deploy, grpc_client
+from scripts import deploy, deployment, grpc_client
 from scripts.errors import OpserveError
+from scripts.server import ROOT, ready_workers
 from tests.support import archives, foreign
-from tests.support.torchserve import TIMEOUT_S, TorchServe
+from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
 pytestmark = pytest.mark.server
 
@@ -37,6 +40,9 @@ def postprocess(outputs):
     return {{"y": outputs["y"] * 0 + {version}}}
 """
 
+# Seconds that the sample of a version takes.
+SLOW_SAMPLE = {"4.0": 2}
+
 
 @pytest.fixture(scope="module")
 def make(their, tmp_path_factory) -> Callable[[str], Path]:
@@ -49,7 +55,8 @@ def make(their, tmp_path_factory) -> Callable[[str], Path]:
             (folder / "hooks.py").write_text(HOOKS.format(version=version))
             config = foreign.write_config(folder / "mine.yaml", hooks="hooks.py")
             sample = folder / "sample.json"
-            sample.write_text('{"x": [0, 1]}')
+            # What is tried takes this long to answer.
+            sample.write_text(json.dumps({"x": [SLOW_SAMPLE.get(version, 0), 1]}))
             contents = contents_of_files("mine", their.scripted, [their.library], config, sample, version)
             made[version], _ = pack(contents, folder)
         return made[version]
@@ -155,6 +162,82 @@ def test_the_old_version_answers_all_that_it_was_given(torchserve, make):
     assert list(torchserve.server.versions("mine")) == ["2.0"]
 
 
+def is_registered(torchserve: TorchServe) -> bool:
+    return "4.0" in torchserve.server.versions("mine")
+
+
+def has_workers(torchserve: TorchServe) -> bool:
+    described = torchserve.server.versions("mine").get("4.0")
+    return described is not None and ready_workers(described) > 0
+
+
+def is_default(torchserve: TorchServe) -> bool:
+    return torchserve.describe("mine")["modelVersion"] == "4.0"
+
+
+def cut_short(torchserve: TorchServe, number: int, stage: Callable[[TorchServe], bool]) -> None:
+    """Begins to deploy 4.0, and ends that with a signal as soon as it has come to a stage."""
+    # Whoever runs the tests in the background has signals ignored, also by what the tests start.
+    command = ["env", "--default-signal", sys.executable, "-m", "scripts.deploy", "mine", "4.0"]
+    command += ["--home", str(torchserve.home)]
+    deploying = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: stage(torchserve), stage.__name__)
+    deploying.send_signal(number)
+    # Not -SIGKILL alone: one that had ended well by now was not cut short.
+    assert deploying.wait(TIMEOUT_S) in (128 + number, -number)
+
+
+def test_a_deploy_that_was_cut_short_is_finished_or_taken_back(torchserve, make):
+    add(torchserve, make("4.0"))
+    interrupted = (
+        "mine: a deploy of 4.0 in place of 1.0 was interrupted; `make deploy MODEL=mine VERSION=4.0` finishes it"
+    )
+    for stage, number in ((is_registered, signal.SIGTERM), (has_workers, signal.SIGHUP)):
+        # Whoever can still clean up leaves nothing.
+        cut_short(torchserve, number, stage)
+        assert list(torchserve.server.versions("mine")) == ["1.0"]
+        assert deployment.unfinished(torchserve.server) == []
+        cut_short(torchserve, signal.SIGKILL, stage)
+        assert sorted(torchserve.server.versions("mine")) == ["1.0", "4.0"]
+        assert interrupted in torchserve.script("status").stdout
+        if stage is is_registered:
+            removed = torchserve.script("remove", "mine", "4.0")
+            assert removed.returncode == 0, removed.stderr
+            assert list(torchserve.server.versions("mine")) == ["1.0"]
+            assert deployment.unfinished(torchserve.server) == []
+        assert answer(torchserve) == (200, {"y": [1, 1]})
+    with ThreadPoolExecutor(8) as pool:
+        # The version that 4.0 takes the place of is busy until long after the switch, so that it must be waited for.
+        again = pool.submit(cut_short, torchserve, signal.SIGKILL, is_default)
+        until(lambda: not is_registered(torchserve), "the removal of what was left behind")
+        until(lambda: has_workers(torchserve), "another attempt")
+        slow = [pool.submit(answer, torchserve, 3.0) for _ in range(4)]
+        again.result()
+        assert sorted(torchserve.server.versions("mine")) == ["1.0", "4.0"]
+        assert interrupted in torchserve.script("status").stdout
+        refused = torchserve.script("remove", "mine", "4.0")
+        assert refused.stderr.startswith("error: mine 4.0 is the default version; `make deploy MODEL=mine VERSION=…` ")
+        finished = torchserve.script("deploy", "mine", "4.0")
+        assert finished.returncode == 0, finished.stderr
+        assert [future.result() for future in slow] == [(200, {"y": [1, 1]})] * 4
+    assert list(torchserve.server.versions("mine")) == ["4.0"]
+    assert deployment.unfinished(torchserve.server) == []
+    assert answer(torchserve) == (200, {"y": [4, 4]})
+
+
+def test_a_model_is_removed_when_it_has_answered(torchserve, make):
+    with ThreadPoolExecutor(2) as pool:
+        before = taken(torchserve)
+        slow = pool.submit(answer, torchserve, 3.0)
+        until(lambda: taken(torchserve) > before, "no request")
+        assert torchserve.script("remove", "mine", "7").stderr == "error: mine 7 is not served; there are: 1.0\n"
+        removed = torchserve.script("remove", "mine")
+        assert (removed.returncode, removed.stdout) == (0, "mine 1.0 is not served any more\n"), removed.stderr
+        assert slow.result() == (200, {"y": [1, 1]})
+    assert torchserve.server.models() == []
+    assert torchserve.script("remove", "mine").stderr == "error: no model 'mine' is served; there are: none\n"
+
+
 def test_a_version_that_stays_busy_stays(torchserve):
     before = taken(torchserve)
     with ThreadPoolExecutor(1) as pool:
@@ -171,13 +254,6 @@ def taken(torchserve: TorchServe) -> float:
     """How many requests the server has taken for the model."""
     found = re.findall(r'^ts_inference_requests_total{.*"mine".*} (\S+)$', torchserve.metrics().text, re.MULTILINE)
     return sum(map(float, found))
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def refused(torchserve: TorchServe, version: str) -> str:
@@ -204,7 +280,7 @@ def test_what_cannot_be_deployed_is_said_and_changes_nothing(torchserve, make, t
     broken = changed(make("3.0"), tmp_path, "branching.pt", b"no model")
     add(torchserve, broken)
     said = refused(torchserve, "3.0")
-    assert said.startswith("a worker of mine 3.0 died while it loaded:\nTraceback ")
+    assert said.startswith("mine 3.0 has 0 of 1 workers ready; a new one died while it loaded:\nTraceback ")
     assert "ModelError: branching.pt: not a TorchScript model" in said
     assert said.endswith("\nmine 1.0 is served as before\n")
     # What was refused does not stand in the way of what is sound.
@@ -219,7 +295,7 @@ def test_a_server_without_the_model_api_says_how_to_get_one(make, tmp_path):
         assert server.start().returncode == 0
         add(server, make("2.0"))
         assert refused(server, "2.0") == (
-            "this server registers no models; `make stop start MODEL_API=1` starts one that does\n"
+            "this server registers and removes no models; `make stop start MODEL_API=1` starts one that does\n"
             "mine 1.0 is served as before\n"
         )
         again = server.start("--model-api")

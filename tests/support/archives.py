@@ -48,6 +48,38 @@ class Handler:
         return ["{}" for _ in data]
 """
 
+# Dies while it loads for as long as a file tells it to; TorchServe gives such a worker up after a second.
+LOADS_UNLESS = """
+import os
+from pathlib import Path
+
+
+class Handler:
+    def initialize(self, context):
+        if Path({switch!r}).exists():
+            raise RuntimeError("the disk is full")
+
+    def handle(self, data, context):
+        return [str(os.getpid()) for _ in data]
+"""
+
+# The first worker is there at once, every other one after four seconds.
+LOADS_SLOWLY = """
+import time
+from pathlib import Path
+
+
+class Handler:
+    def initialize(self, context):
+        try:
+            (Path(__file__).parent / "loaded").touch(exist_ok=False)
+        except FileExistsError:
+            time.sleep(4)
+
+    def handle(self, data, context):
+        return ["{}" for _ in data]
+"""
+
 RAISES = """
 class Handler:
     def initialize(self, context):
@@ -65,6 +97,7 @@ def make(
     request: dict[str, bytes] | None = None,
     answer: Any = None,
     version: str = "1.0",
+    config: str = CONFIG,
 ) -> Path:
     """Pack a handler, with a sample when there is a request, into folder/NAME.mar."""
     with tempfile.TemporaryDirectory() as work_folder:
@@ -72,7 +105,7 @@ def make(
         extra, temp = work / "extra", work / "tmp"
         temp.mkdir()
         (work / f"{name}_handler.py").write_text(handler)
-        (work / "model-config.yaml").write_text(CONFIG)
+        (work / "model-config.yaml").write_text(config)
         command = [Path(sys.executable).parent / "torch-model-archiver", "--model-name", name, "--version", version]
         command += ["--handler", work / f"{name}_handler.py", "--config-file", work / "model-config.yaml"]
         if request is not None:

@@ -6,6 +6,7 @@ import random
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import psutil
 import requests
 
-from scripts import processes
+from scripts import processes, supervise
 from scripts.server import ROOT, Server
 
 # Generous, because other work may share the machine; what is awaited ends the wait.
@@ -78,7 +79,7 @@ class TorchServe:
 
     def script(self, name: str, *arguments: str, timeout: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Run one of scripts/ on this home, as a person would."""
-        command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments, "--home", str(self.home)]
+        command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), "--home", str(self.home), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
     def start(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -120,6 +121,22 @@ def serving(home: Path, archives: list[Path], **changes: str) -> Iterator[TorchS
         yield torchserve
     finally:
         torchserve.stop()
+
+
+def nothing_left(server: Server) -> bool:
+    """No process, socket, pid file or key of this home."""
+    its = processes.launchers(server.home) + processes.frontends(server.home)
+    its += processes.workers(server.home, server.temp, [])
+    supervised = supervise.supervisor_pid(server.temp) is not None
+    return not its and not supervised and not server.temp.exists() and not server.key_file.exists()
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_S) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.05)
 
 
 def stop_all_below(folder: Path) -> None:
