@@ -53,7 +53,7 @@ def home(tmp_path) -> Iterator[Callable[..., TorchServe]]:
 
 def unpacked(torchserve: TorchServe) -> Path:
     """Where TorchServe unpacked its only archive."""
-    (folder,) = (torchserve.server.temp / "models").iterdir()
+    (folder,) = (torchserve.server.temp / "models").glob("[!.]*")
     return folder
 
 
