@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from archive.pack import RETRY_SECONDS
 from scripts import processes, recovery
 from scripts.server import ROOT
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
@@ -43,6 +44,7 @@ def kill_worker(server: TorchServe, model: str) -> None:
 
 def test_requests_end_and_a_mended_model_is_served_again_by_itself(server: TorchServe) -> None:
     artifact = unpacked(server)
+    assert server.describe(MODEL)["maxRetryTimeoutInSec"] == RETRY_SECONDS
     away = artifact.rename(server.home / "away.pt")
     ended: list[tuple[int, str]] = []
 
