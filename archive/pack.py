@@ -41,9 +41,10 @@ MODEL_STORE = ROOT / "model_store"
 HANDLERS = ROOT / "handlers"
 # What TorchServe is pointed at.
 HANDLER = HANDLERS / "opserve_handler.py"
-# How long TorchServe starts a worker again and again that dies, unless the configuration says. Its own default is five
-# minutes, for an archive that can never load; this is long enough for what mends itself.
-RETRY_SECONDS = 30
+# How long TorchServe starts a worker again and again that does not load, unless the configuration says. Its own default
+# is five minutes, after which the model's requests would wait for ever; this is as long as it can count, 23 days, and
+# begins anew whenever a worker comes up, be it as a stand-in (handlers/stand_in.py).
+RETRY_SECONDS = 2_000_000
 
 
 def pack(

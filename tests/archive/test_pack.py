@@ -43,7 +43,9 @@ def test_an_archive_holds_all_that_a_worker_needs(their, tmp_path):
     assert manifest["handler"] == "opserve_handler.py"
     assert manifest["configFile"] == "model-config.yaml"
     config = yaml.safe_load(files["model-config.yaml"])
-    assert config["maxRetryTimeoutInSec"] == 30
+    # Java counts them as milliseconds in 32 bits.
+    assert 30 * 24 * 3600 > config["maxRetryTimeoutInSec"] > 20 * 24 * 3600
+    assert config["maxRetryTimeoutInSec"] * 1000 < 2**31
     section = config["opserve"]
     assert (section["artifact"], section["op_libraries"]) == ("branching.pt", ["libmine.so"])
     # The request was made up from the signature, the answer is the model's own.

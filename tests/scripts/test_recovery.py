@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from archive.pack import RETRY_SECONDS
 from scripts import processes, recovery
 from scripts.server import ROOT
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
@@ -43,6 +44,7 @@ def kill_worker(server: TorchServe, model: str) -> None:
 
 def test_requests_end_and_a_mended_model_is_served_again_by_itself(server: TorchServe) -> None:
     artifact = unpacked(server)
+    assert server.describe(MODEL)["maxRetryTimeoutInSec"] == RETRY_SECONDS
     away = artifact.rename(server.home / "away.pt")
     ended: list[tuple[int, str]] = []
 
@@ -62,20 +64,22 @@ def test_requests_end_and_a_mended_model_is_served_again_by_itself(server: Torch
         # TorchServe itself answers those that its own thread had taken when the worker died.
         for status, text in ended:
             assert status == 503 or (status, "Worker died." in text) == (500, True), ended
-        assert any(status == 503 for status, _ in ended), ended
+        until(lambda: server.predict(MODEL, json=REQUEST).status_code == 503, "a stand-in")
         answer = server.predict(MODEL, json=REQUEST)
-        assert answer.status_code == 503
+        while answer.status_code != 503:  # it was tried at this moment
+            answer = server.predict(MODEL, json=REQUEST)
         assert "could not be loaded" in answer.json()["error"]["message"]
         assert str(artifact) not in answer.text
         assert int(answer.headers["Retry-After"]) >= 1
+        until(lambda: f"{MODEL} 1.0 does not load: ModelError: " in server.script("status").stdout, "the reason")
         shown = server.script("status").stdout
-        assert f"{MODEL} 1.0 does not load: ModelError: " in shown
         assert f"`make scale MODEL={MODEL} WORKERS=1`" in shown
         row = next(line.split() for line in shown.splitlines() if line.startswith(f"{MODEL} "))
         assert row[2] == "0/1"
     finally:
         away.rename(artifact)
     until(lambda: server.predict(MODEL, json=REQUEST).status_code == 200, "an answer of the model")
+    until(lambda: "does not load" not in server.script("status").stdout, "the end of the report")
     assert "does not load" not in server.script("status").stdout
     assert not list(artifact.parent.parent.glob(".*.load"))
 
