@@ -30,7 +30,7 @@ def test_it_needs_the_standard_library_only(tmp_path: Path) -> None:
 
 
 # What runs before it is known whether the Python is new enough.
-READ_BY_OLD_PYTHONS = ["clean.py", "doctor.py", "java.py", "machine.py"]
+READ_BY_OLD_PYTHONS = ["clean.py", "doctor.py", "java.py", "limits.py", "machine.py"]
 
 
 def test_what_it_imports_is_readable_to_an_old_python() -> None:
