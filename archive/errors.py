@@ -1,5 +1,9 @@
-"""How the packer and the verifier give up."""
+"""The errors that are one line for a person: what is wrong, and what to do about it."""
 
 
-class ArchiveError(Exception):
+class OpserveError(Exception):
+    """Something the person who typed the command can mend; the message says what and how."""
+
+
+class ArchiveError(OpserveError):
     """An archive cannot be made, or cannot be trusted; the message is the one line a person needs."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
+from archive.signals import Terminated, raise_on_termination
 from archive.temporary import temporary_folder
-from scripts.signals import Terminated, raise_on_termination
 
 
 class BuildError(Exception):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from archive.command import run
 from archive.container import Container
 from archive.contents import (
     DEFAULT_VERSION,
@@ -32,7 +33,6 @@ from archive.verify import describe, verify
 from handlers.config import CONFIG_FILE
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED
 from handlers.seal import SEAL_FILE, SIGNATURE_FILE, Seal
-from scripts.errors import run
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

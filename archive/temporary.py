@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.signals import deferred
+from archive.signals import deferred
 
 
 @contextlib.contextmanager

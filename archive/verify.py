@@ -16,13 +16,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from archive.command import run as run_main
 from archive.container import Container, check_growth
 from archive.errors import ArchiveError
 from archive.limits import Limits, call_limited
 from archive.temporary import temporary_folder
 from handlers.errors import ModelError
 from handlers.seal import SEAL_FILE, SIGNATURE_FILE, Seal, check_content, check_signature, demanded_key
-from scripts.errors import run as run_main
 
 MANIFEST_FILE = "MAR-INF/MANIFEST.json"
 CONFIG_FILE = "model-config.yaml"

@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
+from archive.command import run
+from archive.errors import OpserveError
 from archive.names import is_name
 from scripts import deployment, mar, served
 from scripts.deployment import Deployment
-from scripts.errors import OpserveError, run
 from scripts.predict import archive_of, try_sample
 from scripts.server import Server, add_arguments, reason
 from scripts.stop import alone

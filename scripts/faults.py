@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from scripts.errors import OpserveError
+from archive.errors import OpserveError
 from scripts.server import Server
 
 # What a start writes into its logs before it serves; less than this and the first lines are lost.

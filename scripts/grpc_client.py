@@ -5,7 +5,7 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
-from scripts.errors import OpserveError
+from archive.errors import OpserveError
 from scripts.server import Server
 
 PACKAGE = "org.pytorch.serve.grpc.inference"

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import requests
 
+from archive.command import run
+from archive.errors import OpserveError
 from scripts import loadtest_wrk
-from scripts.errors import OpserveError, run
 from scripts.loadtest_result import BUSY, Load
 from scripts.predict import archive_of, attempt, request_options
 from scripts.server import Server, add_arguments

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from scripts.errors import OpserveError
+from archive.errors import OpserveError
 from scripts.loadtest_result import Load
 
 SCRIPT = Path(__file__).with_suffix(".lua")

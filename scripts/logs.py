@@ -8,7 +8,8 @@ if not __package__:  # run as a file: import from the repository, not from this 
 import argparse
 import os
 
-from scripts.errors import OpserveError, run
+from archive.command import run
+from archive.errors import OpserveError
 from scripts.server import Server, add_arguments
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from archive.container import Container
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, OpserveError
 from archive.limits import Limits, call_limited
 from archive.names import is_name
 from archive.verify import MANIFEST_FILE, check_sealed, is_sealed
@@ -19,7 +19,6 @@ from handlers.needs import LibraryNeeds
 from handlers.sample import TOLERANCE
 from handlers.seal import check_signature, demanded_key
 from handlers.yaml_text import load_yaml
-from scripts.errors import OpserveError
 
 # TorchServe is given the names of the files: NAME=FILE would be another name for the model.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.+@~ -]+\.mar")

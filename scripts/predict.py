@@ -16,9 +16,10 @@ from typing import Any
 
 import requests
 
+from archive.command import run
+from archive.errors import OpserveError
 from handlers.sample import difference
 from scripts import mar
-from scripts.errors import OpserveError, run
 from scripts.server import ROOT, Server, add_arguments
 
 TIMEOUT_S = 120.0

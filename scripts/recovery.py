@@ -16,7 +16,8 @@ import json
 import time
 from typing import Any
 
-from scripts.errors import OpserveError, run
+from archive.command import run
+from archive.errors import OpserveError
 from scripts.server import Server, add_arguments
 from scripts.stop import alone
 

@@ -7,9 +7,10 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
+from archive.command import run
+from archive.errors import OpserveError
 from scripts import deployment, served
 from scripts.deploy import TIMEOUT_S, change, describe_by_worker, drain
-from scripts.errors import OpserveError, run
 from scripts.server import Server, add_arguments, ready_workers
 from scripts.stop import alone
 

@@ -11,11 +11,12 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import time
 
+from archive.command import run
+from archive.errors import OpserveError
+from archive.signals import deferred
 from scripts import faults, mar, processes, recovery, served, start, supervise
-from scripts.errors import OpserveError, run
 from scripts.predict import try_sample
 from scripts.server import Server
-from scripts.signals import deferred
 from scripts.stop import alone, clear
 from scripts.worker_log import LogMark
 

@@ -7,8 +7,8 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
+from archive.command import run
 from scripts import served
-from scripts.errors import run
 from scripts.predict import token_command
 from scripts.server import Server, add_arguments
 from scripts.status import table

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from scripts.errors import OpserveError
+from archive.errors import OpserveError
 from scripts.server import Server
 
 # Also the mark of a server whose start was not interrupted: it is written when every sample has been tried.

@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 import psutil
 import requests
 
+from archive.errors import OpserveError
 from archive.names import is_name
 from scripts import processes
-from scripts.errors import OpserveError
 from scripts.places import temp_folder
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import psutil
 
+from archive.command import run
+from archive.errors import OpserveError
+from archive.signals import deferred
 from scripts import faults, java, limits, machine, mar, processes, served, status, supervise, worker_environment
-from scripts.errors import OpserveError, run
 from scripts.predict import curl, try_sample
 from scripts.server import ROOT, Server, add_arguments, ready_workers
-from scripts.signals import deferred
 from scripts.stop import PID_FILE, alone, stop
 from scripts.worker_log import LogMark, model_of
 from scripts.workers import set_workers

@@ -9,8 +9,8 @@ import argparse
 
 import psutil
 
+from archive.command import run
 from scripts import deployment, processes, supervise
-from scripts.errors import run
 from scripts.recovery import ended_workers, stand_ins
 from scripts.server import Server, add_arguments, ready_workers
 from scripts.worker_log import last_error

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import psutil
 
+from archive.command import run
+from archive.errors import OpserveError
 from scripts import processes, supervise
-from scripts.errors import OpserveError, run
 from scripts.server import Server, add_arguments
 
 PID_FILE = supervise.SERVER_PID_FILE

@@ -23,8 +23,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from archive.signals import Terminated, raise_on_termination
 from scripts.places import temp_folder
-from scripts.signals import Terminated, raise_on_termination
 
 ROOT = Path(__file__).resolve().parents[1]
 # In the server's temporary folder. The first is locked by the supervisor for as long as it lives.

@@ -7,7 +7,7 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
-from scripts.errors import run
+from archive.command import run
 from scripts.server import Server, add_arguments
 
 

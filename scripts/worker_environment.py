@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 
-from scripts.errors import OpserveError
+from archive.errors import OpserveError
 
 # Names of further variables, between spaces or commas.
 SWITCH = "OPSERVE_PASS_ENV"

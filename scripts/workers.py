@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from scripts.errors import OpserveError
+from archive.errors import OpserveError
 from scripts.recovery import ended_workers, revive, stand_ins
 from scripts.server import Server, ready_workers, reason
 from scripts.worker_log import LogMark, is_worker_of

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
-from archive.errors import ArchiveError
+from archive.command import run
+from archive.errors import ArchiveError, OpserveError
 from benchmarks import ops_bench
 from benchmarks.payloads import shared_region
 from benchmarks.serving import environments, goals, limit, report, rounds, torchserves, workloads
@@ -17,7 +18,6 @@ from benchmarks.serving.rounds import Plan
 from benchmarks.serving.servers import PEER_SERVERS, Server
 from benchmarks.serving.workloads import Workload
 from scripts import loadtest_wrk
-from scripts.errors import OpserveError, run
 
 CONNECTIONS = (1, 8, 32)
 SECONDS, ROUNDS = 2, 2

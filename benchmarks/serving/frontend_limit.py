@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from archive.command import run
 from archive.contents import contents_of_model
 from archive.pack import pack
 from benchmarks.serving import workloads
@@ -22,7 +23,6 @@ from benchmarks.serving.servers import work_folder
 from benchmarks.serving.torchserves import opserve_server, pack_handler
 from benchmarks.serving.workloads import Workload
 from scripts import loadtest_wrk
-from scripts.errors import run
 from scripts.server import ROOT
 
 CONSTANT = "constant"

@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from archive.command import run
+from archive.errors import OpserveError
 from benchmarks.payloads import shared_region
 from benchmarks.serving.rounds import send, warm_up
 from benchmarks.serving.servers import work_folder
@@ -23,7 +25,6 @@ from benchmarks.serving.torchserves import OPSERVE, TorchServeRunning, opserve_a
 from benchmarks.serving.workloads import REGION_BYTES, Workload, prepare
 from handlers.metrics import INTERVAL_S
 from scripts import loadtest_wrk
-from scripts.errors import OpserveError, run
 
 THREADS = {
     "frontend: network": r"epollEventLoop.*",

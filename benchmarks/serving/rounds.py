@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from archive.errors import OpserveError
 from benchmarks.serving.answers import WrongAnswer
 from benchmarks.serving.processes import used_between
 from benchmarks.serving.servers import Running, Server, ServerFailed, work_folder
 from benchmarks.serving.workloads import Workload
 from scripts import loadtest_wrk
-from scripts.errors import OpserveError
 from scripts.loadtest_result import Load
 
 # Answers to each connection in a round, for which the beginning and the end of a measurement matter little.

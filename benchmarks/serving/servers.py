@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy
 import requests
 
+from archive.errors import OpserveError
 from benchmarks.payloads import Payload, oip_binary, oip_json
 from benchmarks.serving import answers, environments, workloads
 from benchmarks.serving.processes import Processes
 from benchmarks.serving.workloads import SHARED_MEMORY, Workload
-from scripts.errors import OpserveError
 
 PEERS = Path(__file__).with_name("peers")
 START_S = 120.0

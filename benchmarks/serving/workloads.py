@@ -11,9 +11,9 @@ import orjson
 from urllib3 import encode_multipart_formdata
 
 from archive.contents import BUILD
+from archive.errors import OpserveError
 from benchmarks.payloads import JSON_TYPE, Arrays, Payload, in_shared_memory, npz, oip_json, plain_json
 from benchmarks.serving import network
-from scripts.errors import OpserveError
 
 SHARED_MEMORY = "shared memory"
 # Room for the graph and its answer.

@@ -15,13 +15,12 @@ import pytest
 from archive import limits
 from archive.container import write_archive
 from archive.contents import ROOT
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, OpserveError
 from archive.limits import Limits, call_limited
 from archive.needs import read_needs
 from archive.verify import verify
 from handlers.yaml_text import load_yaml
 from scripts import mar
-from scripts.errors import OpserveError
 from tests.archive.test_verify import listed
 from tests.support import archives, hostile
 

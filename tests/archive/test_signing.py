@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from archive.contents import ROOT, contents_of_files
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, OpserveError
 from archive.keys import load_private_key, make_keys
 from archive.pack import pack, unpack
 from archive.verify import verify
@@ -19,7 +19,6 @@ from handlers import seal
 from handlers.errors import ModelError
 from handlers.seal import PUBLIC_KEY_VARIABLE, SEAL_FILE, SIGNATURE_FILE
 from scripts import mar
-from scripts.errors import OpserveError
 from tests.archive.conftest import demand, files_in
 from tests.support import archives
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from archive.errors import OpserveError
 from benchmarks.serving import workloads
 from benchmarks.serving.servers import PeerServer, Running
 from scripts import loadtest, loadtest_rate, loadtest_wrk
-from scripts.errors import OpserveError
 from scripts.loadtest_result import Load, percentiles
 from scripts.server import ROOT
 from tests.support.torchserve import Serve

@@ -115,13 +115,13 @@ def test_another_users_home_is_named(stopped: TorchServe) -> None:
     code = (
         "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
         "from pathlib import Path; from scripts.server import Server; from scripts import faults; "
-        "from scripts.errors import run; home = Path(sys.argv[1]); "
+        "from archive.command import run; home = Path(sys.argv[1]); "
         "run(lambda: faults.check(Server(home)))"
     )
     for folder in (stopped.home, *stopped.home.parents):
         if folder.stat().st_uid == os.getuid() and folder != Path("/tmp") and "pytest" in str(folder):
             folder.chmod(0o755)
-    command = [sys.executable, "-c", "import scripts.server, scripts.faults, scripts.errors, sys\n" + code]
+    command = [sys.executable, "-c", "import scripts.server, scripts.faults, archive.errors, sys\n" + code]
     done = subprocess.run(
         [*command, str(stopped.home)], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from archive.errors import OpserveError
 from scripts import machine
-from scripts.errors import OpserveError
 from scripts.machine import Machine
 from scripts.server import Server
 from scripts.start import fitted_config, found_machine

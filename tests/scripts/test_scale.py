@@ -10,8 +10,8 @@ import psutil
 import pytest
 import requests
 
+from archive.errors import OpserveError
 from scripts import deploy, remove, scale
-from scripts.errors import OpserveError
 from scripts.workers import worker_path
 from tests.support import archives
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until

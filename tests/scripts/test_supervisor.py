@@ -14,8 +14,8 @@ import psutil
 import pytest
 import requests
 
+from archive.errors import OpserveError
 from scripts import processes, supervise
-from scripts.errors import OpserveError
 from scripts.server import ROOT
 from tests.support.torchserve import TIMEOUT_S, TorchServe, nothing_left, until
 

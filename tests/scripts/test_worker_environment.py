@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from archive.errors import OpserveError
 from scripts import worker_environment
-from scripts.errors import OpserveError
 from scripts.server import ROOT, read_properties
 
 SECRETS = (

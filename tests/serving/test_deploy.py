@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from archive.contents import contents_of_files
+from archive.errors import OpserveError
 from archive.pack import pack, unpack
 from archive.sealing import seal_archive
 from handlers.seal import SEAL_FILE
 from scripts import deploy, deployment, grpc_client
-from scripts.errors import OpserveError
 from scripts.server import ROOT, ready_workers
 from tests.support import archives, foreign
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until

@@ -9,9 +9,9 @@ from importlib.resources import files
 import grpc
 import pytest
 
+from archive.errors import OpserveError
 from handlers.sample import difference
 from scripts import grpc_client
-from scripts.errors import OpserveError
 from tests.support.torchserve import TIMEOUT_S
 
 pytestmark = pytest.mark.server

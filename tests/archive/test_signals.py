@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from archive.signals import ENDING, Terminated, deferred, raise_on_termination
 from scripts.server import ROOT
-from scripts.signals import ENDING, Terminated, deferred, raise_on_termination
 
 RUN = """
 import os, subprocess, sys, time
-from scripts.errors import run
+from archive.command import run
 
 def main():
     try:

@@ -1,19 +1,16 @@
-"""The one way a script gives up: a line with the cause and the fix, and a non-zero exit."""
+"""The one way a command gives up: a line with the cause and the fix, and a non-zero exit."""
 
 import sys
 from collections.abc import Callable
 
-from scripts.signals import Terminated, raise_on_termination
-
-
-class OpserveError(Exception):
-    """Something the person who typed the command can mend; the message says what and how."""
+from archive.errors import OpserveError
+from archive.signals import Terminated, raise_on_termination
 
 
 def run(main: Callable[[], int]) -> None:
-    """Run a script's `main`, turning an OpserveError into `error: …` on stderr and exit code 1.
+    """Run a command's `main`, turning an OpserveError into `error: …` on stderr and exit code 1.
 
-    A signal that asks the script to end is an exception inside `main`, which cleans up.
+    A signal that asks the command to end is an exception inside `main`, which cleans up.
     """
     try:
         with raise_on_termination():
