@@ -216,8 +216,9 @@ def _complain_of_names(given: Collection[str], specs: Sequence[TensorSpec], form
     if missing:
         raise RequestError(f"'{missing[0]}' is missing; " + _wanted(specs), field=missing[0])
     if unknown:
-        name = min(unknown)[:MAX_NAME]
-        raise RequestError(f"'{name}' is not an input of this model; " + _wanted(specs), field=name)
+        name = min(unknown)
+        # A name that is too long is shortened in the message, and is no field at all.
+        raise RequestError(f"'{name[:MAX_NAME]}' is not an input of this model; " + _wanted(specs), field=name)
 
 
 def _wanted(specs: Sequence[TensorSpec]) -> str:

@@ -16,7 +16,7 @@ def check(server: Server) -> None:
     Raises:
         OpserveError: names the file or folder, and the fault.
     """
-    _check_store(server.model_store)
+    check_store(server.model_store)
     if not os.access(server.home, os.W_OK | os.X_OK):
         raise OpserveError(
             f"{server.home} cannot be written to ({_why(server.home)}); TorchServe writes its tokens there"
@@ -59,7 +59,12 @@ def check_room(folder: Path) -> None:
         probe.unlink(missing_ok=True)
 
 
-def _check_store(store: Path) -> None:
+def check_store(store: Path) -> None:
+    """Refuse a model store that is not there or cannot be read.
+
+    Raises:
+        OpserveError: names it, and the fault.
+    """
     if not store.exists():
         raise OpserveError(f"{store} does not exist; `make archive` builds the archives in it")
     if not store.is_dir():

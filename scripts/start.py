@@ -387,8 +387,9 @@ def start(
         if supervised is not None:
             start_supervisor(server, supervised)
         return 0
-    faults.check(server)
+    faults.check_store(server.model_store)
     archives = chosen_archives(server, models)
+    faults.check(server)
     if frontend is not None:
         print(f"pid {frontend.pid} is of a start that was interrupted before it was tried: starting again")
     stop(server)  # what a killed server, or an interrupted start, left behind

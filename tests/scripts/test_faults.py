@@ -121,7 +121,7 @@ def test_another_users_home_is_named(stopped: TorchServe) -> None:
     for folder in (stopped.home, *stopped.home.parents):
         if folder.stat().st_uid == os.getuid() and folder != Path("/tmp") and "pytest" in str(folder):
             folder.chmod(0o755)
-    command = [sys.executable, "-c", "import scripts.server, scripts.faults, archive.errors, sys\n" + code]
+    command = [sys.executable, "-c", "import scripts.server, scripts.faults, archive.command, sys\n" + code]
     done = subprocess.run(
         [*command, str(stopped.home)], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )

@@ -79,7 +79,7 @@ INFINITE = [[float("inf"), 10], [40, 10], [40, 40], [10, 40]]
         ({"corners": b"[[1, 2], [3"}, "corners", "not valid JSON"),
         ({"corners": b"three"}, "corners", "neither JSON|not valid JSON"),
         ({"image": b"GIF89a no image"}, "image", "neither an image"),
-        ({"image": b"\x89PNG\r\n\x1a\n and no more"}, "image", "not a PNG or JPEG"),
+        ({"image": b"\x89PNG\r\n\x1a\n and no more"}, "image", "damaged image: it is cut off before its pixels"),
         ({"image": b""}, "image", "empty"),
         ({"colour": b"1"}, "colour", "not an input"),
     ],

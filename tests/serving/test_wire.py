@@ -165,8 +165,9 @@ def test_the_client_of_the_readme(server, prefix):
 
 def test_shared_memory_is_off_unless_it_is_configured(shipped, region):
     response = shipped.predict("scaled_add", json=document(region.name))
-    assert (response.status_code, response.json()["error"]["field"]) == (400, "x")
-    assert "sets no shared_memory prefix" in response.json()["error"]["message"]
+    assert response.status_code == 400
+    message = response.json()["error"]
+    assert message.startswith("'x' ") and "sets no shared_memory prefix" in message
 
 
 def test_hostile_regions_are_refused_and_cost_nobody_else_anything(server, prefix, region):
@@ -182,7 +183,7 @@ def test_hostile_regions_are_refused_and_cost_nobody_else_anything(server, prefi
         for key in keys:
             response = server.predict("sharing", json=document(key))
             assert response.status_code == 400, key
-            assert response.json()["error"]["field"] == ("z" if key == short.name else "x"), key
+            assert ("'z'" if key == short.name else "'x'") in response.json()["error"], key
         assert elsewhere.read_bytes() == bytes(3 * X.nbytes)
     finally:
         for path in (elsewhere, link, short):
