@@ -23,6 +23,7 @@ from archive.export import save_torchscript
 from archive.pack import pack
 from handlers.config import ModelConfig
 from handlers.sample import difference
+from scripts.server import read_properties
 from tests.attack.wire import JSON, Connection, Shot
 from tests.serving.test_models import part_of_the_club
 from tests.support.torchserve import TorchServe
@@ -59,7 +60,9 @@ class Sums(nn.Module):
     """The sum of each channel of pictures, whole numbers."""
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        return picture.sum(dim=[2, 3], dtype=torch.int64)
+        # In parts: the sum of a whole picture would first make all of it whole numbers of 64 bits.
+        parts = [part.sum(dim=2, dtype=torch.int64) for part in picture.flatten(2).split(65536, dim=2)]
+        return torch.stack(parts).sum(dim=0)
 
 
 class Busy(nn.Module):
@@ -255,8 +258,8 @@ class Target:
 
     @property
     def properties(self) -> dict[str, str]:
-        """The server's configuration."""
-        return self.torchserve.server.properties
+        """The configuration that the server runs with: what was asked for, fitted to the machine."""
+        return read_properties(self.torchserve.server.temp / "config.properties")
 
     def connect(self, token: Callable[[], str | None] | None = None) -> Connection:
         """A new connection with a valid token."""
