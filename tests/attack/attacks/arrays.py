@@ -116,7 +116,7 @@ def refused_memory(_: random.Random) -> Iterator[Shot]:
     """One refused `.npz` after the other: what one of them held is gone when the next comes."""
     by_operator = npz_of_zeros(x=("|u1", (60 * MIB,)), y=("<f4", (3,)))
     by_shape = npz_of_zeros(x=("|u1", (60 * MIB,)), y=("<f4", (3, 1)))
-    for _ in range(20):
+    for _ in range(10):
         yield npz_shot("scaled_add", by_operator, expect=refused, note="refused by the operator")
         yield npz_shot("scaled_add", by_shape, expect=refused, note="refused for a shape")
 
@@ -200,7 +200,7 @@ ATTACKS = [
         ("scaled_add",),
         refused_memory,
         together=2,
-        measured=20,
+        measured=10,
         # Theirs would have Python collect what lives on.
         neighbours=(),
     ),

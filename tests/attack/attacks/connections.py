@@ -18,9 +18,8 @@ from tests.attack.payloads import MIB, NPZ_TYPE, document, npz
 from tests.attack.target import MAX_BUSY_S
 from tests.attack.wire import JSON, TIMEOUT_S, Reply, Shot
 
-# Connections without a token, each of which declares the largest body there may be and sends so much of it.
+# Connections without a token, each of which declares the largest body there may be.
 UNFINISHED = 420
-SENT = 7 * MIB
 # How long they are held open when nothing more can be sent.
 HOLD_S = 8.0
 IDLE = 2000
@@ -50,8 +49,8 @@ def _pour(battle: Battle, heads: list[bytes], each: int, seconds: float) -> None
     try:
         for head in heads:
             connection = _open(battle)
+            battle.count("none")
             if connection is None:
-                battle.count("none")
                 continue
             connections.append(connection)
             selector.register(connection, selectors.EVENT_WRITE, [memoryview(head), each])
@@ -69,12 +68,10 @@ def _pour(battle: Battle, heads: list[bytes], each: int, seconds: float) -> None
                         key.data[1] -= key.fileobj.send(PIECE[: min(left, len(PIECE))])
                     else:
                         selector.unregister(key.fileobj)
-                        battle.count("none")
                 except BlockingIOError:
                     pass
                 except OSError:  # the server has closed it, which is its right
                     selector.unregister(key.fileobj)
-                    battle.count("none")
     finally:
         for connection in connections:
             connection.close()
@@ -85,10 +82,10 @@ def unfinished_bodies(battle: Battle) -> None:
     declared = int(battle.target.properties["max_request_size"])
     lengths = f"Content-Length: {declared}"
     head = "POST /predictions/scaled_add HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n%s\r\n\r\n"
-    _pour(battle, [(head % lengths).encode()] * UNFINISHED, SENT, HOLD_S)
+    _pour(battle, [(head % lengths).encode()] * UNFINISHED, declared - 1, HOLD_S)
     # In pieces of a size that each says for itself.
     chunked = head % "Transfer-Encoding: chunked" + f"{declared:x}\r\n"
-    _pour(battle, [chunked.encode()] * (UNFINISHED // 4), SENT, HOLD_S / 2)
+    _pour(battle, [chunked.encode()] * (UNFINISHED // 4), declared - 1, HOLD_S / 2)
 
 
 def idle_connections(battle: Battle) -> None:
@@ -173,7 +170,7 @@ ATTACKS = [
     ),
     Attack(
         "unfinished-bodies",
-        "420 connections without a token that stop within the largest body",
+        "420 connections without a token that never finish the largest body",
         ("scaled_add",),
         strike=unfinished_bodies,
     ),
