@@ -35,9 +35,10 @@ def costly(_: random.Random) -> Iterator[Shot]:
     for depth, colour in ((255, 6), (64, 2), (33, 0), (17, 6), (0, 0), (3, 2)):
         content = png(SIDE, SIDE, depth=depth, colour=colour, packed=gigabyte)
         yield from shots(content, expect=refused, note=f"depth {depth}, colour {colour}")
-    for scans in (3_000, 2_000, 500):
-        yield from shots(hostile.jpeg_of_many_scans(scans), note=f"{scans} scans")
-    yield from shots(hostile.jpeg_of_many_scans(100, SIDE, SIDE, "L"), note=f"100 scans of {SIDE}² pixels")
+    for scans in (2_000, 500, 100, 25):
+        content = hostile.jpeg_of_many_scans(scans, SIDE, SIDE, "L", refining=True)
+        yield from shots(content, note=f"{scans} scans of {SIDE}² pixels")
+    yield from shots(hostile.jpeg_of_many_scans(3_000), note="3,000 scans")
     yield from shots(hostile.png_of_all_samples(SIDE**2), note=f"{SIDE}² pixels, RGBA of 16 bits")
     yield from shots(
         hostile.png_of_all_samples(SIDE**2, interlaced=1), note=f"{SIDE}² pixels, RGBA of 16 bits, interlaced"
