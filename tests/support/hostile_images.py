@@ -8,6 +8,7 @@ import random
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy
 from PIL import Image
@@ -106,6 +107,7 @@ def segment(marker: int, data: bytes = b"") -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
 
 
+@lru_cache(maxsize=8)
 def jpeg(width: int = 64, height: int = 64, *, mode: str = "RGB", noise: bool = False, **options) -> bytes:
     """A sound JPEG."""
     shape = (height, width, len(mode)) if len(mode) > 1 else (height, width)
