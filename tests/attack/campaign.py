@@ -40,8 +40,8 @@ class Attack:
         models: which models are attacked, and have neighbours asked meanwhile.
         shots: the requests; `None` where `strike` does something else.
         strike: everything else than sending `shots`.
-        together: requests at a time. 1: one after the other, so that each is measured by itself; else what is measured
-            is up to MEASURED of them together.
+        together: requests at a time.
+        measured: so many requests are held against the bounds of one.
         neighbours: the models whose innocent requests are sent meanwhile, if not those attacked.
         model_fails: whether the attack makes a model raise, which is logged with a traceback.
     """
@@ -52,11 +52,10 @@ class Attack:
     shots: Callable[[random.Random], Iterator[Shot]] | None = None
     strike: Callable[[Battle], None] | None = None
     together: int = 4
+    measured: int = 64
     neighbours: tuple[str, ...] | None = None
     model_fails: bool = False
 
-
-MEASURED = 64
 
 # What a broken promise is about.
 ANSWER, NEIGHBOUR, DEATH, MEMORY, PROCESSOR, LOG = "answer", "neighbour", "death", "memory", "processor", "log"
@@ -208,7 +207,8 @@ def _fire(battle: Battle) -> None:
     attack = battle.attack
     shots = attack.shots(battle.generator)
     with ThreadPoolExecutor(attack.together) as pool:
-        while not battle.over and (part := list(itertools.islice(shots, 1 if attack.together == 1 else MEASURED))):
+        size = 1 if attack.together == 1 else attack.measured
+        while not battle.over and (part := list(itertools.islice(shots, size))):
             what = part[0].describe() if len(part) == 1 else f"{len(part)} requests from {part[0].describe()}"
             with battle.measured(what):
                 list(pool.map(lambda shot: None if battle.over else battle.send(shot), part))

@@ -16,6 +16,8 @@ from tests.attack.wire import JSON, Shot
 MIB = 1 << 20
 # The largest bodies that a worker reads, compressed ones once they are unpacked.
 LARGEST = 256 * MIB
+# The longest JSON text that it parses.
+LARGEST_JSON = 64 * MIB
 GZIP = {"Content-Type": JSON, "Content-Encoding": "gzip"}
 NPZ_TYPE = "application/x-npz"
 

@@ -23,6 +23,7 @@ from archive.export import save_torchscript
 from archive.pack import pack
 from handlers.config import ModelConfig
 from handlers.sample import difference
+from scripts.server import read_properties
 from tests.attack.wire import JSON, Connection, Shot
 from tests.serving.test_models import part_of_the_club
 from tests.support.torchserve import TorchServe
@@ -55,11 +56,13 @@ class Whole(nn.Module):
         return n + 0
 
 
-class Sums(nn.Module):
-    """The sum of each channel of pictures, whole numbers."""
+class Range(nn.Module):
+    """The largest and the smallest sample of each channel of pictures, as 256 x largest + smallest."""
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        return picture.sum(dim=[2, 3], dtype=torch.int64)
+        # Nothing as large as the picture is made of it: what is measured is what decoding costs.
+        largest, smallest = picture.amax(dim=[2, 3]), picture.amin(dim=[2, 3])
+        return 256 * largest.to(torch.int64) + smallest
 
 
 class Busy(nn.Module):
@@ -97,7 +100,7 @@ def _tensor(name: str, dtype: str, *shape: int) -> dict[str, Any]:
 OWN = {
     "in_place": Own(InPlace, [_tensor("x", "float32", -1)], [_tensor("y", "float32", -1)], "stack"),
     "whole": Own(Whole, [_tensor("n", "int64", -1)], [_tensor("m", "int64", -1)]),
-    "picture": Own(Sums, [_tensor("picture", "uint8", 3, -1, -1)], [_tensor("sums", "int64", 3)], "stack"),
+    "picture": Own(Range, [_tensor("picture", "uint8", 3, -1, -1)], [_tensor("range", "int64", 3)], "stack"),
     "busy": Own(Busy, [_tensor("x", "float32", -1)], [_tensor("y", "float32", -1)], hooks=BUSY_HOOKS),
 }
 MODELS = (*BATCHING, *OWN)
@@ -255,8 +258,8 @@ class Target:
 
     @property
     def properties(self) -> dict[str, str]:
-        """The server's configuration."""
-        return self.torchserve.server.properties
+        """The configuration that the server runs with: what was asked for, fitted to the machine."""
+        return read_properties(self.torchserve.server.temp / "config.properties")
 
     def connect(self, token: Callable[[], str | None] | None = None) -> Connection:
         """A new connection with a valid token."""

@@ -14,6 +14,8 @@ JSON = "application/json"
 NPZ = "application/x-npz"
 # An error's body is no longer than this, whatever the request held.
 MAX_ERROR_BYTES = 8 << 10
+# The frontend's own answer to a form that it cannot take apart; no worker has seen such a request.
+FORM_ERROR = b'"type": "ErrorDataDecoderException"'
 # How long anybody waits for an answer.
 TIMEOUT_S = 30.0
 
@@ -45,6 +47,8 @@ def refused_or_answered(reply: Reply) -> str | None:
         return _unreadable(reply)
     if 400 <= reply.status < 500:
         return _bad_error(reply)
+    if reply.status == 500 and FORM_ERROR in reply.body:
+        return None
     return f"status {reply.status}: {reply.body[:200]!r}"
 
 

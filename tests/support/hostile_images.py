@@ -8,6 +8,7 @@ import random
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy
 from PIL import Image
@@ -106,6 +107,7 @@ def segment(marker: int, data: bytes = b"") -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
 
 
+@lru_cache(maxsize=8)
 def jpeg(width: int = 64, height: int = 64, *, mode: str = "RGB", noise: bool = False, **options) -> bytes:
     """A sound JPEG."""
     shape = (height, width, len(mode)) if len(mode) > 1 else (height, width)
@@ -127,11 +129,17 @@ def _scans(content: bytes) -> list[bytes]:
     return [content[a:b] for a, b in zip([0, *starts], [*starts, len(content) - 2], strict=True)]
 
 
-def jpeg_of_many_scans(count: int, width: int = 2000, height: int = 2000, mode: str = "RGB") -> bytes:
-    """A progressive JPEG whose scans are a few bytes, each of which goes through all pixels."""
+def jpeg_of_many_scans(
+    count: int, width: int = 2000, height: int = 2000, mode: str = "RGB", *, refining: bool = False
+) -> bytes:
+    """A progressive JPEG whose scans are a few bytes, each of which goes through all pixels.
+
+    With `refining`, only the last one is repeated, which takes longest: a scan that makes coefficients more exact.
+    """
     options = {} if mode == "L" else {"subsampling": 0}
     head, *scans = _scans(jpeg(width, height, mode=mode, progressive=True, **options))
-    again = (scans[1 + index % (len(scans) - 1)] for index in range(count - len(scans)))
+    repeated = scans[-1:] if refining else scans[1:]
+    again = (repeated[index % len(repeated)] for index in range(count - len(scans)))
     return b"".join([head, *scans, *again, b"\xff\xd9"])
 
 

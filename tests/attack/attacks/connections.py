@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import selectors
 import socket
 import threading
@@ -11,36 +12,34 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 
-from tests.attack.campaign import Attack, Battle
+from scripts.limits import DIRECT_FLAG
+from tests.attack.campaign import ANSWER, Attack, Battle
 from tests.attack.payloads import MIB, NPZ_TYPE, document, npz
 from tests.attack.target import MAX_BUSY_S
-from tests.attack.wire import JSON, Reply, Shot
+from tests.attack.wire import JSON, TIMEOUT_S, Reply, Shot
 
-# Connections without a token, and what each sends of the body that it declares.
+# Connections without a token, each of which declares the largest body there may be.
 UNFINISHED = 420
-DECLARED = 60 * MIB
-SENT = 8 * MIB
 # How long they are held open when nothing more can be sent.
 HOLD_S = 8.0
 IDLE = 2000
-UNREAD = 80
+UNREAD_BYTES = 60 * MIB  # of an answer
+MOST_UNREAD = 16
 PIECE = bytes(MIB // 4)
 
 
-def _open(battle: Battle, receive: int = 0) -> socket.socket | None:
-    """A connection that never blocks, with a buffer of `receive` bytes for what comes back, if that is given."""
+def _open(battle: Battle) -> socket.socket | None:
+    """A connection that never blocks."""
     with contextlib.suppress(OSError):
         connection = socket.socket()
         connection.settimeout(5)
-        if receive:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
         connection.connect(battle.target.address)
         connection.setblocking(False)
         return connection
     return None
 
 
-def _pour(battle: Battle, heads: list[bytes], each: int, seconds: float, receive: int = 0) -> None:
+def _pour(battle: Battle, heads: list[bytes], each: int, seconds: float) -> None:
     """Open a connection for every head, send it and so many bytes of a body, and hold all open for some seconds.
 
     Nothing is ever read.
@@ -49,9 +48,9 @@ def _pour(battle: Battle, heads: list[bytes], each: int, seconds: float, receive
     connections = []
     try:
         for head in heads:
-            connection = _open(battle, receive)
+            connection = _open(battle)
+            battle.count("none")
             if connection is None:
-                battle.count("none")
                 continue
             connections.append(connection)
             selector.register(connection, selectors.EVENT_WRITE, [memoryview(head), each])
@@ -69,12 +68,10 @@ def _pour(battle: Battle, heads: list[bytes], each: int, seconds: float, receive
                         key.data[1] -= key.fileobj.send(PIECE[: min(left, len(PIECE))])
                     else:
                         selector.unregister(key.fileobj)
-                        battle.count("none")
                 except BlockingIOError:
                     pass
                 except OSError:  # the server has closed it, which is its right
                     selector.unregister(key.fileobj)
-                    battle.count("none")
     finally:
         for connection in connections:
             connection.close()
@@ -82,12 +79,13 @@ def _pour(battle: Battle, heads: list[bytes], each: int, seconds: float, receive
 
 def unfinished_bodies(battle: Battle) -> None:
     """Bodies that are declared and never end, from nobody who has a token."""
-    lengths = f"Content-Length: {DECLARED}"
+    declared = int(battle.target.properties["max_request_size"])
+    lengths = f"Content-Length: {declared}"
     head = "POST /predictions/scaled_add HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n%s\r\n\r\n"
-    _pour(battle, [(head % lengths).encode()] * UNFINISHED, SENT, HOLD_S)
+    _pour(battle, [(head % lengths).encode()] * UNFINISHED, declared - 1, HOLD_S)
     # In pieces of a size that each says for itself.
-    chunked = head % "Transfer-Encoding: chunked" + f"{DECLARED:x}\r\n"
-    _pour(battle, [chunked.encode()] * (UNFINISHED // 4), SENT, HOLD_S / 2)
+    chunked = head % "Transfer-Encoding: chunked" + f"{declared:x}\r\n"
+    _pour(battle, [chunked.encode()] * (UNFINISHED // 4), declared - 1, HOLD_S / 2)
 
 
 def idle_connections(battle: Battle) -> None:
@@ -98,19 +96,36 @@ def idle_connections(battle: Battle) -> None:
 
 
 def unread_answers(battle: Battle) -> None:
-    """Large answers to small requests, which nobody reads."""
-    zeros = numpy.zeros(6 * MIB, numpy.uint8)
+    """Large answers to small requests, one after the other, which nobody reads: half of what Java holds of them."""
+    zeros = numpy.zeros(UNREAD_BYTES // 4, numpy.uint8)
     body = npz({"x": zeros, "y": zeros})
     head = f"POST /predictions/scaled_add HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {battle.target.token()}\r\n"
     head += f"Content-Type: {NPZ_TYPE}\r\nAccept: {NPZ_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
-    _pour(battle, [head.encode() + body] * UNREAD, 0, 1.5 * HOLD_S, receive=4096)
+    direct = re.search(rf"{DIRECT_FLAG}(\d+)", battle.target.properties["vmargs"])
+    with contextlib.ExitStack() as held:
+        for _ in range(min(MOST_UNREAD, int(direct[1]) // 2 // UNREAD_BYTES)):
+            connection = held.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(TIMEOUT_S)
+            try:
+                connection.connect(battle.target.address)
+                connection.sendall(head.encode() + body)
+                begin = connection.recv(12, socket.MSG_PEEK)
+            except OSError as error:
+                begin = type(error).__name__.encode()
+            battle.count(begin[9:].decode() or "none")
+            if begin != b"HTTP/1.1 200":
+                battle.complain(ANSWER, f"an answer that is not read begins with {begin!r}")
+            if battle.over:
+                break
+        time.sleep(1)
 
 
 def queued_bodies(battle: Battle) -> None:
     """The largest bodies there may be, more of them than the queue holds, behind a worker that is busy."""
-    largest = int(battle.target.properties.get("max_request_size", 6553500))
-    queue = int(battle.target.properties.get("job_queue_size", 100))
-    count = min(queue + 16, 64)
+    properties = battle.target.properties
+    largest, queue = int(properties["max_request_size"]), int(properties["job_queue_size"])
+    count = queue + 16
     body = document({"x": [0.0]})
     body += b" " * (largest - len(body))
     begun = threading.Barrier(2)
@@ -155,10 +170,10 @@ ATTACKS = [
     ),
     Attack(
         "unfinished-bodies",
-        "420 connections without a token that declare 60 MiB each",
+        "420 connections without a token that never finish the largest body",
         ("scaled_add",),
         strike=unfinished_bodies,
     ),
-    Attack("unread-answers", "80 answers of 24 MiB that nobody reads", ("scaled_add",), strike=unread_answers),
+    Attack("unread-answers", "answers of 60 MiB that nobody reads", ("scaled_add",), strike=unread_answers),
     Attack("idle-connections", "2,000 connections that say nothing", ("scaled_add",), strike=idle_connections),
 ]

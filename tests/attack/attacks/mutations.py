@@ -86,7 +86,7 @@ ODD_BYTES = [
     *(struct.pack("<I", number) for number in (2**31 - 1, 2**31, 2**32 - 1)),
     *(b"[", b"{", b'"', b"\\u", b"\xed\xa0\x80", b"\r\n", b"1e999", b","),
 ]
-COUNT = 6000
+COUNT = 4000
 
 
 def mutated(generator: random.Random) -> Iterator[Shot]:
