@@ -178,9 +178,9 @@ test: env-dev ext archive ## run the tests (TESTS=tests/scripts: some of them)
 
 # Under another name: bash counts in a variable SECONDS of its own.
 attack: export ATTACK_SECONDS := $(SECONDS)
-attack: env-dev train ## send hostile requests to a server of its own, among innocent ones (ATTACK='gpu-words mutations': only these; SECONDS=30: for one)
+attack: env-dev train ## send hostile requests to a server of its own, among innocent ones (ATTACK='gpu-words mutations': only these; SECONDS=45: for one)
 	@read -ra names <<< "$$ATTACK"; \
-	  $(python) -m tests.attack $${names[@]:+--only "$${names[@]}"} --seconds "$${ATTACK_SECONDS:-30}"
+	  $(python) -m tests.attack $${names[@]:+--only "$${names[@]}"} --seconds "$${ATTACK_SECONDS:-45}"
 
 lint: env-dev ## check style: ruff, clang-format
 	@$(python) -m ruff check .

@@ -1,4 +1,4 @@
-"""Attacks a TorchServe of its own: `python -m tests.attack [--only NAME …] [--seconds 30] [--seed 1]`.
+"""Attacks a TorchServe of its own: `python -m tests.attack [--only NAME …] [--seconds 45] [--seed 1]`.
 
 Exit status 1, with a list of every broken promise, if a worker or the server ended, a neighbour's answer was wrong or
 missing, a request cost more than it may, or was answered in another way than is promised.
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument(
-        "--seconds", type=float, default=30, help="that one attack may take before it is cut short (30)"
+        "--seconds", type=float, default=45, help="that one attack may take before it is cut short (45)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of what is random (1)")
     parser.add_argument("--output", type=Path, help="file to write the table to")

@@ -41,6 +41,7 @@ class Attack:
         shots: the requests; `None` where `strike` does something else.
         strike: everything else than sending `shots`.
         together: requests at a time.
+        measured: how many requests are held against the bounds of one; 1 where they come one at a time, else 64.
         measured: so many requests are held against the bounds of one.
         neighbours: the models whose innocent requests are sent meanwhile, if not those attacked.
         model_fails: whether the attack makes a model raise, which is logged with a traceback.
@@ -52,7 +53,7 @@ class Attack:
     shots: Callable[[random.Random], Iterator[Shot]] | None = None
     strike: Callable[[Battle], None] | None = None
     together: int = 4
-    measured: int = 64
+    measured: int | None = None
     neighbours: tuple[str, ...] | None = None
     model_fails: bool = False
 
@@ -207,7 +208,7 @@ def _fire(battle: Battle) -> None:
     attack = battle.attack
     shots = attack.shots(battle.generator)
     with ThreadPoolExecutor(attack.together) as pool:
-        size = 1 if attack.together == 1 else attack.measured
+        size = attack.measured or (1 if attack.together == 1 else 64)
         while not battle.over and (part := list(itertools.islice(shots, size))):
             what = part[0].describe() if len(part) == 1 else f"{len(part)} requests from {part[0].describe()}"
             with battle.measured(what):

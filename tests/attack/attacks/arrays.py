@@ -199,7 +199,7 @@ ATTACKS = [
         "refused requests that live on",
         ("scaled_add",),
         refused_memory,
-        together=2,
+        together=1,
         measured=10,
         # Theirs would have Python collect what lives on.
         neighbours=(),
