@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
 import sys
@@ -29,7 +30,7 @@ def read_ahead(connection: socket.socket) -> io.BufferedReader:
 def end_at_next_read(connection: Any) -> None:
     """Ends this process with status 1 when it next receives from its connection; at once where that is no socket.
 
-    What is sent before is still sent.
+    What is sent before is still sent. A request that the server hands over in that very moment gets the server's own 500.
     """
     if not isinstance(connection, socket.socket):
         sys.exit(1)
@@ -40,4 +41,7 @@ class _Closed(socket.socket):
     __slots__ = ()
 
     def recv(self, *_: Any) -> bytes:
+        # The server hears of it now, and not when the interpreter has taken itself apart: until then it sends requests.
+        with contextlib.suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)
         sys.exit(1)

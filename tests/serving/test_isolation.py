@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import time
 
 import numpy
 import pytest
@@ -198,5 +199,8 @@ def test_a_worker_that_ends_answers_first_and_is_replaced(serve, tmp_path_factor
     for _ in range(3):
         answer = server.predict("ends", data=b"end")
         assert (answer.status_code, answer.text) == (200, "answered")
-        assert server.predict("ends", data=b"go on").text in ("answered",)
+        # The request that is handed over while the worker ends is TorchServe's to answer; the model is back after it.
+        deadline = time.monotonic() + TIMEOUT_S
+        while (answer := server.predict("ends", data=b"go on")).text != "answered":
+            assert answer.status_code in (500, 503) and time.monotonic() < deadline, answer.text
     assert workers(server, "ends") != before
