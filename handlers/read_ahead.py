@@ -30,7 +30,7 @@ def read_ahead(connection: socket.socket) -> io.BufferedReader:
 def end_at_next_read(connection: Any) -> None:
     """Ends this process with status 1 when it next receives from its connection; at once where that is no socket.
 
-    What is sent before is still sent. A request that the server hands over in that very moment gets the server's own 500.
+    What is sent before is still sent. A request that the server hands over in that moment gets the server's own 500.
     """
     if not isinstance(connection, socket.socket):
         sys.exit(1)
