@@ -19,10 +19,11 @@ from archive.names import is_name
 from scripts import deployment, mar, served
 from scripts.deployment import Deployment
 from scripts.predict import archive_of, try_sample
+from scripts.recovery import set_limits
 from scripts.server import Server, add_arguments, reason
 from scripts.stop import alone
 from scripts.worker_log import LogMark
-from scripts.workers import wait_for_workers, worker_path
+from scripts.workers import wait_for_workers
 
 TIMEOUT_S = 300.0
 POLL_S = 0.1
@@ -140,9 +141,7 @@ def scale_up(server: Server, archive: mar.Archive, workers: int, mark: LogMark, 
     described = server.versions(model)[version]
     workers, most = max(workers, int(described["minWorkers"])), max(workers, int(described["maxWorkers"]))
     if int(described["minWorkers"]) < workers:
-        answer = server.request("management", "PUT", worker_path(model, workers, most, version), timeout)
-        if answer.status_code >= 300:
-            raise OpserveError(f"TorchServe did not scale {model} {version}: {reason(answer.text)}")
+        set_limits(server, model, version, workers, most, timeout)
     wait_for_workers(server, model, workers, most, version, set(), mark, timeout)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from archive.command import run
 from archive.errors import OpserveError
-from scripts.server import Server, add_arguments
+from scripts.server import Server, add_arguments, reason
 from scripts.stop import alone
 
 # What TorchServe calls a worker that has ended and waits for its next try, if there is to be one.
@@ -26,6 +26,8 @@ ENDED = "UNLOADING"
 POLL_S = 0.05
 # Workers are killed, not asked, when a model is scaled to none; TorchServe itself waits this long for them.
 TIMEOUT_S = 120.0
+# For a call that is answered at once.
+REQUEST_S = 30.0
 
 
 def ended_workers(description: dict[str, Any]) -> int:
@@ -74,18 +76,25 @@ def revive(server: Server, model: str, workers: int, version: str = "") -> None:
     set_limits(server, model, version, workers, most)
 
 
-def set_limits(server: Server, model: str, version: str, fewest: int, most: int) -> None:
+def worker_path(model: str, fewest: int, most: int, version: str = "") -> str:
+    """The call of the management API that asks for a number of workers, and is answered at once.
+
+    With `synchronous=true` TorchServe would block one of the threads that serve every client's connections until the
+    model is loaded.
+    """
+    name = f"{model}/{version}" if version else model
+    return f"/models/{name}?min_worker={fewest}&max_worker={most}&synchronous=false"
+
+
+def set_limits(server: Server, model: str, version: str, fewest: int, most: int, timeout: float = REQUEST_S) -> None:
     """Set how many workers a version of a model (the default one if empty) has at least and at most; does not wait.
 
     Raises:
         OpserveError: TorchServe refused.
     """
-    # Never synchronously: TorchServe would block a thread that answers requests until the workers are there.
-    path = f"/models/{model}{'/' if version else ''}{version}"
-    query = f"min_worker={fewest}&max_worker={most}&synchronous=false"
-    answer = server.request("management", "PUT", f"{path}?{query}")
+    answer = server.request("management", "PUT", worker_path(model, fewest, most, version), timeout)
     if answer.status_code >= 300:
-        raise OpserveError(f"TorchServe refused {model} {fewest} to {most} workers: {answer.text.strip()}")
+        raise OpserveError(f"TorchServe did not scale {model}{version and ' '}{version}: {reason(answer.text)}")
 
 
 def revive_all(server: Server) -> list[str]:

@@ -10,9 +10,10 @@ import argparse
 from archive.command import run
 from scripts import served
 from scripts.predict import token_command
+from scripts.recovery import worker_path
 from scripts.server import Server, add_arguments
 from scripts.status import table
-from scripts.workers import set_workers, worker_path
+from scripts.workers import set_workers
 
 # Every worker is a Python process with a model in it; a larger number is a slip of the finger.
 MOST_WORKERS = 256

@@ -4,24 +4,14 @@ import time
 from typing import Any
 
 from archive.errors import OpserveError
-from scripts.recovery import ended_workers, revive, stand_ins
-from scripts.server import Server, ready_workers, reason
+from scripts.recovery import ended_workers, revive, set_limits, stand_ins
+from scripts.server import Server, ready_workers
 from scripts.worker_log import LogMark, is_worker_of
 
 TIMEOUT_S = 300.0
 POLL_S = 0.1
 # A worker that has ended waits this long at most for its next try, unless TorchServe has given it up.
 NEXT_TRY_S = 60.0
-
-
-def worker_path(model: str, fewest: int, most: int, version: str = "") -> str:
-    """The call of the management API that asks for a number of workers, and is answered at once.
-
-    With `synchronous=true` TorchServe would block one of the threads that serve every client's connections until the
-    model is loaded.
-    """
-    name = f"{model}/{version}" if version else model
-    return f"/models/{name}?min_worker={fewest}&max_worker={most}&synchronous=false"
 
 
 def set_workers(
@@ -43,9 +33,7 @@ def set_workers(
     # One that stands in for a worker that does not load answers, though only 503.
     if fewest > 0 and 0 < len(known) == ended_workers(before) + len(stand_ins(server, before)):
         revive(server, model, fewest, version)
-    answer = server.request("management", "PUT", worker_path(model, fewest, most, version), timeout)
-    if answer.status_code >= 300:
-        raise OpserveError(f"TorchServe did not scale {model}: {reason(answer.text)}")
+    set_limits(server, model, version, fewest, most, timeout)
     return wait_for_workers(server, model, fewest, most, version, known, mark, timeout)
 
 
