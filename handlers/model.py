@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 import numpy
 
 from handlers.batching import batching_of, check_outputs, group
+from handlers.codecs.decode import decode_request
+from handlers.codecs.encode import PLAIN, Reply, encode_error, encode_outputs
+from handlers.codecs.oip import JSON_LENGTH_HEADER
+from handlers.codecs.request import Answer, Request
+from handlers.codecs.shared_memory import SharedMemory
 from handlers.config import CONFIG_FILE, ModelConfig
-from handlers.decode import decode_request
-from handlers.encode import PLAIN, Reply, encode_error, encode_outputs
 from handlers.engines import load_engine
 from handlers.errors import DeviceError, ModelError, RequestError, forget, lines_of, printable, text_of
 from handlers.metrics import Counts
-from handlers.oip import JSON_LENGTH_HEADER
-from handlers.request import Answer, Request
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED, read_sample_request
-from handlers.shared_memory import SharedMemory
 from handlers.signature import TensorSpec
 
 logger = logging.getLogger(__name__)

@@ -15,14 +15,15 @@ from http.client import responses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlers import seal, stand_in
+from handlers.codecs.request import BODY, Answer, Part, Request
 from handlers.errors import ModelError, RequestError
-from handlers.request import BODY, Answer, Part, Request
+from handlers.integrity import manifest as seal
+from handlers.torchserve import stand_in
 
 if TYPE_CHECKING:
-    from handlers.batch_message import BatchReader
     from handlers.metrics import Reporter
     from handlers.model import Prepared, Result, ServableModel
+    from handlers.torchserve.batch_reader import BatchReader
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class OpserveHandler:
             _refuse_envelope()
             # Not before: these modules are files of the archive too, and a damaged one would not import.
             from handlers.model import ServableModel
-            from handlers.worker_log import make_harmless
+            from handlers.torchserve.worker_log import make_harmless
 
             model = (self.manifest or {}).get("model", {})
             name, version = model.get("modelName", ""), str(model.get("modelVersion", ""))
@@ -131,7 +132,7 @@ class OpserveHandler:
         bodies = self._answer(data)
         if self.model.broken:
             logger.critical("this worker ends: %s", self.model.broken)
-            from handlers.read_ahead import end_at_next_read
+            from handlers.torchserve.read_ahead import end_at_next_read
 
             # TorchServe replaces a worker that ends. This batch is answered first.
             end_at_next_read(getattr(context, "cl_socket", None))
@@ -151,7 +152,7 @@ class OpserveHandler:
             return [answer.body for answer in answers]
         except BaseException as error:
             # Only what a subclass has made of a step: the steps themselves answer whatever is raised.
-            from handlers.encode import encode_error
+            from handlers.codecs.encode import encode_error
             from handlers.model import as_request_error
 
             refusal = encode_error(as_request_error(error, "handling the batch"))
@@ -220,7 +221,7 @@ class OpserveHandler:
 
 def _put_right(request: Request, name: str, part: Part) -> Part:
     """The part with bytes where TorchServe parsed it; `request` is refused if there are none to be had."""
-    from handlers.batch_message import Lost
+    from handlers.torchserve.batch_reader import Lost
 
     content = part.content
     if type(content) is Lost:
@@ -277,8 +278,8 @@ def _read_ahead(connection: Any) -> BatchReader | None:
         and connection.gettimeout() is None
         and threading.current_thread() is threading.main_thread()  # an asynchronous worker reads in another
     ):
-        from handlers.batch_message import take_over
-        from handlers.read_ahead import read_ahead
+        from handlers.torchserve.batch_reader import take_over
+        from handlers.torchserve.read_ahead import read_ahead
 
         stream = read_ahead(connection)
         if os.environ.get(DECODES_REQUESTS) == "false":
@@ -289,7 +290,7 @@ def _read_ahead(connection: Any) -> BatchReader | None:
 def _start_metrics(model: ServableModel, cache: Any) -> Reporter | None:
     """Has a model's counts told to TorchServe, where they are wanted and its metrics_config declares them."""
     from handlers import metrics
-    from handlers.server_lines import thin_out
+    from handlers.torchserve.log_throttle import thin_out
 
     wanted = metrics.wanted()
     thin_out(cache, metrics.INTERVAL_S if wanted else None)

@@ -13,17 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
-from archive.command import run
 from archive.errors import OpserveError
-from archive.names import is_name
-from scripts import deployment, mar, served
-from scripts.deployment import Deployment
+from archive.packer.names import is_name
+from archive.process.command import run
 from scripts.predict import archive_of, try_sample
-from scripts.recovery import set_limits
-from scripts.server import Server, add_arguments, reason
 from scripts.stop import alone
-from scripts.worker_log import LogMark
-from scripts.workers import wait_for_workers
+from scripts.torchserve import archives as mar
+from scripts.torchserve import deployment, served
+from scripts.torchserve.deployment import Deployment
+from scripts.torchserve.recovery import set_limits
+from scripts.torchserve.server import Server, add_arguments, reason
+from scripts.torchserve.worker_log import LogMark
+from scripts.torchserve.workers import wait_for_workers
 
 TIMEOUT_S = 300.0
 POLL_S = 0.1

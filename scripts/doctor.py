@@ -17,9 +17,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from scripts import java, limits, machine
+from archive.repository import ROOT
+from scripts.torchserve import java, limits, machine
 
-ROOT = Path(__file__).resolve().parents[1]
 VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
 OK, FAIL, NONE = "OK", "FAIL", "—"
 GIB = 2**30

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import requests
 
-from archive.command import run
 from archive.errors import OpserveError
-from scripts import loadtest_wrk
-from scripts.loadtest_result import BUSY, Load
+from archive.process.command import run
+from scripts.load import wrk as loadtest_wrk
+from scripts.load.result import BUSY, Load
 from scripts.predict import archive_of, attempt, request_options
-from scripts.server import Server, add_arguments
+from scripts.torchserve.server import Server, add_arguments
 
 CONNECTIONS, SECONDS = 8, 10
 # Of one run; a token lasts an hour.
@@ -68,7 +68,7 @@ def make_load(url: str, body: bytes, headers: dict[str, str], settings: Settings
     if settings.rate is None:
         threads = max(1, min(settings.connections, (os.cpu_count() or 1) // 2))
         return loadtest_wrk.load(url, body, headers, settings.connections, settings.seconds, threads, codes=True), []
-    from scripts import loadtest_rate  # its library is one of the development environment
+    from scripts.load import rate as loadtest_rate  # its library is one of the development environment
 
     return loadtest_rate.load(url, body, headers, settings.rate, settings.connections, settings.seconds)
 

@@ -8,9 +8,9 @@ if not __package__:  # run as a file: import from the repository, not from this 
 import argparse
 import os
 
-from archive.command import run
 from archive.errors import OpserveError
-from scripts.server import Server, add_arguments
+from archive.process.command import run
+from scripts.torchserve.server import Server, add_arguments
 
 
 def main(arguments: list[str] | None = None) -> int:

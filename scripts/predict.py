@@ -16,11 +16,11 @@ from typing import Any
 
 import requests
 
-from archive.command import run
 from archive.errors import OpserveError
+from archive.process.command import run
 from handlers.sample import difference
-from scripts import mar
-from scripts.server import ROOT, Server, add_arguments
+from scripts.torchserve import archives as mar
+from scripts.torchserve.server import ROOT, Server, add_arguments
 
 TIMEOUT_S = 120.0
 SHOWN_CHARACTERS = 300

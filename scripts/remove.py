@@ -7,12 +7,12 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
-from archive.command import run
 from archive.errors import OpserveError
-from scripts import deployment, served
+from archive.process.command import run
 from scripts.deploy import TIMEOUT_S, change, describe_by_worker, drain
-from scripts.server import Server, add_arguments, ready_workers
 from scripts.stop import alone
+from scripts.torchserve import deployment, served
+from scripts.torchserve.server import Server, add_arguments, ready_workers
 
 
 def remove(server: Server, model: str, version: str, timeout: float) -> None:

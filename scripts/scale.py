@@ -7,13 +7,13 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
-from archive.command import run
-from scripts import served
+from archive.process.command import run
 from scripts.predict import token_command
-from scripts.recovery import worker_path
-from scripts.server import Server, add_arguments
 from scripts.status import table
-from scripts.workers import set_workers
+from scripts.torchserve import served
+from scripts.torchserve.recovery import worker_path
+from scripts.torchserve.server import Server, add_arguments
+from scripts.torchserve.workers import set_workers
 
 # Every worker is a Python process with a model in it; a larger number is a slip of the finger.
 MOST_WORKERS = 256

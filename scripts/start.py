@@ -18,15 +18,18 @@ from pathlib import Path
 
 import psutil
 
-from archive.command import run
 from archive.errors import OpserveError
-from archive.signals import deferred
-from scripts import faults, java, limits, machine, mar, processes, served, status, supervise, worker_environment
+from archive.process.command import run
+from archive.process.signals import deferred
+from archive.repository import ROOT
+from scripts import status, supervise
 from scripts.predict import curl, try_sample
-from scripts.server import ROOT, Server, add_arguments, ready_workers
 from scripts.stop import PID_FILE, alone, stop
-from scripts.worker_log import LogMark, model_of
-from scripts.workers import set_workers
+from scripts.torchserve import archives as mar
+from scripts.torchserve import faults, java, limits, machine, processes, served, worker_environment
+from scripts.torchserve.server import Server, add_arguments, ready_workers
+from scripts.torchserve.worker_log import LogMark, model_of
+from scripts.torchserve.workers import set_workers
 
 POLL_S = 0.1
 TIMEOUT_S = 300.0
@@ -36,7 +39,7 @@ SUPERVISOR_S = 20.0
 CONSOLE = "console.log"
 # Lets whoever has the management token register and delete models.
 MODEL_API = "--enable-model-api"
-LOG_CONFIG = Path(__file__).resolve().parent / "log4j2.properties"
+LOG_CONFIG = ROOT / "log4j2.properties"
 # What log4j2.properties and the workers look for; both `off` is a quiet server.
 QUIET = {"OPSERVE_ACCESS_LOG": "off", "OPSERVE_METRICS": "off"}
 POOL = "-Djava.util.concurrent.ForkJoinPool.common.parallelism="

@@ -9,11 +9,12 @@ import argparse
 
 import psutil
 
-from archive.command import run
-from scripts import deployment, processes, supervise
-from scripts.recovery import ended_workers, stand_ins
-from scripts.server import Server, add_arguments, ready_workers
-from scripts.worker_log import last_error
+from archive.process.command import run
+from scripts import supervise
+from scripts.torchserve import deployment, processes
+from scripts.torchserve.recovery import ended_workers, stand_ins
+from scripts.torchserve.server import Server, add_arguments, ready_workers
+from scripts.torchserve.worker_log import last_error
 
 NOT_RUNNING = 3
 MIB = 1024 * 1024

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import psutil
 
-from archive.command import run
 from archive.errors import OpserveError
-from scripts import processes, supervise
-from scripts.server import Server, add_arguments
+from archive.process.command import run
+from scripts import supervise
+from scripts.torchserve import processes
+from scripts.torchserve.server import Server, add_arguments
 
 PID_FILE = supervise.SERVER_PID_FILE
 # A worker has nothing to finish once its frontend is gone.
@@ -99,7 +100,7 @@ def clear(server: Server, keep: Collection[str] = ()) -> bool:
                 path.unlink(missing_ok=True)
     for folder in unpacked:
         shutil.rmtree(folder, ignore_errors=True)
-        # What its workers have noted beside it (handlers/stand_in.py).
+        # What its workers have noted beside it (handlers/torchserve/stand_in.py).
         for path in folder.parent.glob(f".{folder.name}.*"):
             path.unlink(missing_ok=True)
     server.remove_temp(keep)

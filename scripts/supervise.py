@@ -23,10 +23,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from archive.signals import Terminated, raise_on_termination
-from scripts.places import temp_folder
+from archive.process.signals import Terminated, raise_on_termination
+from archive.repository import ROOT
+from scripts.torchserve.places import temp_folder
 
-ROOT = Path(__file__).resolve().parents[1]
 # In the server's temporary folder. The first is locked by the supervisor for as long as it lives.
 PID_FILE, STATE_FILE, SERVER_PID_FILE = "supervisor.pid", "supervisor.json", ".model_server.pid"
 FRONTEND = b"org.pytorch.serve.ModelServer"

@@ -7,8 +7,8 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
-from archive.command import run
-from scripts.server import Server, add_arguments
+from archive.process.command import run
+from scripts.torchserve.server import Server, add_arguments
 
 
 def main(arguments: list[str] | None = None) -> int:

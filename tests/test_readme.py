@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from archive.contents import ROOT
+from archive.repository import ROOT
 from tests.support import foreign
 from tests.support.torchserve import write_config
 

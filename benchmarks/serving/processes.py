@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from scripts import processes
+from scripts.torchserve import processes
 
 MARK = "OPSERVE_BENCHMARK_SERVER"
 GRACE_S = 5.0

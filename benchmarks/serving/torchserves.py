@@ -15,16 +15,16 @@ import numpy
 import orjson
 import yaml
 
-from archive.contents import ArchiveContents, contents_of_files, contents_of_model
-from archive.pack import pack
+from archive.packer.contents import ArchiveContents, contents_of_files, contents_of_model
+from archive.packer.pack import pack
+from archive.repository import ROOT
 from benchmarks.payloads import REGION_PREFIX
 from benchmarks.serving.network import FEATURES
 from benchmarks.serving.processes import Processes
 from benchmarks.serving.servers import PEERS, Running, Server, ServerFailed, free_ports, serving_variables
 from benchmarks.serving.workloads import LIBRARY, Workload
-from scripts import java
-from scripts import server as scripts_server
-from scripts.server import ROOT
+from scripts.torchserve import java
+from scripts.torchserve import server as scripts_server
 
 # Workers and threads are those of everybody else, whatever a profile says.
 EQUAL_WORKERS, EQUAL_THREADS = {"minWorkers": 1, "maxWorkers": 1}, {"threads": 1}

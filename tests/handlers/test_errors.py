@@ -7,7 +7,7 @@ import weakref
 import numpy
 import pytest
 
-from handlers.encode import Reply, encode_error
+from handlers.codecs.encode import Reply, encode_error
 from handlers.errors import MAX_FIELD, MAX_MESSAGE, RequestError, forget, lines_of, printable
 from handlers.model import as_request_error
 

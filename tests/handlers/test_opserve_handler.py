@@ -16,13 +16,13 @@ from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.protocol import otf_message_handler
 
-from archive.contents import ROOT
-from handlers import seal
-from handlers.batch_message import Lost
+from archive.repository import ROOT
 from handlers.config import CONFIG_FILE
 from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError
+from handlers.integrity import manifest as seal
 from handlers.model import Prepared
 from handlers.opserve_handler import OpserveHandler, _start_metrics
+from handlers.torchserve.batch_reader import Lost
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.pack import unpack
-from archive.sealing import seal_archive
-from handlers.seal import SEAL_FILE
-from scripts.server import ROOT
+from archive.packer.manifest import seal_archive
+from archive.packer.pack import unpack
+from archive.repository import ROOT
+from handlers.integrity.manifest import SEAL_FILE
 
 
 @pytest.fixture

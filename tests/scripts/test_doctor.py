@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts import doctor, java
-from scripts.server import ROOT
+from archive.repository import ROOT
+from scripts import doctor
+from scripts.torchserve import java
 
 
 def test_it_needs_the_standard_library_only(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from scripts.server import ROOT
+from archive.repository import ROOT
 from tests.support import archives
 from tests.support.torchserve import TorchServe
 

@@ -12,7 +12,7 @@ import requests
 
 from archive.errors import OpserveError
 from scripts import deploy, remove, scale
-from scripts.recovery import worker_path
+from scripts.torchserve.recovery import worker_path
 from tests.support import archives
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import processes
+from scripts.torchserve import processes
 from tests.support import archives
 from tests.support.torchserve import TorchServe, nothing_left, until
 

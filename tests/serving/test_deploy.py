@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from archive.contents import contents_of_files
 from archive.errors import OpserveError
-from archive.pack import pack, unpack
-from archive.sealing import seal_archive
-from handlers.seal import SEAL_FILE
-from scripts import deploy, deployment, grpc_client
-from scripts.server import ROOT, ready_workers
+from archive.packer.contents import contents_of_files
+from archive.packer.manifest import seal_archive
+from archive.packer.pack import pack, unpack
+from archive.repository import ROOT
+from handlers.integrity.manifest import SEAL_FILE
+from scripts import deploy, grpc_client
+from scripts.torchserve import deployment
+from scripts.torchserve.server import ready_workers
 from tests.support import archives, foreign
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 

@@ -19,9 +19,10 @@ import psutil
 import pytest
 import requests
 
-from scripts.limits import DIRECT_FLAG, MIB, Queue, fit
-from scripts.server import ROOT, read_properties
-from scripts.worker_log import LogMark
+from archive.repository import ROOT
+from scripts.torchserve.limits import DIRECT_FLAG, MIB, Queue, fit
+from scripts.torchserve.server import read_properties
+from scripts.torchserve.worker_log import LogMark
 from tests.support import archives
 from tests.support.torchserve import TorchServe, serving
 
@@ -66,7 +67,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
 def vmargs() -> str:
     """The shipped flags of Java."""
     shipped = read_properties(ROOT / "config.properties")["vmargs"]
-    return shipped.replace("=scripts/log4j2", f"={ROOT}/scripts/log4j2")
+    return shipped.replace("=log4j2", f"={ROOT}/log4j2")
 
 
 def fitted(server: TorchServe) -> dict[str, str]:

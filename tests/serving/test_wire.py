@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy
 import pytest
 
-from archive.contents import ROOT, contents_of_model
-from archive.pack import pack
+from archive.packer.contents import contents_of_model
+from archive.packer.pack import pack
+from archive.repository import ROOT
+from handlers.codecs.npy import NPZ_TYPE
 from handlers.config import ModelConfig
-from handlers.npy import NPZ_TYPE
 from tests.support.torchserve import TorchServe
 from tests.test_readme import blocks
 

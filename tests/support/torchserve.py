@@ -14,8 +14,10 @@ from typing import Any
 import psutil
 import requests
 
-from scripts import processes, supervise
-from scripts.server import ROOT, Server
+from archive.repository import ROOT
+from scripts import supervise
+from scripts.torchserve import processes
+from scripts.torchserve.server import Server
 
 # Generous, because other work may share the machine; what is awaited ends the wait.
 TIMEOUT_S = 120.0
@@ -58,7 +60,7 @@ def write_config(home: Path, **changes: str) -> Path:
     replaced = {"metrics_config": str(ROOT / "metrics.yaml")} | replaced
     shipped = (ROOT / "config.properties").read_text().splitlines()
     # So is the path of the logs' configuration one from the folder the server runs in.
-    shipped = [line.replace("=scripts/log4j2", f"={ROOT}/scripts/log4j2") for line in shipped]
+    shipped = [line.replace("=log4j2", f"={ROOT}/log4j2") for line in shipped]
     kept = [line for line in shipped if line.partition("=")[0] not in replaced]
     path = home / "config.properties"
     path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in replaced.items())]) + "\n")

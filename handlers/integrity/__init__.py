@@ -1,0 +1,1 @@
+"""What an archive says of itself, and whether it is true; standard library only."""
