@@ -11,16 +11,19 @@ from typing import Any
 import numpy
 import yaml
 
-from handlers.codecs.json_arrays import MAX_BYTES as MAX_JSON_BYTES
-from handlers.codecs.json_output import MAX_RESPONSE_BYTES
-from handlers.codecs.npy import MAX_UNPACKED_BYTES
-from handlers.codecs.shared_memory import is_key
+from handlers.codecs.limits import (
+    MAX_IMAGE_PIXELS,
+    MAX_JSON_BYTES,
+    MAX_RESPONSE_BYTES,
+    MAX_UNPACKED_BYTES,
+    is_shared_memory_key,
+)
 from handlers.errors import ModelError
-from handlers.sample import TOLERANCE
 from handlers.signature import NAME_RULE, TensorSpec, is_tensor_name
 from handlers.yaml_text import load_yaml
 
 CONFIG_FILE = "model-config.yaml"
+TOLERANCE = 1e-5
 
 # What TorchServe 0.12 reads from the file (org.pytorch.serve.archive.model.ModelConfig). It ignores a key it does not
 # know, so a misspelt one would silently change nothing.
@@ -89,7 +92,7 @@ class ModelConfig:
     profile: str | None = None
     batching: str = "none"
     hooks: str | None = None
-    max_image_pixels: int = 50_000_000
+    max_image_pixels: int = MAX_IMAGE_PIXELS
     max_npz_bytes: int = MAX_UNPACKED_BYTES
     max_json_bytes: int = MAX_JSON_BYTES
     shared_memory: str | None = None
@@ -255,7 +258,7 @@ class _Section:
 
     def key_prefix(self, key: str) -> str | None:
         value = self.values.get(key)
-        if value is not None and not (isinstance(value, str) and is_key(value)):
+        if value is not None and not (isinstance(value, str) and is_shared_memory_key(value)):
             raise self.fail(key, "what names begin with: letters, digits, '_', '-' or '.', the last not at the start")
         return value
 

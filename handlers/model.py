@@ -16,9 +16,10 @@ import numpy
 
 from handlers.batching import batching_of, check_outputs, group
 from handlers.codecs.decode import decode_request
-from handlers.codecs.encode import PLAIN, Reply, encode_error, encode_outputs
+from handlers.codecs.encode import encode_error, encode_outputs
+from handlers.codecs.negotiation import PLAIN_JSON, ResponseFormat
 from handlers.codecs.oip import JSON_LENGTH_HEADER
-from handlers.codecs.request import Answer, Request
+from handlers.codecs.request import Request, Response
 from handlers.codecs.shared_memory import SharedMemory
 from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.engines import load_engine
@@ -36,7 +37,7 @@ class Prepared(NamedTuple):
     """The inputs of one request, or its error; how it wants to be answered, and whether with an explanation."""
 
     inputs: Inputs | RequestError
-    reply: Reply = PLAIN
+    reply: ResponseFormat = PLAIN_JSON
     explain: bool = False
 
 
@@ -44,7 +45,7 @@ class Result(NamedTuple):
     """The outputs of one request, or its error; how it wants to be answered, and whether this is an explanation."""
 
     outputs: Mapping[str, Any] | RequestError
-    reply: Reply = PLAIN
+    reply: ResponseFormat = PLAIN_JSON
     explain: bool = False
 
 
@@ -113,7 +114,7 @@ class ServableModel:
             raise ModelError(f"{SAMPLE_REFUSED}: {answer.body.decode()}")
         return answer.body
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
         """One answer per request, in their order. Never raises for a request's sake."""
         return self.encode(self.run(self.prepare(requests)))
 
@@ -128,7 +129,7 @@ class ServableModel:
 
     def _prepare(self, request: Request) -> Prepared:
         marks = request if isinstance(request, Request) else Request  # a plain dictionary of parts has none
-        reply = PLAIN
+        reply = PLAIN_JSON
         try:
             if marks.refusal is not None:
                 raise marks.refusal
@@ -187,20 +188,20 @@ class ServableModel:
         except BaseException as error:
             return as_request_error(error, "explaining the prediction")
 
-    def encode(self, results: Sequence[Result]) -> list[Answer]:
+    def encode(self, results: Sequence[Result]) -> list[Response]:
         """Passes each result through the `postprocess` hook and encodes it as its request asked for."""
         begun = time.perf_counter()
         answers = [self._encode(result) for result in results] if len(results) == 1 else self._encode_all(results)
         self.counts.encode_s += time.perf_counter() - begun
         return answers
 
-    def _encode_all(self, results: Sequence[Result]) -> list[Answer]:
+    def _encode_all(self, results: Sequence[Result]) -> list[Response]:
         """The answers of a batch, which the server takes as one message.
 
         Where they would be too large together, the largest are not sent: whoever asked for little is answered whatever
         the others asked for.
         """
-        answers: list[Answer] = []
+        answers: list[Response] = []
         size = 0
         for result in results:
             answers.append(self._encode(result))
@@ -220,7 +221,7 @@ class ServableModel:
                 size -= saved
         return answers
 
-    def _encode(self, result: Result) -> Answer:
+    def _encode(self, result: Result) -> Response:
         if isinstance(result.outputs, BaseException):  # any, where a subclass of the handler made it
             return self._refuse(as_request_error(result.outputs, "preparing the request"), result.reply)
         try:
@@ -234,7 +235,7 @@ class ServableModel:
         except BaseException as error:
             return self._refuse(as_request_error(error, "answering the request"), result.reply)
 
-    def _refuse(self, error: RequestError, reply: Reply) -> Answer:
+    def _refuse(self, error: RequestError, reply: ResponseFormat) -> Response:
         # A name of the sender's own making would be one more series for ever.
         known = any(error.field == spec.name for spec in self.config.inputs)
         self.counts.reject(error.status, error.field if known else "")
@@ -307,13 +308,13 @@ def _copied(arrays: Inputs) -> Inputs:
     return {name: value.copy() for name, value in arrays.items()}
 
 
-def _reply_to_refused(request: Request, reply: Reply) -> Reply:
+def _reply_to_refused(request: Request, reply: ResponseFormat) -> ResponseFormat:
     """How a refused request wants to hear of it, as far as that is known."""
     if getattr(request, "grpc_infer", False):
-        return Reply(call=reply.call, grpc_infer=True)
+        return ResponseFormat(infer_request=reply.infer_request, grpc_infer=True)
     by_address = getattr(request, "open_inference", False)
     if by_address or JSON_LENGTH_HEADER.lower() in getattr(request, "headers", ()):
-        return Reply(text_errors=True)
+        return ResponseFormat(text_errors=True)
     return reply
 
 

@@ -15,7 +15,7 @@ from http.client import responses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlers.codecs.request import BODY, Answer, Part, Request
+from handlers.codecs.request import BODY, Part, Request, Response
 from handlers.errors import ModelError, RequestError
 from handlers.integrity import check as integrity
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest
@@ -182,7 +182,7 @@ class OpserveHandler:
         """Joins what can be joined, runs the model, and splits what comes back."""
         return self.model.run(data)
 
-    def postprocess(self, data: list[Result]) -> list[Answer]:
+    def postprocess(self, data: list[Result]) -> list[Response]:
         """Runs the model's own `postprocess` hook, and encodes each answer as its request asked for."""
         return self.model.encode(data)
 
@@ -210,7 +210,7 @@ class OpserveHandler:
                 request.open_inference = True
         return request
 
-    def _report(self, answer: Answer, index: int) -> None:
+    def _report(self, answer: Response, index: int) -> None:
         self.context.set_response_content_type(index, answer.content_type)
         for name, value in answer.headers.items():
             self.context.set_response_header(index, name, value)
