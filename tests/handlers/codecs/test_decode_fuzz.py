@@ -39,7 +39,7 @@ def npy(array: numpy.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def npz(compressed: bool, **members: numpy.ndarray) -> bytes:
+def npz(compressed, **members: numpy.ndarray) -> bytes:
     buffer = io.BytesIO()
     (numpy.savez_compressed if compressed else numpy.savez)(buffer, **members)
     return buffer.getvalue()
@@ -61,7 +61,7 @@ def damaged(draw, sound: st.SearchStrategy[bytes]) -> bytes:
 
 
 def outcomes(request: Request, *specs: TensorSpec) -> list:
-    """What becomes of a request on either road through JSON: twice a `DecodedRequest`, or twice what its sender is told."""
+    """The outcome of a request with either JSON parser: a `DecodedRequest` or an error, twice."""
     found = []
     threshold = json_arrays.SMALL
     try:
@@ -77,7 +77,7 @@ def outcomes(request: Request, *specs: TensorSpec) -> list:
 
 
 def survives(request: Request, *specs: TensorSpec) -> None:
-    """Decodes, or is refused, and the same on either road; what comes out fits the signature."""
+    """Decodes or refuses the same with either JSON parser; the result fits the signature."""
     decoded, other = outcomes(request, *specs)
     if isinstance(decoded, str):
         assert decoded == other

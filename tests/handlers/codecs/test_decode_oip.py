@@ -129,7 +129,7 @@ def parameters(**values) -> dict:
         ([tensor(datatype="FP128")], "x", "datatype 'FP128'; known are BOOL"),
         ([tensor(datatype="BYTES", data=["a"])], "x", "datatype 'BYTES'"),
         ([tensor(datatype=["FP32"])], "x", "datatype"),
-        ([tensor(datatype=[[[]]] * 2000)], "x", "datatype that is no text; known are BOOL"),
+        ([tensor(datatype=[[[]]] * 2000)], "x", "datatype that is not a string; known are BOOL"),
         ([tensor(datatype="F" * 2000)], "x", "datatype 'F{80}'; known are BOOL"),
         ([tensor("y" * 1025)], "inputs", "list of {name"),
         ([tensor(f"y{index}", data=[0]) for index in range(300)] + [tensor(data=[0] * 6)], "y0", "is not an input of"),
@@ -168,7 +168,7 @@ def test_a_wrong_tensor_is_refused_by_name(inputs, field, message):
     [
         ([parameters(binary_data_size=24)], bytes(23), "within the 23 bytes"),
         ([parameters(binary_data_size=24)], bytes(25), "1 bytes of binary data belong to no input"),
-        ([parameters(binary_data_size=20)], bytes(20), "needs 24 bytes and 20 are there"),
+        ([parameters(binary_data_size=20)], bytes(20), "needs 24 bytes, got 20"),
         ([parameters(binary_data_size=-1)], bytes(24), "binary_data_size"),
         ([parameters(binary_data_size=True)], bytes(1), "binary_data_size"),
         ([parameters(binary_data_size="24")], bytes(24), "binary_data_size"),

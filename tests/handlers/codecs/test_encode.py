@@ -160,7 +160,7 @@ def test_all_outputs_binary():
 
 
 def test_an_output_that_is_not_there_is_the_askers_fault():
-    with pytest.raises(RequestError, match="'q' is not an output of this model; it gives label, p") as caught:
+    with pytest.raises(RequestError, match="'q' is not an output of this model; it has label, p") as caught:
         encode_outputs(OUTPUTS, ResponseFormat(infer_request=InferRequest(outputs=(("q", False),))))
     assert (caught.value.field, caught.value.status) == ("q", 400)
 
@@ -168,7 +168,7 @@ def test_an_output_that_is_not_there_is_the_askers_fault():
 @pytest.mark.parametrize("value", ["text", None, {"a": 1}, [[1], [1, 2]], numpy.array(["a"]), 1j, numpy.longdouble(1)])
 @pytest.mark.parametrize("content_type", [NPZ_TYPE, OIP_TYPE])
 def test_what_is_no_tensor_can_only_be_had_as_json(value, content_type):
-    with pytest.raises(RequestError, match="the output 'y' is no tensor") as caught:
+    with pytest.raises(RequestError, match="the output 'y' is not a tensor") as caught:
         encode_outputs({"y": value}, ResponseFormat(content_type))
     assert caught.value.status == 406
 

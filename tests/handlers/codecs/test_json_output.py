@@ -36,7 +36,7 @@ def test_pieces_make_the_same_text(monkeypatch, name, at_once):
     monkeypatch.setattr(json_output, "_NUMBERS_AT_ONCE", at_once)
     assert write_json({name: ARRAYS[name]}, len(whole)) == whole
     assert (
-        orjson.dumps(preserialize({name: ARRAYS[name]}, len(whole)), json_output._unusual, json_output._OPTIONS)
+        orjson.dumps(preserialize({name: ARRAYS[name]}, len(whole)), json_output._convert, json_output._OPTIONS)
         == whole
     )
     with pytest.raises(ResponseTooLarge):

@@ -102,7 +102,7 @@ def test_an_output_is_written(shared):
 
 def test_an_output_must_fit(shared):
     target = shared.make(bytes(23), "out")
-    with pytest.raises(RequestError, match="'y' takes 24 bytes, and its shared_memory_byte_size is 23") as caught:
+    with pytest.raises(RequestError, match="'y' takes 24 bytes, but its shared_memory_byte_size is 23") as caught:
         write(Region(target, 0, 23), VALUES, "y")
     assert caught.value.field == "y"
     with pytest.raises(RequestError, match="ends before byte 24"):
@@ -184,8 +184,8 @@ def test_links_pipes_and_folders_are_refused(shared, tmp_path):
     os.mkfifo(shared.path("pipe"))
     for name, message in (
         ("link", "cannot be used"),
-        ("second", "a link or no"),
-        ("pipe", "a link or no"),
+        ("second", "a link or not"),
+        ("pipe", "a link or not"),
         ("none", "No such"),
     ):
         with pytest.raises(RequestError, match=message):
@@ -195,7 +195,7 @@ def test_links_pipes_and_folders_are_refused(shared, tmp_path):
     assert (tmp_path / "secret").read_bytes() == VALUES.tobytes()
     shared.path("folder").mkdir()
     try:
-        with pytest.raises(RequestError, match="a link or no memory"):
+        with pytest.raises(RequestError, match="a link or not memory"):
             read(Region(shared.prefix + "folder", 0, 24), "x")
     finally:
         shared.path("folder").rmdir()
