@@ -10,10 +10,10 @@
 #include <new>
 #include <utility>
 
-#include "../../kernels/check.h"
 #include "attributes.h"
-#include "call.h"
+#include "kernel_call.h"
 #include "operators.h"
+#include "opserve/check.h"
 #include "registration.h"
 #include "shapes.h"
 
@@ -50,7 +50,7 @@ class Kernel {
     }
 
     OrtStatus* compute(OrtKernelContext* context) noexcept {
-        Call call(api_, Op::kOp, allocator_, input_count_, Device::kDeviceType, context);
+        KernelCall call(api_, Op::kOp, allocator_, input_count_, Device::kDeviceType, context);
         return op_.template compute<Device>(call);
     }
 
@@ -135,10 +135,11 @@ OrtStatus* add_operator(const OrtApi& api, bool infer_absent, OrtCustomOpDomain*
 // Without `infer_absent` no shapes are inferred for operators with optional inputs.
 template <class Device>
 OrtStatus* add_operators(const OrtApi& api, bool infer_absent, OrtCustomOpDomain* domain) {
-    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<ScaledAdd, Device>(api, infer_absent, domain)));
-    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<GraphConv, Device>(api, infer_absent, domain)));
-    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<GraphConvCsr, Device>(api, infer_absent, domain)));
-    return add_operator<WarpPerspective, Device>(api, infer_absent, domain);
+#define OPSERVE_ADD(Operator, name, schema, backward_schema) \
+    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<Operator, Device>(api, infer_absent, domain)));
+    OPSERVE_OPERATORS(OPSERVE_ADD)
+#undef OPSERVE_ADD
+    return nullptr;
 }
 
 // What a library's RegisterCustomOps does. A session takes a domain once, so a library for another device
