@@ -30,7 +30,7 @@ def load(build_directory: str | Path | None = None, verbose: bool = False) -> Pa
     torch_folder = str(Path(torch.__file__).parent)
     path = cpp_extension.load(
         name="libopserve_torch",
-        sources=[str(sources.FOLDER / path) for path in sources.read("kernel") + sources.read("torch")],
+        sources=[str(sources.FOLDER / path) for path in sources.read(*sources.TORCH)],
         extra_include_paths=[str(sources.FOLDER / "include")],
         # PyTorch hands these to a shell as they are.
         extra_cflags=[shlex.quote(flag) for flag in [*sources.compile_options(torch_folder), sources.torch_target()]],

@@ -47,7 +47,7 @@ class Build(cpp_extension.BuildExtension):
 # A plain Extension, since CppExtension links more of PyTorch than the stable ABI.
 library = Extension(
     LIBRARY,
-    sources.read("kernel") + sources.read("torch"),
+    sources.read(*sources.TORCH),
     language="c++",
     include_dirs=[str(sources.FOLDER / "include"), *cpp_extension.include_paths()],
     library_dirs=cpp_extension.library_paths(),
@@ -57,7 +57,7 @@ library = Extension(
 )
 module = cpp_extension.CppExtension(
     "opserve_pybind",
-    [*sources.read("kernel"), "bindings/pybind/module.cpp"],
+    sources.read("check", "cpu", "pybind"),
     include_dirs=[str(sources.FOLDER / "include")],
     extra_compile_args=sources.compile_options(TORCH),
 )

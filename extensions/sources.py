@@ -5,18 +5,22 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 
 
-def read(kind: str) -> list[str]:
-    """The values of one kind, in the order of the file.
+# What libopserve_torch consists of.
+TORCH = ("check", "cpu", "torch", "torch_cpu")
+
+
+def read(*kinds: str) -> list[str]:
+    """Returns the values of these kinds, in the order of the file.
 
     Raises:
-        KeyError: there is none.
+        KeyError: A kind has no value.
     """
     lines = (FOLDER / "sources.txt").read_text().splitlines()
     pairs = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
-    values = [value.strip() for name, value in pairs if name == kind]
-    if not values:
-        raise KeyError(f"{FOLDER / 'sources.txt'} has no line '{kind} …'")
-    return values
+    for kind in kinds:
+        if not any(name == kind for name, _ in pairs):
+            raise KeyError(f"{FOLDER / 'sources.txt'} has no line '{kind} …'")
+    return [value.strip() for kind in kinds for name, value in pairs if name == kind]
 
 
 def torch_target() -> str:

@@ -87,16 +87,8 @@ if(OPSERVE_HAS_CUDA)
   message(STATUS "CUDA ${OPSERVE_NVCC_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 
   # Only what links it needs it built.
-  add_library(opserve_cuda_kernels STATIC EXCLUDE_FROM_ALL
-    kernels/cuda/check_csr_cuda.cu
-    kernels/cuda/csr_kernels.cu
-    kernels/cuda/graph_conv_csr_cuda.cpp
-    kernels/cuda/graph_conv_cuda.cpp
-    kernels/cuda/product_kernels.cu
-    kernels/cuda/runtime.cu
-    kernels/cuda/scaled_add_cuda.cu
-    kernels/cuda/sums_kernels.cu
-    kernels/cuda/warp_perspective_cuda.cu)
+  opserve_sources(sources cuda)
+  add_library(opserve_cuda_kernels STATIC EXCLUDE_FROM_ALL ${sources})
   if(OPSERVE_NVCC_VERSION VERSION_GREATER_EQUAL 13.0)
     # A third of the size; decompressed once, when it is loaded.
     target_compile_options(opserve_cuda_kernels PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>")

@@ -3,7 +3,7 @@
 #include <cinttypes>
 #include <limits>
 
-#include "check.h"
+#include "opserve/check.h"
 
 namespace opserve {
 namespace {
@@ -13,10 +13,7 @@ Status check_graph(const char* op, const TensorArg& rowptr, const TensorArg& col
     OPSERVE_RETURN_IF_ERROR(check::rank(op, "rowptr", rowptr, 1));
     OPSERVE_RETURN_IF_ERROR(check::rank(op, "col", col, 1));
     OPSERVE_RETURN_IF_ERROR(check::rank(op, "value", value, 1));
-    if (rowptr.dtype != DType::kInt32 && rowptr.dtype != DType::kInt64) {
-        return Status::invalid_argument("opserve::%s: rowptr must be int32 or int64, got %s", op,
-                                        check::dtype_name(rowptr.dtype));
-    }
+    OPSERVE_RETURN_IF_ERROR(check::index(op, "rowptr", rowptr));
     OPSERVE_RETURN_IF_ERROR(check::same_dtype(op, "col", col, "rowptr", rowptr));
     OPSERVE_RETURN_IF_ERROR(check::floating(op, "value", value));
     OPSERVE_RETURN_IF_ERROR(check::same_device(op, "rowptr", rowptr, "value", value));

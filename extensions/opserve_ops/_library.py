@@ -8,6 +8,8 @@ from typing import NoReturn
 
 import torch
 
+from ._operator import OPERATORS
+
 _PACKAGE = Path(__file__).resolve().parent
 _NAME = "libopserve_torch.so"
 _CUDA_NAME = "libopserve_torch_cuda.so"
@@ -17,6 +19,7 @@ _ENVIRONMENT = "OPSERVE_LIBRARY_DIR"
 
 _loaded: Path | None = None
 _cuda_loaded: Path | None = None
+_cuda_missing: Path | None = None
 _autograd_loaded: Path | None = None
 # Keeps what it registers registered.
 _without_cuda: torch.library.Library | None = None
@@ -80,23 +83,6 @@ def _cuda_is_available() -> bool:
             os.environ[name] = before
 
 
-def _explain_missing_cuda(path: Path) -> torch.library.Library:
-    """Makes the operators say on CUDA tensors how to get kernels for them."""
-    library = torch.library.Library("opserve", "IMPL", "CUDA")
-
-    def explain(op: str) -> Callable[..., NoReturn]:
-        def fail(*_: object, **__: object) -> NoReturn:
-            raise RuntimeError(
-                f"opserve::{op}: no kernels for CUDA: {path} was not built. Build it with: make ext CUDA=on"
-            )
-
-        return fail
-
-    for op in ("scaled_add", "graph_conv", "graph_conv_csr", "warp_perspective", "check_csr"):
-        library.impl(op, explain(op))
-    return library
-
-
 def load() -> None:
     """Loads the operator library, once; where there is a GPU, the one with the kernels for it as well.
 
@@ -107,7 +93,7 @@ def load() -> None:
         ImportError: a library does not load, or the first is missing; the message names the file, the cause and the
             fix.
     """
-    global _loaded, _cuda_loaded, _autograd_loaded, _without_cuda  # noqa: PLW0603
+    global _loaded, _cuda_loaded, _cuda_missing, _autograd_loaded  # noqa: PLW0603
     if _loaded is not None:
         return
     path = find()
@@ -118,7 +104,7 @@ def load() -> None:
             _open(cuda_path)
             _cuda_loaded = cuda_path
         else:
-            _without_cuda = _explain_missing_cuda(cuda_path)
+            _cuda_missing = cuda_path
     autograd_path = path.with_name(_AUTOGRAD_NAME)
     if autograd_path.is_file():
         _open(autograd_path)
@@ -140,3 +126,27 @@ def cuda_library_path() -> Path | None:
 def autograd_library_path() -> Path | None:
     """The file the gradients were loaded from; none where they were not built, and are registered in Python."""
     return _autograd_loaded
+
+
+def explain_missing_cuda() -> None:
+    """Makes the operators say on CUDA tensors how to get kernels for them, where there is a GPU but no library."""
+    global _without_cuda  # noqa: PLW0603
+    if _cuda_missing is None:
+        return
+    _without_cuda = torch.library.Library("opserve", "IMPL", "CUDA")
+
+    def explain(op: str) -> Callable[..., NoReturn]:
+        def fail(*_: object, **__: object) -> NoReturn:
+            raise RuntimeError(
+                f"opserve::{op}: no kernels for CUDA: {_cuda_missing} was not built. Build it with: make ext CUDA=on"
+            )
+
+        return fail
+
+    for operator in OPERATORS:
+        _without_cuda.impl(operator.name, explain(operator.name))
+
+
+def cpu_capability() -> str:
+    """The instruction set the CPU kernels run with: "default", "avx2" or "avx512"."""
+    return torch.ops.opserve.cpu_capability.default()

@@ -10,16 +10,15 @@ library may as well be registered by its path, without this package or PyTorch.
 """
 
 import importlib
+import inspect
 import struct
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from . import _library
+from ._operator import OPERATORS, Operator, bind
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -79,15 +78,9 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     Raises:
         ImportError: onnx or onnxscript is not installed.
     """
-    # Only looked at when a model is translated, but here is where what is missing is best told.
-    _onnx_operators()
-    ops = torch.ops.opserve
-    return {
-        ops.scaled_add.default: _scaled_add,
-        ops.graph_conv.default: _graph_conv,
-        ops.graph_conv_csr.default: _graph_conv_csr,
-        ops.warp_perspective.default: _warp_perspective,
-    }
+    # The exporter reads it only when it translates a model, but here what is missing is reported best.
+    packages = _import("onnx", "to export a model"), _import("onnxscript", "to export a model")
+    return {operator.forward: _translation(operator, *packages) for operator in OPERATORS if operator.onnx}
 
 
 def _import(name: str, purpose: str) -> ModuleType:
@@ -99,73 +92,75 @@ def _import(name: str, purpose: str) -> ModuleType:
         ) from error
 
 
-@cache
-def _onnx_operators() -> SimpleNamespace:
-    """The operators as the exporter takes them: with their schemas, of which ONNX itself knows nothing."""
-    defs = _import("onnx", "to export a model").defs
-    values = _import("onnxscript", "to export a model").values
-    schema, option, kind = defs.OpSchema, defs.OpSchema.FormalParameterOption, defs.OpSchema.AttrType
-    floating = ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"]
-    index = ["tensor(int32)", "tensor(int64)"]
-    types = {"T": floating, "I": index, "M": ["tensor(float)", "tensor(double)"]}
-    opset = values.Opset(DOMAIN, VERSION)
+# The types in ONNX by their letters; see `Operator.types`.
+_TYPES = {
+    "T": ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"],
+    "I": ["tensor(int32)", "tensor(int64)"],
+    "M": ["tensor(float)", "tensor(double)"],
+}
 
-    def operator(name: str, inputs: str, output: str, *attributes: Any) -> Any:
-        """`inputs` are words «name:type», with a question mark behind those that may be left out."""
-        parameters, used = [], ["T"]
-        for word in inputs.split():
-            argument, of_type = word.removesuffix("?").split(":")
-            presence = option.Optional if word.endswith("?") else option.Single
-            parameters.append(schema.FormalParameter(argument, of_type, param_option=presence))
-            used += [of_type] if of_type not in used else []
-        definition = schema(
-            name,
-            DOMAIN,
-            VERSION,
-            inputs=parameters,
-            outputs=[schema.FormalParameter(output, "T")],
-            type_constraints=[(letter, types[letter], "") for letter in used],
-            attributes=list(attributes),
-        )
-        return values.Op(opset, name, definition)
 
-    def attribute(name: str, of_kind: Any) -> Any:
-        return schema.Attribute(name, of_kind, required=False)
+def _translation(operator: Operator, onnx: ModuleType, onnxscript: ModuleType) -> Callable[..., Any]:
+    """Returns the function by which the exporter writes an operator: its tensors as inputs, the rest as attributes.
 
-    return SimpleNamespace(
-        scaled_add=operator(
-            "ScaledAdd", "x:T y:T", "z", attribute("alpha", kind.FLOAT), attribute("alpha_f64", kind.TENSOR)
-        ),
-        graph_conv=operator("GraphConv", "a:T x:T weight:T bias:T?", "out"),
-        graph_conv_csr=operator("GraphConvCSR", "rowptr:I col:I value:T? x:T weight:T bias:T?", "out"),
-        warp_perspective=operator("WarpPerspective", "image:T matrix:M", "out", attribute("size", kind.INTS)),
+    A float becomes a FLOAT and, in addition, where float32 cannot hold it, a TENSOR of one float64, `<name>_f64`:
+    a float64 tensor is multiplied by it, not by its rounding.
+    """
+    schema, option, kind = onnx.defs.OpSchema, onnx.defs.OpSchema.FormalParameterOption, onnx.defs.OpSchema.AttrType
+    letters = {name: letter for letter, names in operator.types.items() for name in names}
+    arguments = operator.forward._schema.arguments
+    inputs, parameters = [], []
+    attributes: dict[str, Any] = {}
+    for argument in arguments:
+        name, of_type = argument.name, str(argument.type)
+        annotation: Any = Any
+        if name in letters:
+            presence = option.Optional if of_type.startswith("Optional") else option.Single
+            inputs.append(schema.FormalParameter(name, letters[name], param_option=presence))
+        elif of_type == "float":
+            annotation = float
+            attributes |= {name: kind.FLOAT, f"{name}_f64": kind.TENSOR}
+        else:
+            annotation = Sequence[int]
+            attributes[name] = kind.INTS
+        default = argument.default_value if argument.has_default_value() else inspect.Parameter.empty
+        parameters.append(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default))
+        parameters[-1] = parameters[-1].replace(annotation=annotation)
+    definition = schema(
+        operator.onnx,
+        DOMAIN,
+        VERSION,
+        inputs=inputs,
+        outputs=[schema.FormalParameter(f"out{i or ''}", letter) for i, letter in enumerate(operator.results)],
+        type_constraints=[(letter, _TYPES[letter], "") for letter in operator.types],
+        # ONNX itself knows nothing about the operator, so all of it is declared.
+        attributes=[schema.Attribute(name, of_kind, required=False) for name, of_kind in attributes.items()],
     )
+    node = onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, VERSION), operator.onnx, definition)
+
+    def translate(*args: Any, **kwargs: Any) -> Any:
+        given = bind(operator.forward, args, kwargs)
+        values: dict[str, Any] = {}
+        for name in given.keys() - letters.keys():
+            value = given[name]
+            if attributes[name] == kind.INTS:
+                values[name] = list(value)
+                continue
+            values[name] = _float32(value)
+            if values[name] != value and value == value:
+                exact = onnx.helper.make_tensor(f"{name}_f64", onnx.TensorProto.DOUBLE, [], [value])
+                values[f"{name}_f64"] = exact
+        return node(*(given[name] for name in given if name in letters), **values)
+
+    # From these the exporter knows inputs and attributes apart.
+    translate.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    translate.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return translate
 
 
 def _float32(number: float) -> float:
-    """The nearest float32, as an ONNX attribute holds it."""
+    """Returns the nearest float32, which is what an ONNX attribute holds."""
     try:
         return struct.unpack("f", struct.pack("f", number))[0]
     except OverflowError:
         return float("inf") if number > 0 else float("-inf")
-
-
-def _scaled_add(x: Any, y: Any, alpha: float = 2.0) -> Any:
-    attributes: dict[str, Any] = {"alpha": _float32(alpha)}
-    # A number that float32 cannot hold: a float64 tensor is multiplied by it, not by its rounding.
-    if attributes["alpha"] != alpha and alpha == alpha:
-        onnx = _import("onnx", "to export a model")
-        attributes["alpha_f64"] = onnx.helper.make_tensor("alpha_f64", onnx.TensorProto.DOUBLE, [], [alpha])
-    return _onnx_operators().scaled_add(x, y, **attributes)
-
-
-def _graph_conv(a: Any, x: Any, weight: Any, bias: Any = None) -> Any:
-    return _onnx_operators().graph_conv(a, x, weight, bias)
-
-
-def _graph_conv_csr(rowptr: Any, col: Any, value: Any, x: Any, weight: Any, bias: Any = None) -> Any:
-    return _onnx_operators().graph_conv_csr(rowptr, col, value, x, weight, bias)
-
-
-def _warp_perspective(image: Any, matrix: Any, size: Sequence[int] = (8, 8)) -> Any:
-    return _onnx_operators().warp_perspective(image, matrix, size=list(size))

@@ -6,7 +6,8 @@ set(OPSERVE_KERNELS_DIR "${CMAKE_CURRENT_SOURCE_DIR}/../kernels")
 add_library(fuzz_kernels_main OBJECT fuzz_backward.cpp fuzz_gcn_norm.cpp fuzz_kernels.cpp)
 target_link_libraries(fuzz_kernels_main PRIVATE opserve_options)
 target_include_directories(fuzz_kernels_main PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/../native")
-add_library(fuzz_npy STATIC ../native/npy.cpp)
+opserve_sources(sources npy)
+add_library(fuzz_npy STATIC ${sources})
 target_link_libraries(fuzz_npy PRIVATE opserve_options)
 add_executable(fuzz_kernels $<TARGET_OBJECTS:fuzz_kernels_main>)
 target_link_libraries(fuzz_kernels PRIVATE opserve_kernels fuzz_npy)
@@ -50,9 +51,9 @@ opserve_mutant(skip_weight_rows graph_conv_check.cpp graph_conv_check.cpp
   "OPSERVE_RETURN_IF_ERROR(check::size(op, \"weight\", weight, 0, \"f\", f));" "")
 opserve_mutant(skip_y_sizes scaled_add_check.cpp scaled_add_check.cpp
   "if (y.sizes[axis] != x.sizes[axis])" "if (false)")
-opserve_mutant(skip_grad_rows backward_check.cpp backward_check.cpp
-  "OPSERVE_RETURN_IF_ERROR(check::size(op, \"grad\", grad, 0, \"n\", n));" "")
-opserve_mutant(skip_grad_sizes backward_check.cpp backward_check.cpp
+opserve_mutant(skip_grad_rows check.cpp check.cpp
+  "OPSERVE_RETURN_IF_ERROR(size(op, \"grad\", grad, 0, \"n\", n));" "")
+opserve_mutant(skip_grad_sizes warp_perspective_check.cpp warp_perspective_check.cpp
   "if (grad.sizes[axis] != expected)" "if (false)")
 opserve_mutant(skip_graph_check cpu/gcn_norm_cpu.cpp cpu/gcn_norm_cpu.cpp
   "OPSERVE_RETURN_IF_ERROR(check_values(kOp, graph, p.sizes.nnz));" "")

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 import opserve_ops.onnx
+from opserve_ops._operator import OPERATORS, Operator
 
 ELEMENT_TYPES = {
     torch.float16: TensorProto.FLOAT16,
@@ -20,14 +21,22 @@ ELEMENT_TYPES = {
     torch.int64: TensorProto.INT64,
     torch.uint8: TensorProto.UINT8,
 }
-# The ONNX name, and the inputs in order; the attribute follows them in the PyTorch signature.
-SIGNATURES = {
-    "scaled_add": ("ScaledAdd", ("x", "y"), "alpha"),
-    "graph_conv": ("GraphConv", ("a", "x", "weight", "bias"), None),
-    "graph_conv_csr": ("GraphConvCSR", ("rowptr", "col", "value", "x", "weight", "bias"), None),
-    "warp_perspective": ("WarpPerspective", ("image", "matrix"), "size"),
-}
-RESULT_TYPE_OF = {"scaled_add": "x", "graph_conv": "x", "graph_conv_csr": "x", "warp_perspective": "image"}
+
+
+def _signature(operator: Operator) -> tuple[str | None, tuple[str, ...], str | None]:
+    """The ONNX name, the inputs in order, and the attribute that follows them in the PyTorch signature."""
+    inputs = {name for names in operator.types.values() for name in names}
+    names = [argument.name for argument in operator.forward._schema.arguments]
+    return (
+        operator.onnx,
+        tuple(name for name in names if name in inputs),
+        next((name for name in names if name not in inputs), None),
+    )
+
+
+SIGNATURES = {operator.name: _signature(operator) for operator in OPERATORS if operator.onnx}
+# The result has the type of this input.
+RESULT_TYPE_OF = {operator.name: operator.types["T"][0] for operator in OPERATORS if operator.onnx}
 
 # A size, the name of one, or neither.
 Shape = Sequence[int | str | None]

@@ -16,6 +16,7 @@ from test_build_routes import assert_stable
 from test_library import LIBRARY, run_python
 
 import opserve_ops
+from opserve_ops._operator import OPERATORS
 
 CUDA_LIBRARY = LIBRARY.with_name("libopserve_torch_cuda.so")
 
@@ -159,8 +160,8 @@ except RuntimeError as error:
     result = run_python(PRETEND_GPU + code, env={"OPSERVE_LIBRARY_DIR": str(tmp_path)})
     lines = result.stdout.splitlines()
     assert lines[0] == "None [3.0, 3.0]", result.stderr
-    for op in ("scaled_add", "graph_conv", "graph_conv_csr", "warp_perspective", "check_csr"):
-        assert f"'opserve::{op}'" in lines[1]
+    for operator in OPERATORS:
+        assert f"'opserve::{operator.name}'" in lines[1]
     assert lines[2] == (
         f"opserve::scaled_add: no kernels for CUDA: {tmp_path}/{CUDA_LIBRARY.name} was not built. "
         "Build it with: make ext CUDA=on"

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import opserve_ops
 from opserve_ops import _autograd
+from opserve_ops._operator import OPERATORS
 
 
 @pytest.fixture(autouse=True)
@@ -52,11 +53,10 @@ def backward_on_cuda(op: str, wanted: str, f: int, k: int) -> None:
 
         saved = {name: on_cuda(*tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items() if name != "bias"}
         needs = tuple(name == wanted for name in tensors)
-        context = SimpleNamespace(saved_tensors=tuple(saved.values()), needs_input_grad=needs, size=(8, 8))
-        if op == "graph_conv_csr":
-            gradients = _autograd._graph_conv_csr_backward(context, on_cuda(5, k))
-        else:
-            gradients = _autograd._warp_perspective_backward(context, on_cuda(8, 8))
+        context = SimpleNamespace(saved_tensors=tuple(saved.values()), needs_input_grad=needs, numbers={"size": (8, 8)})
+        operator = next(each for each in OPERATORS if each.name == op)
+        _, formula = _autograd.formulas(operator)
+        gradients = formula(context, on_cuda(5, k) if op == "graph_conv_csr" else on_cuda(8, 8))
     found = dict(zip(tensors, gradients, strict=False))
     assert found[wanted].shape == tensors[wanted].shape
     assert found[wanted].is_cuda

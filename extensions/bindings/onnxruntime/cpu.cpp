@@ -13,7 +13,7 @@ int processors() {
 
 void run_on_ort_threads(void* pool, int64_t count, int64_t grain, ParallelFor::Body body,
                         const void* context) {
-    const Call& call = *static_cast<const Call*>(pool);
+    const KernelCall& call = *static_cast<const KernelCall*>(pool);
     // The runtime does not tell how many threads it has, and hands out parts one by one: a few more parts
     // than there can be threads keep all of them busy to the end.
     const int64_t wanted = count / std::max<int64_t>(grain, 1);
@@ -38,8 +38,6 @@ void run_on_ort_threads(void* pool, int64_t count, int64_t grain, ParallelFor::B
 
 }  // namespace
 
-ParallelFor Cpu::Execution::parallel_for() const {
-    return ParallelFor(run_on_ort_threads, &call_, processors());
-}
+ParallelFor Cpu::Execution::get() const { return ParallelFor(run_on_ort_threads, &call_, processors()); }
 
 }  // namespace opserve::ort_binding

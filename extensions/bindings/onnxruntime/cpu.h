@@ -2,13 +2,9 @@
 // themselves are written once over a `Device`; another device is another struct with these members.
 #pragma once
 
-#include "../../kernels/check.h"
-#include "call.h"
-#include "opserve/graph_conv.h"
-#include "opserve/graph_conv_csr.h"
+#include "kernel_call.h"
+#include "opserve/check.h"
 #include "opserve/parallel.h"
-#include "opserve/scaled_add.h"
-#include "opserve/warp_perspective.h"
 
 namespace opserve::ort_binding {
 
@@ -30,37 +26,18 @@ struct Cpu {
         return check::cpu_dtype(op, name, dtype);
     }
 
-    using Scratch = HostScratch;
+    using Workspace = HostWorkspace;
 
     // Where a call runs: on the threads of the runtime.
     class Execution {
       public:
-        explicit Execution(Call& call) : call_(call) {}
+        explicit Execution(KernelCall& call) : call_(call) {}
         OrtStatus* start() { return nullptr; }
-        ParallelFor parallel_for() const;
+        ParallelFor get() const;
 
       private:
-        Call& call_;
+        KernelCall& call_;
     };
-
-    static Status scaled_add(const ScaledAddParams& params, const Execution& execution) {
-        return cpu::scaled_add(params, execution.parallel_for());
-    }
-    static Status graph_conv_workspace_size(const GraphConvParams& params, int64_t* bytes) {
-        return cpu::graph_conv_workspace_size(params, bytes);
-    }
-    static Status graph_conv(const GraphConvParams& params, const Execution& execution) {
-        return cpu::graph_conv(params, execution.parallel_for());
-    }
-    static Status graph_conv_csr_workspace_size(const GraphConvCsrParams& params, int64_t* bytes) {
-        return cpu::graph_conv_csr_workspace_size(params, bytes);
-    }
-    static Status graph_conv_csr(const GraphConvCsrParams& params, const Execution& execution) {
-        return cpu::graph_conv_csr(params, execution.parallel_for());
-    }
-    static Status warp_perspective(const WarpPerspectiveParams& params, const Execution& execution) {
-        return cpu::warp_perspective(params, execution.parallel_for());
-    }
 };
 
 }  // namespace opserve::ort_binding

@@ -3,24 +3,24 @@
 namespace opserve::ort_binding {
 namespace {
 
-OrtStatus* compute_stream(const Call& call, void** stream) {
+OrtStatus* compute_stream(const KernelCall& call, void** stream) {
     *stream = nullptr;
     return call.api().KernelContext_GetGPUComputeStream(call.context(), stream);
 }
 
 }  // namespace
 
-StreamScratch::~StreamScratch() {
+StreamWorkspace::~StreamWorkspace() {
     if (block_ != nullptr) call_.allocator()->Free(call_.allocator(), block_);
 }
 
-OrtStatus* StreamScratch::allocate(int64_t bytes, void** data) {
+OrtStatus* StreamWorkspace::allocate(int64_t bytes, void** data) {
     *data = nullptr;
     if (bytes == 0) return nullptr;
     void* stream = nullptr;
     OPSERVE_ORT_RETURN_IF_ERROR(compute_stream(call_, &stream));
     int64_t room = 0;
-    if (checked_add(bytes, kScratchAlignment - 1, &room)) {
+    if (checked_add(bytes, kWorkspaceAlignment - 1, &room)) {
         const size_t size = static_cast<size_t>(room);
         if (stream == nullptr) {
             // The default stream, which is everybody's.
@@ -36,7 +36,7 @@ OrtStatus* StreamScratch::allocate(int64_t bytes, void** data) {
     if (block_ == nullptr) {
         return call_.status(cuda::out_of_memory(call_.op(), "cannot allocate intermediate results"));
     }
-    *data = align_scratch(block_);
+    *data = align_workspace(block_);
     return nullptr;
 }
 

@@ -10,10 +10,10 @@
 #include <new>
 #include <utility>
 
-#include "../../kernels/check.h"
 #include "attributes.h"
-#include "call.h"
+#include "kernel_call.h"
 #include "operators.h"
+#include "opserve/check.h"
 #include "registration.h"
 #include "shapes.h"
 
@@ -50,7 +50,7 @@ class Kernel {
     }
 
     OrtStatus* compute(OrtKernelContext* context) noexcept {
-        Call call(api_, Op::kOp, allocator_, input_count_, Device::kDeviceType, context);
+        KernelCall call(api_, Op::kOp, allocator_, input_count_, Device::kDeviceType, context);
         return op_.template compute<Device>(call);
     }
 
@@ -70,25 +70,38 @@ class Kernel {
     size_t input_count_ = 0;
 };
 
-// What the runtime is told of an operator. It wants one object for each type the result can have; the types
-// of the other inputs are left open to it, so that it is our check that refuses them.
+// The input whose type is that of a result but not floating-point: an index. Most operators have none.
+constexpr size_t kNoInput = std::numeric_limits<size_t>::max();
+template <class Op>
+constexpr size_t kIndexInput = [] {
+    for (const size_t input : Op::kOutputs) {
+        if (input != Op::kTypedInput) return input;
+    }
+    return kNoInput;
+}();
+constexpr ONNXTensorElementDataType kIndexTypes[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+                                                     ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64};
+
+// An operator as the runtime knows it. It wants one object for each combination of types that the results can
+// have; the types of the other inputs are left open to it, so that it is our check that refuses them.
 template <class Op, class Device>
 class CustomOp : public OrtCustomOp {
   public:
-    CustomOp(const OrtApi& api, ONNXTensorElementDataType type) : OrtCustomOp{}, api_(api), type_(type) {
+    CustomOp(const OrtApi& api, ONNXTensorElementDataType type, ONNXTensorElementDataType index_type)
+        : OrtCustomOp{}, api_(api), type_(type), index_type_(index_type) {
         version = kApiVersion;
         GetName = [](const OrtCustomOp*) { return Op::kName; };
         GetExecutionProviderType = [](const OrtCustomOp*) { return Device::kProvider; };
         GetInputTypeCount = [](const OrtCustomOp*) { return std::size(Op::kInputs); };
-        GetInputType = [](const OrtCustomOp* op, size_t index) {
-            return index == Op::kTypedInput ? self(op).type_ : ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-        };
+        GetInputType = [](const OrtCustomOp* op, size_t index) { return self(op).type_of_input(index); };
         GetInputCharacteristic = [](const OrtCustomOp*, size_t index) {
             return Op::kInputs[index].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
         };
         GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
-        GetOutputTypeCount = [](const OrtCustomOp*) { return size_t{1}; };
-        GetOutputType = [](const OrtCustomOp* op, size_t) { return self(op).type_; };
+        GetOutputTypeCount = [](const OrtCustomOp*) { return std::size(Op::kOutputs); };
+        GetOutputType = [](const OrtCustomOp* op, size_t index) {
+            return self(op).type_of_input(Op::kOutputs[index]);
+        };
         GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
         // None is variadic; these are what the runtime takes for the default.
         const auto one = [](const OrtCustomOp*) { return 1; };
@@ -113,15 +126,22 @@ class CustomOp : public OrtCustomOp {
   private:
     static const CustomOp& self(const OrtCustomOp* op) { return *static_cast<const CustomOp*>(op); }
 
+    ONNXTensorElementDataType type_of_input(size_t index) const {
+        if (index == Op::kTypedInput) return type_;
+        return index == kIndexInput<Op> ? index_type_ : ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+    }
+
     const OrtApi& api_;
-    ONNXTensorElementDataType type_;
+    ONNXTensorElementDataType type_, index_type_;
 };
 
 template <class Op, class Device>
 OrtStatus* add_operator(const OrtApi& api, bool infer_absent, OrtCustomOpDomain* domain) {
-    constexpr size_t count = std::size(Device::kTypes);
+    constexpr size_t index_types = kIndexInput<Op> == kNoInput ? 1 : std::size(kIndexTypes);
+    constexpr size_t count = std::size(Device::kTypes) * index_types;
     static auto operators = [&]<size_t... i>(std::index_sequence<i...>) {
-        return std::array<CustomOp<Op, Device>, count>{CustomOp<Op, Device>(api, Device::kTypes[i])...};
+        return std::array<CustomOp<Op, Device>, count>{
+            CustomOp<Op, Device>(api, Device::kTypes[i / index_types], kIndexTypes[i % index_types])...};
     }(std::make_index_sequence<count>());
     constexpr bool any_optional =
         std::any_of(std::begin(Op::kInputs), std::end(Op::kInputs), [](auto& spec) { return spec.optional; });
@@ -135,10 +155,11 @@ OrtStatus* add_operator(const OrtApi& api, bool infer_absent, OrtCustomOpDomain*
 // Without `infer_absent` no shapes are inferred for operators with optional inputs.
 template <class Device>
 OrtStatus* add_operators(const OrtApi& api, bool infer_absent, OrtCustomOpDomain* domain) {
-    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<ScaledAdd, Device>(api, infer_absent, domain)));
-    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<GraphConv, Device>(api, infer_absent, domain)));
-    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<GraphConvCsr, Device>(api, infer_absent, domain)));
-    return add_operator<WarpPerspective, Device>(api, infer_absent, domain);
+#define OPSERVE_ADD(Operator, name, schema, backward_schema) \
+    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<Operator, Device>(api, infer_absent, domain)));
+    OPSERVE_OPERATORS(OPSERVE_ADD)
+#undef OPSERVE_ADD
+    return nullptr;
 }
 
 // What a library's RegisterCustomOps does. A session takes a domain once, so a library for another device

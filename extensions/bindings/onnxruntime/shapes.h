@@ -42,7 +42,7 @@ class ShapeInference {
     bool has_attribute(const char* name) const;
     // The type counts as well: newer runtimes take it as the output's. Says nothing where a size is neither
     // known nor named: the runtime would take it for the size -1.
-    void output(const Shape& shape) const;
+    void output(size_t index, const Shape& shape) const;
 
   private:
     const OrtApi& api_;

@@ -12,7 +12,6 @@
 #include <string_view>
 #include <utility>
 
-#include "opserve/parallel.h"
 #include "opserve/status.h"
 #include "opserve/tensor.h"
 
@@ -74,6 +73,8 @@ class Tensor {
     const int64_t* sizes() const;
     const int64_t* strides() const;
     int32_t dtype() const;
+    int32_t device_type() const;
+    int32_t device_index() const;
     const void* data() const;
     void* mutable_data() const;
     TensorArg arg() const;
@@ -82,6 +83,10 @@ class Tensor {
     void make_contiguous();
     // The same for a kernel that takes a row stride: only the last dimension has to be dense.
     void make_rows_contiguous();
+    // The data of the tensor made contiguous, or null where an optional one was left out.
+    const void* contiguous_data();
+    // The data of a matrix whose rows were made contiguous; they are `row_stride` elements apart.
+    const void* matrix_data(int64_t* row_stride);
 
   private:
     AtenTensorHandle handle_ = nullptr;
@@ -96,23 +101,23 @@ inline Tensor take_optional_tensor(StableIValue value) {
     return handle.has_value() ? Tensor(*handle) : Tensor();
 }
 
-inline StableIValue give_tensor(Tensor&& tensor) { return torch::stable::detail::from(tensor.release()); }
+// Leaves the results in the first places of the stack.
+template <class... Tensors>
+void give_tensors(StableIValue* stack, Tensors&&... tensors) {
+    ((*stack++ = torch::stable::detail::from(tensors.release())), ...);
+}
 
-// Room for intermediate results: on the stack where it is small, else a tensor, so that PyTorch's allocator
-// has it.
-class Scratch {
+// What a check takes for an optional tensor: null where it was left out.
+class OptionalArg {
   public:
-    Scratch(int64_t bytes, const Tensor& like);
-    void* get() const { return pointer_; }
+    explicit OptionalArg(const Tensor& tensor) : present_(tensor) {
+        if (present_) arg_ = tensor.arg();
+    }
+    operator const TensorArg*() const { return present_ ? &arg_ : nullptr; }
 
   private:
-    static constexpr int64_t kInline = 16384;
-    alignas(64) char inline_[kInline];
-    Tensor tensor_;
-    void* pointer_;
+    bool present_;
+    TensorArg arg_{};
 };
-
-// PyTorch's own threads.
-ParallelFor parallel_for();
 
 }  // namespace opserve::torch_binding

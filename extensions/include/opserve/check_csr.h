@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "opserve/cuda.h"
+#include "opserve/parallel.h"
 #include "opserve/status.h"
 #include "opserve/tensor.h"
 
@@ -25,15 +26,16 @@ struct CheckCsrParams {
     int64_t nnz;
     const void* rowptr;  // contiguous
     const void* col;     // contiguous
+    void* workspace;     // kCheckCsrWorkspace bytes; contents need not be set
 };
+inline constexpr int64_t kCheckCsrWorkspace = 16;
 
 namespace cpu {
-Status check_csr(const CheckCsrParams& params);
+Status check_csr(const CheckCsrParams& params, const ParallelFor& parallel_for);
 }
 
 namespace cuda {
-inline constexpr int64_t kCheckCsrWorkspace = 16;  // bytes
-Status check_csr(const CheckCsrParams& params, void* workspace, Stream stream);
-}  // namespace cuda
+Status check_csr(const CheckCsrParams& params, Stream stream);
+}
 
 }  // namespace opserve

@@ -63,4 +63,12 @@ class Product {
     void* context_ = nullptr;
 };
 
+// Where a call runs, and who multiplies its matrices. A kernel without products takes the stream alone.
+struct Execution {
+    Stream stream = nullptr;
+    Product product = {};
+
+    operator Stream() const { return stream; }
+};
+
 }  // namespace opserve::cuda

@@ -94,11 +94,11 @@ Status graph_conv_backward(const GraphConvBackwardParams& params, const Parallel
 
 namespace cuda {
 Status graph_conv_workspace_size(const GraphConvParams& params, int64_t* bytes);
-Status graph_conv(const GraphConvParams& params, const Product& product, Stream stream);
+Status graph_conv(const GraphConvParams& params, const Execution& execution);
 
 // Depends on which gradients are needed: any value but null will do for those.
 Status graph_conv_backward_workspace_size(const GraphConvBackwardParams& params, int64_t* bytes);
-Status graph_conv_backward(const GraphConvBackwardParams& params, const Product& product, Stream stream);
+Status graph_conv_backward(const GraphConvBackwardParams& params, const Execution& execution);
 }  // namespace cuda
 
 }  // namespace opserve

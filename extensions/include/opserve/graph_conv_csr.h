@@ -114,12 +114,11 @@ Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& params, const P
 
 namespace cuda {
 Status graph_conv_csr_workspace_size(const GraphConvCsrParams& params, int64_t* bytes);
-Status graph_conv_csr(const GraphConvCsrParams& params, const Product& product, Stream stream);
+Status graph_conv_csr(const GraphConvCsrParams& params, const Execution& execution);
 
 // Depends on which gradients are needed: any value but null will do for those.
 Status graph_conv_csr_backward_workspace_size(const GraphConvCsrBackwardParams& params, int64_t* bytes);
-Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& params, const Product& product,
-                               Stream stream);
+Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& params, const Execution& execution);
 }  // namespace cuda
 
 }  // namespace opserve

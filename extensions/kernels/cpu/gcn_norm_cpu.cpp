@@ -2,9 +2,9 @@
 
 #include <cmath>
 
-#include "../check.h"
-#include "../csr_fault.h"
-#include "workspace.h"
+#include "opserve/check.h"
+#include "opserve/csr_fault.h"
+#include "opserve/workspace.h"
 
 namespace opserve::cpu {
 namespace {

@@ -1,8 +1,8 @@
 #include "opserve/graph_conv.h"
 
-#include "../check.h"
 #include "kernels.h"
-#include "workspace.h"
+#include "opserve/check.h"
+#include "opserve/workspace.h"
 
 namespace opserve::cpu {
 namespace {

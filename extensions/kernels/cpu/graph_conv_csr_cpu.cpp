@@ -1,9 +1,9 @@
 #include "opserve/graph_conv_csr.h"
 
-#include "../check.h"
-#include "../csr_fault.h"
 #include "kernels.h"
-#include "workspace.h"
+#include "opserve/check.h"
+#include "opserve/csr_fault.h"
+#include "opserve/workspace.h"
 
 namespace opserve::cpu {
 namespace {

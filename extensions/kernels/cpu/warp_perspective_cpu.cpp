@@ -5,8 +5,8 @@
 #include <cmath>
 #include <limits>
 
-#include "../check.h"
 #include "kernels.h"
+#include "opserve/check.h"
 
 namespace opserve::cpu {
 namespace {

@@ -3,7 +3,7 @@
 #include "csr.h"
 #include "device.h"
 #include "kernels.h"
-#include "plan.h"
+#include "opserve/workspace.h"
 
 namespace opserve::cuda {
 inline namespace gcn_norm_cuda {
@@ -199,10 +199,10 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 struct Plan {
-    Plan(const GcnNormSizes& sizes, DType dtype, bool backward, Rooms& rooms) {
-        rowptr_is_wrong = static_cast<int*>(rooms.take(true, 1, 1, sizeof(int)));
-        scale = rooms.take(true, sizes.n, 1, sum_size(dtype));
-        slope = rooms.take(backward, sizes.n, 1, sum_size(dtype));
+    Plan(const GcnNormSizes& sizes, DType dtype, bool backward, Workspace& workspace) {
+        rowptr_is_wrong = workspace.take<int>(1);
+        scale = workspace.take_matrix(true, sizes.n, 1, sum_size(dtype));
+        slope = workspace.take_matrix(backward, sizes.n, 1, sum_size(dtype));
     }
 
     int* rowptr_is_wrong;
@@ -227,14 +227,14 @@ Status find_scale(const char* op, const Params& p, const Plan& plan, Stream stre
 }  // namespace gcn_norm_cuda
 
 Status gcn_norm_workspace_size(const GcnNormParams& params, int64_t* bytes) {
-    Rooms rooms(nullptr);
-    Plan(params.sizes, params.dtype, false, rooms);
-    return rooms.size(kOp, bytes);
+    Workspace workspace(nullptr);
+    Plan(params.sizes, params.dtype, false, workspace);
+    return workspace.size(kOp, bytes);
 }
 
 Status gcn_norm(const GcnNormParams& p, Stream stream) {
-    Rooms rooms(p.workspace);
-    const Plan plan(p.sizes, p.dtype, false, rooms);
+    Workspace workspace(p.workspace);
+    const Plan plan(p.sizes, p.dtype, false, workspace);
     return with_floating(kOp, p.dtype, [&]<class T>(T*) {
         return with_index(p.index_dtype, [&]<class Index>(Index*) -> Status {
             OPSERVE_RETURN_IF_ERROR(check_aligned<T>(kOp, p.out_value));
@@ -249,14 +249,14 @@ Status gcn_norm(const GcnNormParams& p, Stream stream) {
 }
 
 Status gcn_norm_backward_workspace_size(const GcnNormBackwardParams& params, int64_t* bytes) {
-    Rooms rooms(nullptr);
-    Plan(params.sizes, params.dtype, true, rooms);
-    return rooms.size(kBackwardOp, bytes);
+    Workspace workspace(nullptr);
+    Plan(params.sizes, params.dtype, true, workspace);
+    return workspace.size(kBackwardOp, bytes);
 }
 
 Status gcn_norm_backward(const GcnNormBackwardParams& p, Stream stream) {
-    Rooms rooms(p.workspace);
-    const Plan plan(p.sizes, p.dtype, true, rooms);
+    Workspace workspace(p.workspace);
+    const Plan plan(p.sizes, p.dtype, true, workspace);
     return with_floating(kBackwardOp, p.dtype, [&]<class T>(T*) {
         return with_index(p.index_dtype, [&]<class Index>(Index*) -> Status {
             OPSERVE_RETURN_IF_ERROR(check_aligned<T>(kBackwardOp, p.grad, p.grad_value));

@@ -10,6 +10,14 @@
 
 namespace opserve::cuda {
 
+// A matrix with adjacent elements in each row.
+inline Matrix matrix(const void* data, int64_t rows, int64_t columns, int64_t stride) {
+    return {data, rows, columns, stride, 1};
+}
+inline Matrix matrix(const void* data, int64_t rows, int64_t columns) {
+    return matrix(data, rows, columns, columns);
+}
+
 // C = A·B + bias.
 Status product_kernel(const char* op, const ProductParams& params, Stream stream);
 

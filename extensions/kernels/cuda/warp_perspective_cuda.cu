@@ -2,7 +2,7 @@
 
 #include "device.h"
 #include "kernels.h"
-#include "plan.h"
+#include "opserve/workspace.h"
 
 namespace opserve::cuda {
 inline namespace warp_perspective_cuda {
@@ -495,17 +495,17 @@ Status blocks_for(const char* op, int64_t tiles, int64_t* blocks) {
 
 bool is_empty(const WarpPerspectiveSizes& s) { return s.n == 0 || s.c == 0 || s.out_h == 0 || s.out_w == 0; }
 
-// The room of the backward pass.
+// The workspace of the backward pass.
 struct BackwardPlan {
-    BackwardPlan(const WarpPerspectiveBackwardParams& p, Rooms& rooms) {
+    BackwardPlan(const WarpPerspectiveBackwardParams& p, Workspace& workspace) {
         const WarpPerspectiveSizes& s = p.sizes;
         const Shape shape = shape_of(s, 0, 0, 0);
         tiles_per_image = is_empty(s) ? 0 : shape.tiles_across * shape.tiles_down;
-        partial = rooms.take(p.grad_matrix != nullptr, s.n, tiles_per_image, 9 * sizeof(double));
+        partial = workspace.take_matrix(p.grad_matrix != nullptr, s.n, tiles_per_image, 9 * sizeof(double));
         separate_sums = element_size(p.dtype) < sum_size(p.dtype);
         // The image itself has been allocated: the product fits.
         pixels = s.n * s.c * s.h * s.w;
-        sums = rooms.take(p.grad_image != nullptr && separate_sums, pixels, 1, sum_size(p.dtype));
+        sums = workspace.take_matrix(p.grad_image != nullptr && separate_sums, pixels, 1, sum_size(p.dtype));
     }
 
     int64_t tiles_per_image;
@@ -532,17 +532,17 @@ Status warp_perspective(const WarpPerspectiveParams& p, Stream stream) {
 }
 
 Status warp_perspective_backward_workspace_size(const WarpPerspectiveBackwardParams& params, int64_t* bytes) {
-    Rooms rooms(nullptr);
-    BackwardPlan(params, rooms);
-    return rooms.size(kBackwardOp, bytes);
+    Workspace workspace(nullptr);
+    BackwardPlan(params, workspace);
+    return workspace.size(kBackwardOp, bytes);
 }
 
 Status warp_perspective_backward(const WarpPerspectiveBackwardParams& p, Stream stream) {
     return with_floating(kBackwardOp, p.dtype, [&]<class T>(T*) -> Status {
         using A = Accumulator<T>;
         OPSERVE_RETURN_IF_ERROR(check_aligned<T>(kBackwardOp, p.grad, p.image, p.grad_image));
-        Rooms rooms(p.workspace);
-        const BackwardPlan plan(p, rooms);
+        Workspace workspace(p.workspace);
+        const BackwardPlan plan(p, workspace);
         const Matrices matrices{p.matrix, p.matrix_dtype == DType::kFloat64, p.sizes.matrix_per_image};
         const Shape shape = shape_of(p.sizes, p.image_stride_n, p.image_stride_c, p.image_stride_h);
         A* sums = static_cast<A*>(plan.separate_sums ? plan.sums : p.grad_image);

@@ -1,4 +1,4 @@
-// One run of one node: its inputs, its output, and room for intermediate results.
+// One run of one node: its inputs, its outputs, and memory for intermediate results.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,12 @@
 #include "api.h"
 
 namespace opserve::ort_binding {
+
+// An input as an operator declares it.
+struct InputSpec {
+    const char* name;
+    bool optional = false;
+};
 
 // The runtime hands out sizes by copy, so they are kept beside the argument that points to them.
 struct Input {
@@ -27,10 +33,10 @@ struct Input {
     int64_t sizes[kMaxDim];
 };
 
-class Call {
+class KernelCall {
   public:
-    Call(const OrtApi& api, const char* op, OrtAllocator* allocator, size_t input_count,
-         DeviceType device_type, OrtKernelContext* context)
+    KernelCall(const OrtApi& api, const char* op, OrtAllocator* allocator, size_t input_count,
+               DeviceType device_type, OrtKernelContext* context)
         : api_(api),
           op_(op),
           allocator_(allocator),
@@ -44,10 +50,19 @@ class Call {
     OrtAllocator* allocator() const { return allocator_; }
 
     OrtStatus* status(const Status& status) const { return to_ort(api_, status); }
-    OrtStatus* input(size_t index, Input* input) const;
-    OrtStatus* output(const int64_t* sizes, int64_t dim, void** data) const;
+    // All inputs, in order.
+    template <class... Inputs>
+    OrtStatus* inputs(Inputs*... inputs) const {
+        OrtStatus* status = nullptr;
+        size_t index = 0;
+        ((status = status != nullptr ? status : input(index++, inputs)), ...);
+        return status;
+    }
+    OrtStatus* output(size_t index, const int64_t* sizes, int64_t dim, void** data) const;
 
   private:
+    OrtStatus* input(size_t index, Input* input) const;
+
     const OrtApi& api_;
     const char* op_;
     OrtAllocator* allocator_;
@@ -56,30 +71,30 @@ class Call {
     DeviceType device_type_;
 };
 
-inline constexpr int64_t kScratchAlignment = 64;
+inline constexpr int64_t kWorkspaceAlignment = 64;
 
 // From the runtime's allocator, or null: it throws where it has no memory, through an interface of C, which
 // this keeps from the frames around it.
 void* allocate(OrtAllocator* allocator, size_t bytes) noexcept;
 
-// The first aligned byte of a block that has kScratchAlignment - 1 bytes to spare.
-void* align_scratch(void* block);
+// The first aligned byte of a block that has kWorkspaceAlignment - 1 bytes to spare.
+void* align_workspace(void* block);
 
 // A little is found on the stack. What is not is memory from the runtime's own allocator, until the end of
 // the scope.
-class HostScratch {
+class HostWorkspace {
   public:
-    explicit HostScratch(const Call& call) : call_(call) {}
-    HostScratch(const HostScratch&) = delete;
-    HostScratch& operator=(const HostScratch&) = delete;
-    ~HostScratch();
+    explicit HostWorkspace(const KernelCall& call) : call_(call) {}
+    HostWorkspace(const HostWorkspace&) = delete;
+    HostWorkspace& operator=(const HostWorkspace&) = delete;
+    ~HostWorkspace();
 
     OrtStatus* allocate(int64_t bytes, void** data);
 
   private:
     static constexpr int64_t kInline = 16384;
-    alignas(kScratchAlignment) char inline_[kInline];
-    const Call& call_;
+    alignas(kWorkspaceAlignment) char inline_[kInline];
+    const KernelCall& call_;
     void* block_ = nullptr;
 };
 

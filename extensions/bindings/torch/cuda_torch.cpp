@@ -5,16 +5,18 @@
 #include <stdexcept>
 
 #include "device.h"
-#include "reporting.h"
 
 namespace opserve::torch_binding {
-TorchProduct::TorchProduct(const Tensor& like) : dtype_(like.dtype()) {
-    require(aoti_torch_get_device_type(like.get(), &device_type_), "cannot read a tensor's device");
-    require(aoti_torch_get_device_index(like.get(), &device_index_), "cannot read a tensor's device");
-}
 
-Status TorchProduct::run(void* context, const char* op, const cuda::ProductParams& p, cuda::Stream) try {
-    const auto& self = *static_cast<const TorchProduct*>(context);
+Cuda::Execution::Execution(const Tensor& like)
+    : dtype_(like.dtype()),
+      device_type_(like.device_type()),
+      device_index_(like.device_index()),
+      guard_(device_index_) {}
+
+Status Cuda::Execution::multiply(void* context, const char* op, const cuda::ProductParams& p,
+                                 cuda::Stream) try {
+    const auto& self = *static_cast<const Execution*>(context);
     if (p.a.rows == 0 || p.b.columns == 0) return {};
     const cuda::Matrix out{p.c, p.a.rows, p.b.columns, p.b.columns, 1};
     // No operator with a Scalar among its arguments can be called through the stable ABI, as addmm would have
@@ -35,14 +37,14 @@ Status TorchProduct::run(void* context, const char* op, const cuda::ProductParam
     }
     return {};
 } catch (const RuntimeFailure& failure) {
-    const Status cause = cause_of(op, failure);
+    const Status cause = Cuda::cause_of(op, failure);
     if (!cause.ok()) return cause;
     return Status::device_failure("opserve::%s: the GPU reports no error, but PyTorch %s", op,
                                   failure.plainly());
 }
 
-AtenTensorHandle TorchProduct::view(const void* data, int64_t dim, const int64_t* sizes,
-                                    const int64_t* strides) const {
+AtenTensorHandle Cuda::Execution::view(const void* data, int64_t dim, const int64_t* sizes,
+                                       const int64_t* strides) const {
     AtenTensorHandle handle = nullptr;
     require(aoti_torch_create_tensor_from_blob(const_cast<void*>(data), dim, sizes, strides, 0, dtype_,
                                                device_type_, device_index_, &handle),
@@ -50,17 +52,17 @@ AtenTensorHandle TorchProduct::view(const void* data, int64_t dim, const int64_t
     return handle;
 }
 
-StableIValue TorchProduct::wrap(const cuda::Matrix& m) const {
+StableIValue Cuda::Execution::wrap(const cuda::Matrix& m) const {
     const int64_t sizes[] = {m.rows, m.columns}, strides[] = {m.row_stride, m.column_stride};
     return torch::stable::detail::from(view(m.data, 2, sizes, strides));
 }
 
-AtenTensorHandle TorchProduct::vector(const void* data, int64_t size) const {
+AtenTensorHandle Cuda::Execution::vector(const void* data, int64_t size) const {
     const int64_t stride = 1;
     return view(data, 1, &size, &stride);
 }
 
-Status cause_of(const char* op, const RuntimeFailure& failure) {
+Status Cuda::cause_of(const char* op, const RuntimeFailure& failure) {
     return failure.takes_memory() ? cuda::out_of_memory(op, failure.plainly()) : cuda::device_state(op);
 }
 

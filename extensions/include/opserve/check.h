@@ -25,6 +25,13 @@ Status same_device(const char* op, const char* name, const TensorArg& tensor, co
 Status optional_vector(const char* op, const char* name, const TensorArg* tensor, const char* other_name,
                        const TensorArg& other, const char* meaning, int64_t expected);
 
+// An index: int32 or int64.
+Status index(const char* op, const char* name, const TensorArg& tensor);
+
+// `grad`, the gradient of a result [n, k]: of the dtype and on the device of another.
+Status gradient(const char* op, const TensorArg& grad, const char* other_name, const TensorArg& other,
+                int64_t n, int64_t k);
+
 // The bytes of a result with these sizes must be addressable.
 Status addressable(const char* op, const char* name, const int64_t* sizes, int64_t dim, DType dtype);
 

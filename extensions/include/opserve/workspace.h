@@ -1,5 +1,5 @@
-// Cuts a workspace into aligned parts. Walks the same sequence of parts once to add up the size and once to
-// hand out pointers, so the two cannot disagree.
+// Divides a workspace into aligned parts. The same sequence of calls adds up the size the first time and
+// hands out pointers the second time, so the two cannot disagree.
 #pragma once
 
 #include <cstdint>
@@ -7,13 +7,13 @@
 #include "opserve/status.h"
 #include "opserve/tensor.h"
 
-namespace opserve::cpu {
+namespace opserve {
 
 class Workspace {
   public:
     static constexpr int64_t kAlignment = 64;
 
-    // With null, only adds up.
+    // With a null base, it only adds up.
     explicit Workspace(void* base) : base_(static_cast<char*>(base)) {}
 
     template <class T>
@@ -30,7 +30,16 @@ class Workspace {
         return part;
     }
 
-    // How many bytes the parts take together.
+    // A matrix of a dtype that is known only at run time, or null where it is not wanted.
+    void* take_matrix(bool wanted, int64_t rows, int64_t columns, int64_t element_size) {
+        if (!wanted) return nullptr;
+        int64_t bytes = 0;
+        const bool fits =
+            checked_multiply(rows, columns, &bytes) && checked_multiply(bytes, element_size, &bytes);
+        return take<char>(fits ? bytes : -1);
+    }
+
+    // Sets `bytes` to the size of all parts together.
     Status size(const char* op, int64_t* bytes) const {
         if (overflow_) {
             return Status::invalid_argument(
@@ -46,4 +55,4 @@ class Workspace {
     bool overflow_ = false;
 };
 
-}  // namespace opserve::cpu
+}  // namespace opserve

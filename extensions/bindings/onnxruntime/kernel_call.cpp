@@ -1,4 +1,4 @@
-#include "call.h"
+#include "kernel_call.h"
 
 #include <cinttypes>
 #include <cstring>
@@ -22,7 +22,7 @@ OrtStatus* read_type_and_shape(const OrtApi& api, const OrtTensorTypeAndShapeInf
 
 }  // namespace
 
-OrtStatus* Call::input(size_t index, Input* input) const {
+OrtStatus* KernelCall::input(size_t index, Input* input) const {
     const OrtValue* value = nullptr;
     // The optional inputs at the end may be left out altogether; the others are there, but null.
     if (index < input_count_)
@@ -48,9 +48,9 @@ OrtStatus* Call::input(size_t index, Input* input) const {
     return nullptr;
 }
 
-OrtStatus* Call::output(const int64_t* sizes, int64_t dim, void** data) const {
+OrtStatus* KernelCall::output(size_t index, const int64_t* sizes, int64_t dim, void** data) const {
     OrtValue* value = nullptr;
-    OrtStatus* status = api_.KernelContext_GetOutput(context_, 0, sizes, static_cast<size_t>(dim), &value);
+    OrtStatus* status = api_.KernelContext_GetOutput(context_, index, sizes, static_cast<size_t>(dim), &value);
     if (status == nullptr) return api_.GetTensorMutableData(value, data);
     // The text is the runtime's: by its code, a lack of memory is not told from a model that contradicts
     // itself.
@@ -65,20 +65,21 @@ OrtStatus* Call::output(const int64_t* sizes, int64_t dim, void** data) const {
         "opserve::%s: out of memory: cannot allocate a result of %" PRId64 " elements", op_, elements));
 }
 
-void* align_scratch(void* block) {
+void* align_workspace(void* block) {
     const uintptr_t address = reinterpret_cast<uintptr_t>(block);
-    return static_cast<char*>(block) + (kScratchAlignment - address % kScratchAlignment) % kScratchAlignment;
+    return static_cast<char*>(block) +
+           (kWorkspaceAlignment - address % kWorkspaceAlignment) % kWorkspaceAlignment;
 }
 
-HostScratch::~HostScratch() {
+HostWorkspace::~HostWorkspace() {
     if (block_ != nullptr) call_.allocator()->Free(call_.allocator(), block_);
 }
 
-OrtStatus* HostScratch::allocate(int64_t bytes, void** data) {
+OrtStatus* HostWorkspace::allocate(int64_t bytes, void** data) {
     *data = inline_;
     if (bytes <= kInline) return nullptr;
     int64_t room = 0;
-    if (checked_add(bytes, kScratchAlignment - 1, &room)) {
+    if (checked_add(bytes, kWorkspaceAlignment - 1, &room)) {
         block_ = ort_binding::allocate(call_.allocator(), static_cast<size_t>(room));
     }
     if (block_ == nullptr) {
@@ -86,7 +87,7 @@ OrtStatus* HostScratch::allocate(int64_t bytes, void** data) {
                                                   " bytes for intermediate results",
                                                   call_.op(), bytes));
     }
-    *data = align_scratch(block_);
+    *data = align_workspace(block_);
     return nullptr;
 }
 

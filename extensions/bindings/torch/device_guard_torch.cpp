@@ -2,13 +2,13 @@
 
 namespace opserve::torch_binding {
 
-Device::Device(const TensorArg& tensor) {
+DeviceGuard::DeviceGuard(int32_t device_index) {
     DeviceGuardHandle guard = nullptr;
-    require(aoti_torch_create_device_guard(tensor.device_index, &guard), "cannot select a device");
+    require(aoti_torch_create_device_guard(device_index, &guard), "cannot select a device");
     guard_ = guard;
     void* stream = nullptr;
-    const bool found = aoti_torch_get_current_cuda_stream(tensor.device_index, &stream) == AOTI_TORCH_SUCCESS;
-    const Status status = found ? cuda::set_device(tensor.device_index) : Status();
+    const bool found = aoti_torch_get_current_cuda_stream(device_index, &stream) == AOTI_TORCH_SUCCESS;
+    const Status status = found ? cuda::set_device(device_index) : Status();
     if (!found || !status.ok()) {
         // A constructor that throws has no destructor run.
         aoti_torch_delete_device_guard(guard);
@@ -18,6 +18,6 @@ Device::Device(const TensorArg& tensor) {
     stream_ = static_cast<cuda::Stream>(stream);
 }
 
-Device::~Device() { aoti_torch_delete_device_guard(static_cast<DeviceGuardHandle>(guard_)); }
+DeviceGuard::~DeviceGuard() { aoti_torch_delete_device_guard(static_cast<DeviceGuardHandle>(guard_)); }
 
 }  // namespace opserve::torch_binding
