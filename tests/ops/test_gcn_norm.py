@@ -168,11 +168,27 @@ def test_threads_do_not_change_a_gradient() -> None:
 def test_opcheck(index: torch.dtype) -> None:
     rowptr, col, value = weighted(9, index)
     grad = random(len(value) + 9)
-    torch.library.opcheck(torch.ops.opserve.gcn_norm.default, (rowptr, col, value.clone().requires_grad_(), 2.0))
+    torch.library.opcheck(torch.ops.opserve.gcn_norm.default, (rowptr, col, value, 2.0))
+    # The remaining check adds the results up, which PyTorch refuses of indices followed by weights.
     utilities = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(
-        torch.ops.opserve._gcn_norm_backward.default, (grad, rowptr, col, value, 2.0), test_utils=utilities
-    )
+    for op, args in (
+        ("gcn_norm", (rowptr, col, value.clone().requires_grad_(), 2.0)),
+        ("_gcn_norm_backward", (grad, rowptr, col, value, 2.0)),
+    ):
+        torch.library.opcheck(getattr(torch.ops.opserve, op).default, args, test_utils=utilities)
+
+
+def test_compiled_for_any_size() -> None:
+    def weights(rowptr: Tensor, col: Tensor, value: Tensor) -> Tensor:
+        return torch.ops.opserve.gcn_norm(rowptr, col, value, 2.0)[2].square().sum()
+
+    compiled = torch.compile(weights, backend="aot_eager", fullgraph=True, dynamic=True)
+    for n in (5, 40, 1):
+        *indices, value = weighted(n)
+        value.requires_grad_()
+        (got,) = torch.autograd.grad(compiled(*indices, value), value)
+        (want,) = torch.autograd.grad(weights(*indices, value), value)
+        assert torch.equal(got, want)
 
 
 def test_a_second_backward_is_refused() -> None:

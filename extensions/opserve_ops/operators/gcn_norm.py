@@ -67,7 +67,7 @@ def _not_deterministic(saved: Mapping[str, Tensor], needed: Mapping[str, bool]) 
 Operator(
     "gcn_norm",
     types={"T": ("value",), "I": ("rowptr", "col")},
-    results={"out_rowptr": "I", "out_col": "I", "out_value": "T"},
+    results=("I", "I", "T"),
     fake=_fake,
     fake_backward=_fake_backward,
     onnx="GCNNorm",
