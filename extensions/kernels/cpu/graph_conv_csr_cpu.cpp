@@ -4,6 +4,7 @@
 #include "opserve/check.h"
 #include "opserve/csr_fault.h"
 #include "opserve/workspace.h"
+#include "products.h"
 
 namespace opserve::cpu {
 namespace {
@@ -39,13 +40,13 @@ struct Plan {
         stride -= stride % unit;
         int64_t elements = 0;
         const bool fits = padded && checked_multiply(n, stride, &elements);
-        between = aggregate_first ? nullptr : workspace.take<T>(fits ? elements : -1);
+        intermediate = aggregate_first ? nullptr : workspace.take<T>(fits ? elements : -1);
         packed = workspace.take<T>(table.gemm_packed_elements(f, k));
     }
 
     bool aggregate_first;
-    int64_t stride;  // of what passes between the two products, unless aggregated first
-    T* between;
+    int64_t stride;  // of the intermediate result, unless aggregated first
+    T* intermediate;
     T* packed;
 };
 
@@ -59,23 +60,19 @@ Status run(const GraphConvCsrParams& p, const ParallelFor& parallel_for) {
     const Plan<T> plan(p.sizes, workspace);
     const auto& table = kernels().table<T>();
     const auto& sparse = table.template sparse<Index>();
-    const T* value = static_cast<const T*>(p.value);
-    const T* x = static_cast<const T*>(p.x);
-    const T* weight = static_cast<const T*>(p.weight);
+    const CsrMatrix<T, Index> a{rowptr, col, static_cast<const T*>(p.value)};
+    const auto x = matrix<T>(p.x, n, f, p.x_stride), weight = matrix<T>(p.weight, f, k, p.weight_stride);
+    const auto out = matrix<T>(p.out, n, k);
     const T* bias = static_cast<const T*>(p.bias);
-    T* out = static_cast<T*>(p.out);
     bool valid = false;
     if (plan.aggregate_first) {
-        valid = sparse.spmm_gemm(
-            {n, f, rowptr, col, true, value, x, n, p.x_stride, f, nullptr, nullptr, 0, 0},
-            {n, k, f, nullptr, 0, weight, p.weight_stride, bias, out, k, k, plan.packed}, parallel_for);
+        const auto aggregated = matrix<T>(nullptr, n, f);  // a few rows at a time, in the cache
+        valid = sparse.spmm_gemm(sparse_product<T, Index>(a, x, aggregated, true),
+                                 dense_product<T>(aggregated, weight, out, plan.packed, bias), parallel_for);
     } else {
-        const int64_t stride = plan.stride;
-        table.gemm({n, k, f, x, p.x_stride, weight, p.weight_stride, nullptr, plan.between, stride, stride,
-                    plan.packed},
-                   parallel_for);
-        valid = sparse.spmm(
-            {n, k, rowptr, col, true, value, plan.between, n, stride, stride, bias, out, k, k}, parallel_for);
+        const Matrix<T> intermediate{plan.intermediate, n, k, plan.stride, true};
+        table.gemm(dense_product<T>(x, weight, intermediate, plan.packed), parallel_for);
+        valid = sparse.spmm(sparse_product<T, Index>(a, intermediate, out, true, bias), parallel_for);
     }
     return valid ? Status() : fault(kOp, rowptr, col, n, nnz);
 }
@@ -94,7 +91,7 @@ struct BackwardPlan {
         const bool fits = padded && checked_multiply(n, stride, &elements);
         // x·weight, Aᵀ·grad, grad·weightᵀ and A·x are not needed at the same time, and share the room.
         const bool any = p.grad_value != nullptr || p.grad_x != nullptr || p.grad_weight != nullptr;
-        between = workspace.take<T>(any ? fits ? elements : -1 : 0);
+        intermediate = workspace.take<T>(any ? fits ? elements : -1 : 0);
         transposes = p.grad_x != nullptr || (narrow_grad && p.grad_weight != nullptr);
         int64_t ends = 0;
         rowptr = workspace.take<Index>(!transposes ? 0 : checked_add(n, 2, &ends) ? ends : -1);
@@ -120,7 +117,7 @@ struct BackwardPlan {
 
     bool narrow_grad;
     int64_t stride;
-    T* between;
+    T* intermediate;
     // Of Aᵀ, where it is needed.
     bool transposes;
     Index* rowptr;
@@ -162,72 +159,64 @@ Status run_backward(const GraphConvCsrBackwardParams& p, const ParallelFor& para
     const BackwardPlan<T, Index> plan(p, workspace);
     const auto& table = kernels().table<T>();
     const auto& sparse = table.template sparse<Index>();
-    const T* grad = static_cast<const T*>(p.grad);
+    const auto grad = matrix<T>(p.grad, n, k, p.grad_stride), x = matrix<T>(p.x, n, f, p.x_stride),
+               weight = matrix<T>(p.weight, f, k, p.weight_stride);
+    const auto grad_x = matrix<T>(p.grad_x, n, f), grad_weight = matrix<T>(p.grad_weight, f, k);
+    const Matrix<T> intermediate{plan.intermediate, n, plan.narrow_grad ? k : f, plan.stride, true};
     const T* value = static_cast<const T*>(p.value);
-    const T* x = static_cast<const T*>(p.x);
-    const T* weight = static_cast<const T*>(p.weight);
-    T* grad_value = static_cast<T*>(p.grad_value);
-    T* grad_x = static_cast<T*>(p.grad_x);
-    T* grad_weight = static_cast<T*>(p.grad_weight);
-    T* between = plan.between;
-    const int64_t stride = plan.stride;
+    const CsrMatrix<T, Index> a{rowptr, col, value};
+    const CsrMatrix<T, Index> transposed{plan.rowptr, plan.col, value == nullptr ? nullptr : plan.value};
     if (plan.transposes) transpose(n, rowptr, col, value, plan);
-    const T* transposed_value = value == nullptr ? nullptr : plan.value;
     // The columns are known to be good: none of these can fail.
     bool valid = true;
+    const auto multiply = [&](const Matrix<const T>& left, const Matrix<const T>& right,
+                              const Matrix<T>& out) {
+        table.gemm(dense_product<T>(left, right, out, plan.packed), parallel_for);
+    };
+    const auto aggregate = [&](const CsrMatrix<T, Index>& left, const Matrix<const T>& right,
+                               const Matrix<T>& out) {
+        valid = sparse.spmm(sparse_product<T, Index>(left, right, out, false), parallel_for);
+    };
+    const auto multiply_entries = [&](const Matrix<const T>& left, const Matrix<const T>& right) {
+        sparse.sddmm({.rows = n,
+                      .width = left.columns,
+                      .rowptr = rowptr,
+                      .col = col,
+                      .left = left.data,
+                      .left_stride = left.stride,
+                      .right = right.data,
+                      .right_stride = right.stride,
+                      .out = static_cast<T*>(p.grad_value)},
+                     parallel_for);
+    };
     if (plan.narrow_grad) {
-        if (grad_value != nullptr) {
-            table.gemm({n, k, f, x, p.x_stride, weight, p.weight_stride, nullptr, between, stride, stride,
-                        plan.packed},
-                       parallel_for);
-            sparse.entry_products({n, k, rowptr, col, grad, p.grad_stride, between, stride, grad_value},
-                                  parallel_for);
+        if (p.grad_value != nullptr) {
+            multiply(x, weight, intermediate);
+            multiply_entries(grad, intermediate);
         }
-        if (grad_weight != nullptr) {
-            valid = sparse.spmm({n, k, plan.rowptr, plan.col, false, transposed_value, grad, n, p.grad_stride,
-                                 k, nullptr, between, stride, stride},
-                                parallel_for);
-            table.gemm({f, k, n, x, p.x_stride, between, stride, nullptr, grad_weight, k, k, plan.packed,
-                        true, false, true},
-                       parallel_for);
-            if (grad_x != nullptr) {
-                table.gemm({n, f, k, between, stride, weight, p.weight_stride, nullptr, grad_x, f, f,
-                            plan.packed, false, true},
-                           parallel_for);
-            }
-        } else if (grad_x != nullptr) {
-            valid = sparse.spmm_gemm({n, k, plan.rowptr, plan.col, false, transposed_value, grad, n,
-                                      p.grad_stride, k, nullptr, nullptr, 0, 0},
-                                     {n, f, k, nullptr, 0, weight, p.weight_stride, nullptr, grad_x, f, f,
-                                      plan.packed, false, true},
+        if (p.grad_weight != nullptr) {
+            aggregate(transposed, grad, intermediate);
+            multiply(x.transposed(), intermediate, grad_weight);
+            if (p.grad_x != nullptr) multiply(intermediate, weight.transposed(), grad_x);
+        } else if (p.grad_x != nullptr) {
+            const auto aggregated = matrix<T>(nullptr, n, k);  // a few rows at a time, in the cache
+            valid = sparse.spmm_gemm(sparse_product<T, Index>(transposed, grad, aggregated, false),
+                                     dense_product<T>(aggregated, weight.transposed(), grad_x, plan.packed),
                                      parallel_for);
         }
     } else {
-        if (grad_value != nullptr || grad_x != nullptr) {
-            table.gemm({n, f, k, grad, p.grad_stride, weight, p.weight_stride, nullptr, between, stride,
-                        stride, plan.packed, false, true},
-                       parallel_for);
+        if (p.grad_value != nullptr || p.grad_x != nullptr) {
+            multiply(grad, weight.transposed(), intermediate);
         }
-        if (grad_value != nullptr) {
-            sparse.entry_products({n, f, rowptr, col, between, stride, x, p.x_stride, grad_value},
-                                  parallel_for);
-        }
-        if (grad_x != nullptr) {
-            valid = sparse.spmm({n, f, plan.rowptr, plan.col, false, transposed_value, between, n, stride,
-                                 stride, nullptr, grad_x, f, f},
-                                parallel_for);
-        }
-        if (grad_weight != nullptr) {
-            valid = sparse.spmm(
-                {n, f, rowptr, col, false, value, x, n, p.x_stride, f, nullptr, between, stride, stride},
-                parallel_for);
-            table.gemm({f, k, n, between, stride, grad, p.grad_stride, nullptr, grad_weight, k, k,
-                        plan.packed, true},
-                       parallel_for);
+        if (p.grad_value != nullptr) multiply_entries(intermediate, x);
+        if (p.grad_x != nullptr) aggregate(transposed, intermediate, grad_x);
+        if (p.grad_weight != nullptr) {
+            aggregate(a, x, intermediate);
+            multiply(intermediate.transposed(), grad, grad_weight);
         }
     }
     if (p.grad_bias != nullptr) {
-        table.column_sums(n, k, grad, p.grad_stride, static_cast<T*>(p.grad_bias), parallel_for);
+        table.column_sums(n, k, grad.data, grad.stride, static_cast<T*>(p.grad_bias), parallel_for);
     }
     return valid ? Status() : fault(kBackwardOp, rowptr, col, n, nnz);
 }

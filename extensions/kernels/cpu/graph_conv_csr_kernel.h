@@ -270,7 +270,7 @@ bool spmm_gemm(const SpmmParams<T, Index>& s, const GemmParams<T>& p, const Para
 }
 
 template <class T, class Index>
-void entry_products(const EntryProductParams<T, Index>& p, const ParallelFor& parallel_for) {
+void sddmm(const SddmmParams<T, Index>& p, const ParallelFor& parallel_for) {
     if (p.rows == 0) return;
     const double width = static_cast<double>(p.width);
     for_rows_evenly(p.rowptr, p.rows, 1, 16.0, 16.0 + width, parallel_for, [&](int64_t begin, int64_t end) {

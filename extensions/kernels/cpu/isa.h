@@ -18,8 +18,7 @@ namespace {
 #include "warp_perspective_backward_kernel.h"
 
 template <class T, class Index>
-constexpr SparseTable<T, Index> sparse_table = {spmm<T, Index>, spmm_gemm<T, Index>,
-                                                entry_products<T, Index>};
+constexpr SparseTable<T, Index> sparse_table = {spmm<T, Index>, spmm_gemm<T, Index>, sddmm<T, Index>};
 
 }  // namespace
 

@@ -51,7 +51,7 @@ struct SpmmParams {
 
 // out[e] = the scalar product of row i of `left` and row col[e] of `right`, for each entry e of each row i.
 template <class T, class Index>
-struct EntryProductParams {
+struct SddmmParams {
     int64_t rows, width;
     const Index* rowptr;
     const Index* col;
@@ -71,7 +71,7 @@ struct SparseTable {
     bool (*spmm_gemm)(const SpmmParams<T, Index>& sparse, const GemmParams<T>& dense,
                       const ParallelFor& parallel_for);
     // The columns have been checked.
-    void (*entry_products)(const EntryProductParams<T, Index>& params, const ParallelFor& parallel_for);
+    void (*sddmm)(const SddmmParams<T, Index>& params, const ParallelFor& parallel_for);
 };
 
 template <class Index>

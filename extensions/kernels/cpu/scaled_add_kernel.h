@@ -26,7 +26,7 @@ OPSERVE_INLINE void add_scaled(int64_t n, T alpha, const T* x, const T* y, T* z)
         __builtin_memcpy(&vy, y + i, bytes);
         return alpha * vx + vy;
     };
-    const auto put = [=](const Wide& from, int64_t i) __attribute__((always_inline)) {
+    const auto store_wide = [=](const Wide& from, int64_t i) __attribute__((always_inline)) {
         if constexpr (kStream) {
             stream((FloatVector)from, reinterpret_cast<float*>(z + i));
         } else {
@@ -46,10 +46,10 @@ OPSERVE_INLINE void add_scaled(int64_t n, T alpha, const T* x, const T* y, T* z)
     for (; i + 4 * lanes <= n; i += 4 * lanes) {
         const Wide a = sum(i, kBytes), b = sum(i + lanes, kBytes), c = sum(i + 2 * lanes, kBytes),
                    d = sum(i + 3 * lanes, kBytes);
-        put(a, i);
-        put(b, i + lanes);
-        put(c, i + 2 * lanes);
-        put(d, i + 3 * lanes);
+        store_wide(a, i);
+        store_wide(b, i + lanes);
+        store_wide(c, i + 2 * lanes);
+        store_wide(d, i + 3 * lanes);
     }
     while (i < n) {
         const int64_t count = min_of(lanes, n - i);

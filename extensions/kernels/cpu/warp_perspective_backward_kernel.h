@@ -18,7 +18,8 @@ OPSERVE_INLINE bool may_touch(const Adjugate& back, int64_t out_row, int64_t out
 
 // Rows [first, end) of one image, in all channels.
 template <class T>
-void spread(const WarpBackwardParams<T>& b, const Adjugate& back, int64_t image, int64_t first, int64_t end) {
+void scatter_add(const WarpBackwardParams<T>& b, const Adjugate& back, int64_t image, int64_t first,
+                 int64_t end) {
     const WarpParams<T>& p = b.forward;
     const int64_t h = p.h, w = p.w, plane_size = h * w, out_size = p.out_h * p.out_w;
     for (int64_t channel = 0; channel < p.c; ++channel) {
@@ -121,8 +122,8 @@ void warp_perspective_backward(const WarpBackwardParams<T>& b, const ParallelFor
             for (int64_t line = begin; line < end;) {
                 const int64_t image = line / p.h, row = line % p.h;
                 const int64_t rows = min_of(end - line, p.h - row);
-                turn_back(p, image, back);
-                spread(b, back, image, row, row + rows);
+                invert_homography(p, image, back);
+                scatter_add(b, back, image, row, row + rows);
                 line += rows;
             }
         });
@@ -134,7 +135,7 @@ void warp_perspective_backward(const WarpBackwardParams<T>& b, const ParallelFor
             int64_t turned = -1;
             for (int64_t line = begin; line < end; ++line) {
                 const int64_t image = line / p.out_h;
-                if (image != turned) turn_back(p, image, back);
+                if (image != turned) invert_homography(p, image, back);
                 turned = image;
                 sum_slopes(b, back, image, line % p.out_h, b.partial + line * 9);
             }

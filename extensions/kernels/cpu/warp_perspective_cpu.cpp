@@ -112,13 +112,13 @@ void finish_matrix(const M* matrix, const double* partial, int64_t rows, M* grad
         }
     }
     const double determinant = a[0] * b[0] + a[1] * b[3] + a[2] * b[6];
-    double between[9];  // G·Bᵀ
+    double intermediate[9];  // G·Bᵀ
     for (int i = 0; i < 9; ++i) {
         const double *row = g + i / 3 * 3, *other = b + i % 3 * 3;
-        between[i] = row[0] * other[0] + row[1] * other[1] + row[2] * other[2];
+        intermediate[i] = row[0] * other[0] + row[1] * other[1] + row[2] * other[2];
     }
     for (int i = 0; i < 9; ++i) {
-        const double *column = b + i / 3, *other = between + i % 3;
+        const double *column = b + i / 3, *other = intermediate + i % 3;
         const double product = column[0] * other[0] + column[3] * other[3] + column[6] * other[6];
         grad[i] = static_cast<M>(-product / determinant * factor);
     }

@@ -32,7 +32,7 @@ OPSERVE_INLINE void adjugate(const M* m, Adjugate& out) {
 }
 
 template <class T>
-OPSERVE_INLINE void turn_back(const WarpParams<T>& p, int64_t image, Adjugate& back) {
+OPSERVE_INLINE void invert_homography(const WarpParams<T>& p, int64_t image, Adjugate& back) {
     const int64_t at = p.matrix_per_image ? image * 9 : 0;
     if (p.matrix_is_double) {
         adjugate(static_cast<const double*>(p.matrix) + at, back);
@@ -284,7 +284,7 @@ struct Target {
 };
 
 // Past the caches, where the result is too large for them.
-OPSERVE_INLINE void put(const FloatVector& values, const Target& target, int64_t channel) {
+OPSERVE_INLINE void store_row(const FloatVector& values, const Target& target, int64_t channel) {
     float* out = target.to + channel * target.to_step;
     if (target.count < kFloats) {
         store_some<float>(values, target.count, out);
@@ -306,7 +306,7 @@ OPSERVE_INLINE void fetch_inside(const Spots& spots, const Target& target) {
         FloatVector p00, p01, p10, p11;
         gather_pairs(from, at, p00, p01);
         gather_pairs(from + target.stride, at, p10, p11);
-        put(weigh(right, below, p00, p01, p10, p11), target, i);
+        store_row(weigh(right, below, p00, p01, p10, p11), target, i);
     }
 }
 
@@ -357,9 +357,9 @@ OPSERVE_INLINE void fetch_mixed(const Spots& spots, const Bounds& bounds, const 
         const FloatVector p01 = shift == 0 ? b : shift == -1 ? a : zero;
         const FloatVector p10 = shift == 0 ? c : shift == 1 ? d : zero;
         const FloatVector p11 = shift == 0 ? d : shift == -1 ? c : zero;
-        put(weigh(right, below, has_above ? p00 : zero, has_above ? p01 : zero, has_below ? p10 : zero,
-                  has_below ? p11 : zero),
-            target, i);
+        store_row(weigh(right, below, has_above ? p00 : zero, has_above ? p01 : zero, has_below ? p10 : zero,
+                        has_below ? p11 : zero),
+                  target, i);
     }
 }
 
@@ -391,11 +391,11 @@ OPSERVE_INLINE void fetch_along(const Spots& spots, int64_t first_column, int64_
                      q1 = _mm512_permutex2var_ps(q_low, next, q_high);
         const __m512 r0 = _mm512_permutex2var_ps(r_low, pick, r_high),
                      r1 = _mm512_permutex2var_ps(r_low, next, r_high);
-        put(weigh(right, below, (FloatVector)_mm512_mask_blend_ps(lower, p0, q0),
-                  (FloatVector)_mm512_mask_blend_ps(lower, p1, q1),
-                  (FloatVector)_mm512_mask_blend_ps(lower, q0, r0),
-                  (FloatVector)_mm512_mask_blend_ps(lower, q1, r1)),
-            target, i);
+        store_row(weigh(right, below, (FloatVector)_mm512_mask_blend_ps(lower, p0, q0),
+                        (FloatVector)_mm512_mask_blend_ps(lower, p1, q1),
+                        (FloatVector)_mm512_mask_blend_ps(lower, q0, r0),
+                        (FloatVector)_mm512_mask_blend_ps(lower, q1, r1)),
+                  target, i);
     }
 }
 #else
@@ -458,7 +458,7 @@ OPSERVE_INLINE void sample_run(const Plans& plans, int64_t which, const Spots* s
 OPSERVE_INLINE void clear_run(int64_t count, Target target) {
     for (; count > 0; count -= kFloats, target.to += kFloats) {
         target.count = count;
-        for (int64_t i = 0; i < target.channels; ++i) put(FloatVector{}, target, i);
+        for (int64_t i = 0; i < target.channels; ++i) store_row(FloatVector{}, target, i);
     }
 }
 
@@ -560,7 +560,7 @@ void warp_perspective(const WarpParams<T>& p, const ParallelFor& parallel_for) {
         for (int64_t line = begin; line < end;) {
             const int64_t image = line / p.out_h, row = line % p.out_h;
             const int64_t rows = min_of(kBand, min_of(end - line, p.out_h - row));
-            if (image != turned) turn_back(p, image, back);
+            if (image != turned) invert_homography(p, image, back);
             turned = image;
             warp_band(p, back, image, row, row + rows);
             line += rows;

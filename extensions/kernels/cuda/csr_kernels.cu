@@ -72,7 +72,7 @@ __device__ __forceinline__ void start_with(const T* bias, int64_t column, Accumu
 }
 
 template <class T, int Width>
-__device__ __forceinline__ void put(const Accumulator<T> (&sum)[Width], bool good, T* to) {
+__device__ __forceinline__ void store_row(const Accumulator<T> (&sum)[Width], bool good, T* to) {
     Pack<T, Width> pack;
 #pragma unroll
     for (int j = 0; j < Width; ++j) pack.at[j] = narrow<T>(good ? sum[j] : not_a_number<Accumulator<T>>());
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kThreads, kResident)
             if (active) start_with<T, Width>(bias, column, sum);
             const bool good = gather<T, Index, Width>(graph, value, x, x_stride, entries.begin, entries.end,
                                                       1, column, active, sum);
-            if (active) put<T, Width>(sum, good && entries.usable, out + row * width + column);
+            if (active) store_row<T, Width>(sum, good && entries.usable, out + row * width + column);
         }
         if (__syncthreads_or(entries.many()) == 0) continue;
         for (int turn = 0; turn < groups; ++turn) {
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kThreads, kResident)
 #pragma unroll
                     for (int j = 0; j < Width; ++j) sum[j] += parts[(g * group + lane) * Width + j];
                 }
-                put<T, Width>(sum, all_good, out + shared_row * width + column);
+                store_row<T, Width>(sum, all_good, out + shared_row * width + column);
             }
             __syncthreads();
         }
@@ -150,15 +150,15 @@ __device__ __forceinline__ void atomic_add(A* to, const A (&values)[Width]) {
 
 template <class T, class Index, int Width>
 __global__ void __launch_bounds__(kThreads)
-    spread_kernel(Graph<Index> graph, const T* value, int64_t width, int group, const T* x, int64_t x_stride,
-                  Accumulator<T>* sums) {
+    scatter_add_kernel(Graph<Index> graph, const T* value, int64_t width, int group, const T* x,
+                       int64_t x_stride, Accumulator<T>* sums) {
     using A = Accumulator<T>;
     const int groups = kThreads / group;
     const int lane = threadIdx.x % group, mine = threadIdx.x / group;
     const int64_t band = int64_t{group} * Width;
     const int64_t bands = divide_up(width, band);
     const int64_t work = divide_up(graph.n, groups) * bands;
-    const auto spread_row = [&](int64_t row, int64_t begin, int64_t end, int64_t step, int64_t column) {
+    const auto scatter_row = [&](int64_t row, int64_t begin, int64_t end, int64_t step, int64_t column) {
         if (column >= width || begin >= end) return;
         const Pack<T, Width> pack = load<Width>(x + row * x_stride + column);
         for (int64_t entry = begin; entry < end; entry += step) {
@@ -176,12 +176,12 @@ __global__ void __launch_bounds__(kThreads)
         const int64_t column = item % bands * band + int64_t{lane} * Width;
         const int64_t row = first_row + mine;
         const Entries entries = row < graph.n ? entries_of(graph, row) : Entries{0, 0, true};
-        if (row < graph.n && !entries.many()) spread_row(row, entries.begin, entries.end, 1, column);
+        if (row < graph.n && !entries.many()) scatter_row(row, entries.begin, entries.end, 1, column);
         if (__syncthreads_or(entries.many()) == 0) continue;
         for (int turn = 0; turn < groups && first_row + turn < graph.n; ++turn) {
             const Entries shared = entries_of(graph, first_row + turn);
             if (shared.many()) {
-                spread_row(first_row + turn, shared.begin + mine, shared.end, groups, column);
+                scatter_row(first_row + turn, shared.begin + mine, shared.end, groups, column);
             }
         }
     }
@@ -190,8 +190,8 @@ __global__ void __launch_bounds__(kThreads)
 // A warp for each row: the dot product of an entry is spread over its threads.
 template <class T, class Index>
 __global__ void __launch_bounds__(kThreads)
-    entry_product_kernel(Graph<Index> graph, int64_t width, const T* left, int64_t left_stride,
-                         const T* right, int64_t right_stride, T* out) {
+    sddmm_kernel(Graph<Index> graph, int64_t width, const T* left, int64_t left_stride, const T* right,
+                 int64_t right_stride, T* out) {
     using A = Accumulator<T>;
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
     const auto multiply_row = [&](int64_t row, int64_t begin, int64_t end, int64_t step) {
@@ -265,7 +265,7 @@ Status aggregate(const char* op, const AggregateParams& p, Stream stream) {
     });
 }
 
-Status spread(const char* op, const SpreadParams& p, Stream stream) {
+Status scatter_add(const char* op, const ScatterAddParams& p, Stream stream) {
     if (p.csr.n == 0 || p.width == 0 || p.csr.nnz == 0) return {};
     return with_floating(op, p.dtype, [&]<class T>(T*) {
         return with_index(p.csr.index_dtype, [&]<class Index>(Index*) -> Status {
@@ -279,7 +279,8 @@ Status spread(const char* op, const SpreadParams& p, Stream stream) {
             const int group = group_for(p.width, packed ? kPackWidth<T> : 1);
             const int64_t band = group * (packed ? kPackWidth<T> : 1);
             const int64_t blocks = divide_up(p.csr.n, kThreads / group) * divide_up(p.width, band);
-            auto* kernel = packed ? &spread_kernel<T, Index, kPackWidth<T>> : &spread_kernel<T, Index, 1>;
+            auto* kernel =
+                packed ? &scatter_add_kernel<T, Index, kPackWidth<T>> : &scatter_add_kernel<T, Index, 1>;
             return launch(op, kernel, blocks, kThreads, stream, graph_of<Index>(p.csr),
                           static_cast<const T*>(p.value), p.width, group, static_cast<const T*>(p.x),
                           p.x_stride, static_cast<A*>(p.sums));
@@ -287,7 +288,7 @@ Status spread(const char* op, const SpreadParams& p, Stream stream) {
     });
 }
 
-Status entry_product(const char* op, const EntryProductParams& p, Stream stream) {
+Status sddmm(const char* op, const SddmmParams& p, Stream stream) {
     if (p.csr.nnz == 0) return {};
     return with_floating(op, p.dtype, [&]<class T>(T*) {
         return with_index(p.csr.index_dtype, [&]<class Index>(Index*) -> Status {
@@ -298,7 +299,7 @@ Status entry_product(const char* op, const EntryProductParams& p, Stream stream)
             OPSERVE_RETURN_IF_ERROR(launch(op, &fill_with_nan_kernel<T>, divide_up(p.csr.nnz, kThreads),
                                            kThreads, stream, p.csr.nnz, out));
             if (p.csr.n == 0) return {};
-            return launch(op, &entry_product_kernel<T, Index>, divide_up(p.csr.n, kWarps), kThreads, stream,
+            return launch(op, &sddmm_kernel<T, Index>, divide_up(p.csr.n, kWarps), kThreads, stream,
                           graph_of<Index>(p.csr), p.width, static_cast<const T*>(p.left), p.left_stride,
                           static_cast<const T*>(p.right), p.right_stride, out);
         });

@@ -95,17 +95,17 @@ Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& p, const Execut
         return product(kBackwardOp, {p.dtype, left, right, nullptr, out}, stream);
     };
     // out = Aᵀ·rows
-    const auto spread_rows = [&](const Matrix& rows, void* out) -> Status {
+    const auto scatter_rows = [&](const Matrix& rows, void* out) -> Status {
         void* sums = plan.separate_sums ? plan.row_sums : out;
         // The sizes were checked when the workspace was planned.
         const int64_t count = n * width;
         OPSERVE_RETURN_IF_ERROR(set_to_zero(kBackwardOp, sums, count * sum_size(p.dtype), stream));
-        OPSERVE_RETURN_IF_ERROR(
-            spread(kBackwardOp, {p.dtype, csr, p.value, width, rows.data, rows.row_stride, sums}, stream));
+        OPSERVE_RETURN_IF_ERROR(scatter_add(
+            kBackwardOp, {p.dtype, csr, p.value, width, rows.data, rows.row_stride, sums}, stream));
         return plan.separate_sums ? round_sums(kBackwardOp, p.dtype, count, sums, out, stream) : Status();
     };
     if (plan.needs_back) {
-        OPSERVE_RETURN_IF_ERROR(plan.narrow ? spread_rows(grad, plan.back)
+        OPSERVE_RETURN_IF_ERROR(plan.narrow ? scatter_rows(grad, plan.back)
                                             : multiply(grad, weight.transposed(), plan.back));
     }
     if (plan.needs_ahead) {
@@ -117,14 +117,14 @@ Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& p, const Execut
     }
     if (p.grad_value != nullptr) {
         const Matrix &left = plan.narrow ? grad : back, &right = plan.narrow ? ahead : x;
-        OPSERVE_RETURN_IF_ERROR(entry_product(
+        OPSERVE_RETURN_IF_ERROR(sddmm(
             kBackwardOp,
             {p.dtype, csr, width, left.data, left.row_stride, right.data, right.row_stride, p.grad_value},
             stream));
     }
     if (p.grad_x != nullptr) {
         OPSERVE_RETURN_IF_ERROR(plan.narrow ? multiply(back, weight.transposed(), p.grad_x)
-                                            : spread_rows(back, p.grad_x));
+                                            : scatter_rows(back, p.grad_x));
     }
     if (p.grad_weight != nullptr) {
         OPSERVE_RETURN_IF_ERROR(plan.narrow ? multiply(x.transposed(), back, p.grad_weight)

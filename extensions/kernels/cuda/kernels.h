@@ -56,7 +56,7 @@ Status aggregate(const char* op, const AggregateParams& params, Stream stream);
 
 // sums += Aᵀ·x, atomically, in the type that the dtype is summed in. Entries that the guards refuse are left
 // out.
-struct SpreadParams {
+struct ScatterAddParams {
     DType dtype;
     Csr csr;
     const void* value;  // or null: ones
@@ -65,10 +65,10 @@ struct SpreadParams {
     int64_t x_stride;
     void* sums;  // [n, width], contiguous
 };
-Status spread(const char* op, const SpreadParams& params, Stream stream);
+Status scatter_add(const char* op, const ScatterAddParams& params, Stream stream);
 
 // out[e] = left[i]·right[col[e]] for each entry e of row i; NaN where the guards refuse it.
-struct EntryProductParams {
+struct SddmmParams {
     DType dtype;
     Csr csr;
     int64_t width;
@@ -78,7 +78,7 @@ struct EntryProductParams {
     int64_t right_stride;
     void* out;  // [nnz]
 };
-Status entry_product(const char* op, const EntryProductParams& params, Stream stream);
+Status sddmm(const char* op, const SddmmParams& params, Stream stream);
 
 // to = from, rounded from the type that the dtype is summed in.
 Status round_sums(const char* op, DType dtype, int64_t count, const void* from, void* to, Stream stream);

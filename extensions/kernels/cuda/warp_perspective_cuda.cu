@@ -70,7 +70,8 @@ __device__ inline bool usable(const Matrices& matrices, int64_t matrix) {
 }
 
 // One thread does this for a block: a call costs nothing here, and one copy serves all kernels.
-__device__ __attribute__((noinline)) void turn_back(const Matrices& matrices, int64_t matrix, Back& back) {
+__device__ __attribute__((noinline)) void invert_homography(const Matrices& matrices, int64_t matrix,
+                                                            Back& back) {
     back.usable = usable(matrices, matrix);
     double largest = 0.0;
     for (int i = 0; i < 9; ++i) largest = fmax(largest, fabs(matrices.at(matrix, i)));
@@ -253,7 +254,7 @@ __device__ __forceinline__ void enter_tile(const Matrices& matrices, const Shape
         const int64_t image = line / shape.tiles_down;
         const int64_t matrix = matrices.per_image ? image : 0;
         if (matrix != turned) {
-            turn_back(matrices, matrix, back);
+            invert_homography(matrices, matrix, back);
             turned = matrix;
         }
         tile.image = image;
@@ -439,17 +440,17 @@ __global__ void __launch_bounds__(kThreads)
         sum_over_block(sums, parts);
         if (threadIdx.x == 0) {
             Back back;
-            turn_back(matrices, matrix, back);
+            invert_homography(matrices, matrix, back);
             const double* m = back.m;
             const double* a = back.forward;
             const double determinant = a[0] * m[0] + a[1] * m[3] + a[2] * m[6];
-            double between[9];  // G·Bᵀ
+            double intermediate[9];  // G·Bᵀ
             for (int i = 0; i < 9; ++i) {
                 const double *row = sums + i / 3 * 3, *other = m + i % 3 * 3;
-                between[i] = row[0] * other[0] + row[1] * other[1] + row[2] * other[2];
+                intermediate[i] = row[0] * other[0] + row[1] * other[1] + row[2] * other[2];
             }
             for (int i = 0; i < 9; ++i) {
-                const double *column = m + i / 3, *other = between + i % 3;
+                const double *column = m + i / 3, *other = intermediate + i % 3;
                 const double product = column[0] * other[0] + column[3] * other[3] + column[6] * other[6];
                 grad[matrix * 9 + i] = static_cast<M>(back.usable ? -product / determinant * back.factor
                                                                   : not_a_number<double>());
