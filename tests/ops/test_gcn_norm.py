@@ -225,6 +225,12 @@ def test_wrong_indices_are_refused_on_the_cpu(indices: tuple[Tensor, Tensor], me
         torch.ops.opserve._gcn_norm_backward(grad, rowptr, col, value, 1.0)
 
 
+def test_an_index_of_another_dtype_is_refused() -> None:
+    """ONNX Runtime refuses it in words of its own: the type of `rowptr` is that of two results."""
+    with pytest.raises(RuntimeError, match="opserve::gcn_norm: rowptr must be int32 or int64, got float32"):
+        opserve_ops.gcn_norm(ROWPTR.float(), COL, VALUE)
+
+
 REFUSED = [
     ((GRAD[None], ROWPTR, COL, VALUE), "grad must have 1 dimension, got 2"),
     ((GRAD[:4], ROWPTR, COL, VALUE), "grad must have nnz+n = 5 elements, got 4"),
