@@ -420,13 +420,13 @@ def start(
 
 def was_tried(server: Server, frontend: psutil.Process) -> bool:
     """Whether a server that runs is one whose start came to its end; one that was started by hand is."""
-    return processes.temp_folder(frontend) != server.temp or (server.temp / snapshot.FILE).is_file()
+    return processes.used_temp_folder(frontend) != server.temp or (server.temp / snapshot.FILE).is_file()
 
 
 def start_supervisor(server: Server, arguments: list[str]) -> None:
     """Leave a supervisor behind a server that `make start` has started, unless one is there."""
     frontend = server.frontend()
-    if frontend is None or processes.temp_folder(frontend) != server.temp:
+    if frontend is None or processes.used_temp_folder(frontend) != server.temp:
         return
     if supervise.supervisor_pid(server.temp) is not None:
         return

@@ -70,7 +70,7 @@ def restart(server: Server, models: list[str], timeout: float, model_api: bool, 
     """Start the server again; 0 when it answers, whatever its models do."""
     frontend = server.frontend()
     if frontend is not None:
-        return 0 if processes.temp_folder(frontend) == server.temp else supervise.NOT_OURS
+        return 0 if processes.used_temp_folder(frontend) == server.temp else supervise.NOT_OURS
     known = snapshot.load(server)
     clear(server, KEPT)
     faults.check(server)
