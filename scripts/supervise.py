@@ -25,7 +25,7 @@ from pathlib import Path
 
 from archive.process.signals import Terminated, raise_on_termination
 from archive.repository import ROOT
-from scripts.torchserve.places import temp_folder
+from scripts.torchserve.temp_folder import find_temp_folder
 
 # In the server's temporary folder. The first is locked by the supervisor for as long as it lives.
 PID_FILE, STATE_FILE, SERVER_PID_FILE = "supervisor.pid", "supervisor.json", ".model_server.pid"
@@ -49,7 +49,7 @@ class Supervisor:
     """The watch over the server of one home folder."""
 
     def __init__(self, home: Path, arguments: list[str], foreground: bool) -> None:
-        self.home, self.temp, self.foreground = home, temp_folder(home), foreground
+        self.home, self.temp, self.foreground = home, find_temp_folder(home), foreground
         # Those of start.py, with which the server was started and is started again.
         self.arguments = arguments
         self.logs = home / "logs"

@@ -64,7 +64,7 @@ class Server:
         self.properties = read_properties(self.config)
         self.logs = self.home / "logs"
         self.key_file = self.home / "key_file.json"
-        self.temp = temp_folder(self.home)
+        self.temp = find_temp_folder(self.home)
         self._session = requests.Session()
         # A proxy set for the outside world must not see, or break, what goes to loopback.
         self._session.trust_env = False

@@ -135,8 +135,8 @@ def test_another_users_home_is_named(stopped: TorchServe) -> None:
 
 @pytest.mark.parametrize("home", [Path("/srv/opserve"), Path("/x" * 60), Path("/" + "ü" * 45)])
 def test_sockets_have_room_and_do_not_lie_where_a_cleaner_takes_them(home: Path) -> None:
-    found = temp_folder(home)
-    assert found == temp_folder(home)
+    found = find_temp_folder(home)
+    assert found == find_temp_folder(home)
     assert len(os.fsencode(found / ".ts.sock.65535")) <= SOCKET_PATH_BYTES
     assert not any(found.is_relative_to(cleaned) for cleaned in ("/tmp", "/run", "/var/run"))
 

@@ -11,7 +11,7 @@ SOCKET_PATH_BYTES, LONGEST_SOCKET = 107, len("/.ts.sock.65535")
 FOLDER = ".opserve-run"
 
 
-def temp_folder(home: Path) -> Path:
+def find_temp_folder(home: Path) -> Path:
     """The folder for a server's pid file, sockets and unpacked archives: the same for whoever asks, in any shell.
 
     Not below /tmp or /run/user: the one is cleaned of what is ten days old, the other when its user logs out, and
