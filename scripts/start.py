@@ -26,7 +26,7 @@ from scripts import status, supervise
 from scripts.predict import curl, try_sample
 from scripts.stop import PID_FILE, alone, stop
 from scripts.torchserve import archives as mar
-from scripts.torchserve import faults, java, limits, machine, processes, snapshot, worker_environment
+from scripts.torchserve import java, limits, machine, preflight, processes, snapshot, worker_environment
 from scripts.torchserve.server import Server, add_arguments, ready_workers
 from scripts.torchserve.worker_log import LogMark, model_of
 from scripts.torchserve.workers import set_workers
@@ -272,7 +272,7 @@ def console_text(server: Server) -> str:
         if text:
             return text
     try:
-        faults.check_room(server.logs)
+        preflight.check_writable(server.logs)
     except OpserveError as error:
         return str(error)
     return "(it wrote nothing)"
@@ -390,13 +390,13 @@ def start(
         if supervised is not None:
             start_supervisor(server, supervised)
         return 0
-    faults.check_store(server.model_store)
+    preflight.check_model_store(server.model_store)
     archives = chosen_archives(server, models)
-    faults.check(server)
+    preflight.check_folders(server)
     if frontend is not None:
         print(f"pid {frontend.pid} is of a start that was interrupted before it was tried: starting again")
     stop(server)  # what a killed server, or an interrupted start, left behind
-    faults.check(server)
+    preflight.check_folders(server)
     check_ports(server)
     check_metrics(server)
     mark = LogMark(server.logs)

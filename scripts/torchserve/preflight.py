@@ -10,13 +10,13 @@ from scripts.torchserve.server import Server
 LOG_ROOM_BYTES = 64 * 1024
 
 
-def check(server: Server) -> None:
+def check_folders(server: Server) -> None:
     """Refuse a home whose folders and files TorchServe cannot use.
 
     Raises:
         OpserveError: names the file or folder, and the fault.
     """
-    check_store(server.model_store)
+    check_model_store(server.model_store)
     if not os.access(server.home, os.W_OK | os.X_OK):
         raise OpserveError(
             f"{server.home} cannot be written to ({_why(server.home)}); TorchServe writes its tokens there"
@@ -34,13 +34,13 @@ def check(server: Server) -> None:
     for log in server.logs.glob("*.log"):
         if not (log.is_file() and os.access(log, os.W_OK)):
             raise OpserveError(f"{log} cannot be written to ({_why(log)}); take it away")
-    check_room(server.home)
-    check_room(server.logs)
+    check_writable(server.home)
+    check_writable(server.logs)
     if os.path.lexists(server.temp):
-        check_room(server.make_temp())
+        check_writable(server.make_temp())
 
 
-def check_room(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Try whether a few pages can be written into a folder.
 
     Raises:
@@ -59,7 +59,7 @@ def check_room(folder: Path) -> None:
         probe.unlink(missing_ok=True)
 
 
-def check_store(store: Path) -> None:
+def check_model_store(store: Path) -> None:
     """Refuse a model store that is not there or cannot be read.
 
     Raises:
