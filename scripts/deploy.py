@@ -17,10 +17,10 @@ from archive.errors import OpserveError
 from archive.packer.names import is_name
 from archive.process.command import run
 from scripts.predict import archive_of, try_sample
-from scripts.stop import alone
 from scripts.torchserve import archives as mar
 from scripts.torchserve import deployment, snapshot
 from scripts.torchserve.deployment import Deployment
+from scripts.torchserve.lock import server_lock
 from scripts.torchserve.recovery import set_limits
 from scripts.torchserve.server import Server, add_arguments, reason
 from scripts.torchserve.worker_log import LogMark
@@ -202,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_arguments(parser)
     options = parser.parse_args(arguments)
     server = Server.of(options)
-    with alone(server):
+    with server_lock(server):
         deploy(server, options.model, options.version, options.timeout)
         snapshot.save(server)
     return 0

@@ -10,8 +10,8 @@ import argparse
 from archive.errors import OpserveError
 from archive.process.command import run
 from scripts.deploy import TIMEOUT_S, change, describe_by_worker, drain
-from scripts.stop import alone
 from scripts.torchserve import deployment, snapshot
+from scripts.torchserve.lock import server_lock
 from scripts.torchserve.server import Server, add_arguments, ready_workers
 
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_arguments(parser)
     options = parser.parse_args(arguments)
     server = Server.of(options)
-    with alone(server):
+    with server_lock(server):
         remove(server, options.model, options.version, options.timeout)
         snapshot.save(server)
     return 0

@@ -24,9 +24,10 @@ from archive.process.signals import deferred
 from archive.repository import ROOT
 from scripts import status, supervise
 from scripts.predict import curl, try_sample
-from scripts.stop import PID_FILE, alone, stop
+from scripts.stop import PID_FILE, stop
 from scripts.torchserve import archives as mar
 from scripts.torchserve import java, limits, machine, preflight, processes, snapshot, worker_environment
+from scripts.torchserve.lock import server_lock
 from scripts.torchserve.server import Server, add_arguments, ready_workers
 from scripts.torchserve.worker_log import LogMark, model_of
 from scripts.torchserve.workers import set_workers
@@ -472,7 +473,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     options = parse(arguments)
     server = Server.of(options)
-    with alone(server):
+    with server_lock(server):
         supervised = None if options.no_supervisor else again(options, server)
         return start(
             server, options.models, options.timeout, options.predict, options.model_api, options.quiet, supervised

@@ -7,11 +7,9 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 import contextlib
-import fcntl
 import os
 import shutil
-import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import psutil
@@ -20,37 +18,13 @@ from archive.errors import OpserveError
 from archive.process.command import run
 from scripts import supervise
 from scripts.torchserve import processes
+from scripts.torchserve.lock import server_lock
 from scripts.torchserve.server import Server, add_arguments
 
 PID_FILE = supervise.SERVER_PID_FILE
 # A worker has nothing to finish once its frontend is gone.
 WORKER_GRACE_S = 3.0
 RESTART_ENDS_WITHIN_S = 60.0
-POLL_S = 0.1
-
-
-@contextlib.contextmanager
-def alone(server: Server, wait_s: float = 0) -> Iterator[None]:
-    """Let one start, stop or deploy of a home folder run at a time; wait for another for so many seconds."""
-    try:
-        folder = os.open(server.home, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise OpserveError(f"cannot open the folder {server.home}: {error.strerror}") from None
-    try:
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise OpserveError(
-                        f"another start, stop or deploy of {server.home} is under way; try again when it is done"
-                    ) from None
-                time.sleep(POLL_S)
-        yield
-    finally:
-        os.close(folder)
 
 
 def end_supervisor(server: Server) -> bool:
@@ -147,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     pid = supervise.supervisor_pid(server.temp)
     restarting = pid is not None and supervise.state(server.temp).get("now") == "restarting"
     supervised = restarting and end_supervisor(server)
-    with alone(server, RESTART_ENDS_WITHIN_S if restarting else 0):
+    with server_lock(server, RESTART_ENDS_WITHIN_S if restarting else 0):
         print("stopped" if stop(server) or supervised else f"not running: no TorchServe in {server.home}")
     return 0
 

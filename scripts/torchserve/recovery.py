@@ -18,7 +18,7 @@ from typing import Any
 
 from archive.errors import OpserveError
 from archive.process.command import run
-from scripts.stop import alone
+from scripts.torchserve.lock import server_lock
 from scripts.torchserve.server import Server, add_arguments, reason
 
 # What TorchServe calls a worker that has ended and waits for its next try, if there is to be one.
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_arguments(parser)
     server = Server.of(parser.parse_args(arguments))
     # Not during a deploy, which starts and ends workers itself.
-    with alone(server):
+    with server_lock(server):
         dead = revive_all(server)
     for name in dead:
         print(f"{name} does not load; its workers are started afresh")

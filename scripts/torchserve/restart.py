@@ -16,9 +16,10 @@ from archive.process.command import run
 from archive.process.signals import deferred
 from scripts import start, supervise
 from scripts.predict import try_sample
-from scripts.stop import alone, clear
+from scripts.stop import clear
 from scripts.torchserve import archives as mar
-from scripts.torchserve import faults, processes, recovery, snapshot
+from scripts.torchserve import preflight, processes, recovery, snapshot
+from scripts.torchserve.lock import server_lock
 from scripts.torchserve.server import Server
 from scripts.torchserve.worker_log import LogMark
 
@@ -73,7 +74,7 @@ def restart(server: Server, models: list[str], timeout: float, model_api: bool, 
         return 0 if processes.used_temp_folder(frontend) == server.temp else supervise.NOT_OURS
     known = snapshot.load(server)
     clear(server, KEPT)
-    faults.check(server)
+    preflight.check_folders(server)
     start.check_ports(server)
     start.check_metrics(server)
     archives = last_archives(server, models, known)
@@ -104,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point: the arguments are those of start.py."""
     options = start.parse(arguments)
     server = Server.of(options)
-    with alone(server, OTHERS_END_WITHIN_S):
+    with server_lock(server, OTHERS_END_WITHIN_S):
         return restart(server, options.models, options.timeout, options.model_api, options.quiet)
 
 

@@ -25,7 +25,7 @@ from archive.errors import OpserveError
 from archive.packer.names import is_name
 from archive.repository import ROOT
 from scripts.torchserve import processes
-from scripts.torchserve.places import temp_folder
+from scripts.torchserve.temp_folder import find_temp_folder
 
 Kind = Literal["inference", "management", "metrics"]
 CONNECT_S = 5.0
