@@ -21,10 +21,10 @@ from scripts.torchserve import archives as mar
 from scripts.torchserve import deployment, snapshot
 from scripts.torchserve.deployment import Deployment
 from scripts.torchserve.lock import server_lock
-from scripts.torchserve.recovery import set_limits
-from scripts.torchserve.server import Server, add_arguments, reason
+from scripts.torchserve.scaling import wait_for_workers
+from scripts.torchserve.server import Server, add_arguments, error_message
 from scripts.torchserve.worker_log import LogMark
-from scripts.torchserve.workers import wait_for_workers
+from scripts.torchserve.workers import set_worker_limits
 
 TIMEOUT_S = 300.0
 POLL_S = 0.1
@@ -129,7 +129,7 @@ def register(server: Server, archive: mar.Archive, timeout: float) -> None:
     if answer.status_code == 405:
         raise OpserveError(NO_MODEL_API)
     if answer.status_code >= 300:
-        raise OpserveError(f"TorchServe did not register {archive.path.name}: {reason(answer.text)}")
+        raise OpserveError(f"TorchServe did not register {archive.path.name}: {error_message(answer.text)}")
 
 
 def scale_up(server: Server, archive: mar.Archive, workers: int, mark: LogMark, timeout: float) -> None:
@@ -142,7 +142,7 @@ def scale_up(server: Server, archive: mar.Archive, workers: int, mark: LogMark, 
     described = server.versions(model)[version]
     workers, most = max(workers, int(described["minWorkers"])), max(workers, int(described["maxWorkers"]))
     if int(described["minWorkers"]) < workers:
-        set_limits(server, model, version, workers, most, timeout)
+        set_worker_limits(server, model, version, workers, most, timeout)
     wait_for_workers(server, model, workers, most, version, set(), mark, timeout)
 
 
@@ -190,7 +190,7 @@ def change(server: Server, method: str, path: str, timeout: float) -> None:
     if answer.status_code == 405:
         raise OpserveError(NO_MODEL_API)
     if answer.status_code != 200:
-        raise OpserveError(f"TorchServe refused {method} {path}: {reason(answer.text)}")
+        raise OpserveError(f"TorchServe refused {method} {path}: {error_message(answer.text)}")
 
 
 def main(arguments: list[str] | None = None) -> int:

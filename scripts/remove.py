@@ -12,7 +12,8 @@ from archive.process.command import run
 from scripts.deploy import TIMEOUT_S, change, describe_by_worker, drain
 from scripts.torchserve import deployment, snapshot
 from scripts.torchserve.lock import server_lock
-from scripts.torchserve.server import Server, add_arguments, ready_workers
+from scripts.torchserve.server import Server, add_arguments
+from scripts.torchserve.workers import count_ready_workers
 
 
 def remove(server: Server, model: str, version: str, timeout: float) -> None:
@@ -33,7 +34,7 @@ def remove(server: Server, model: str, version: str, timeout: float) -> None:
         )
     # TorchServe does not give up the default one before the others.
     for each in [version] if version else sorted(versions, key=lambda name: (name == default, name)):
-        if ready_workers(versions[each]):
+        if count_ready_workers(versions[each]):
             if "pid" in (describe_by_worker(server, model, each, timeout) or {}):
                 drain(server, model, each, timeout)
             else:

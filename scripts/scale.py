@@ -11,9 +11,9 @@ from archive.process.command import run
 from scripts.predict import token_command
 from scripts.status import table
 from scripts.torchserve import snapshot
-from scripts.torchserve.recovery import worker_path
+from scripts.torchserve.scaling import set_workers
 from scripts.torchserve.server import Server, add_arguments
-from scripts.torchserve.workers import set_workers
+from scripts.torchserve.workers import scaling_path
 
 # Every worker is a Python process with a model in it; a larger number is a slip of the finger.
 MOST_WORKERS = 256
@@ -36,7 +36,7 @@ def scale(server: Server, model: str, workers: int) -> None:
         rows = [["worker", "pid", "status", "since"]]
         rows += [[w["id"], str(w["pid"]), w["status"], w["startTime"]] for w in described["workers"]]
         print(table(rows))
-    path = worker_path(model, workers, workers)
+    path = scaling_path(model, workers, workers)
     print(f"curl -X PUT {token_command(server, 'management')} '{server.address('management')}{path}'")
 
 

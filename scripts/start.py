@@ -28,9 +28,10 @@ from scripts.stop import PID_FILE, stop
 from scripts.torchserve import archives as mar
 from scripts.torchserve import java, limits, machine, preflight, processes, snapshot, worker_environment
 from scripts.torchserve.lock import server_lock
-from scripts.torchserve.server import Server, add_arguments, ready_workers
+from scripts.torchserve.scaling import set_workers
+from scripts.torchserve.server import Server, add_arguments
 from scripts.torchserve.worker_log import LogMark, model_of
-from scripts.torchserve.workers import set_workers
+from scripts.torchserve.workers import count_ready_workers
 
 POLL_S = 0.1
 TIMEOUT_S = 300.0
@@ -313,7 +314,7 @@ def _is_ready(server: Server, model: str, version: str) -> bool:
         return False
     if described is None:
         return False
-    return ready_workers(described) > 0 or int(described["minWorkers"]) == 0
+    return count_ready_workers(described) > 0 or int(described["minWorkers"]) == 0
 
 
 def try_samples(server: Server, archives: list[mar.Archive]) -> None:

@@ -12,9 +12,9 @@ import psutil
 from archive.process.command import run
 from scripts import supervise
 from scripts.torchserve import deployment, processes
-from scripts.torchserve.recovery import ended_workers, stand_ins
-from scripts.torchserve.server import Server, add_arguments, ready_workers
+from scripts.torchserve.server import Server, add_arguments
 from scripts.torchserve.worker_log import last_error
+from scripts.torchserve.workers import count_ended_workers, count_ready_workers, stand_in_errors
 
 NOT_RUNNING = 3
 MIB = 1024 * 1024
@@ -57,8 +57,8 @@ def show(server: Server) -> bool:
     for model in server.models():
         versions, default = server.versions(model), server.describe(model)
         for version, described in sorted(versions.items()):
-            its, errors = described["workers"], stand_ins(server, described)
-            ready = ready_workers(described) - len(errors)
+            its, errors = described["workers"], stand_in_errors(server, described)
+            ready = count_ready_workers(described) - len(errors)
             only = len(versions) == 1 or default is None
             rows.append(
                 [
@@ -70,7 +70,7 @@ def show(server: Server) -> bool:
                     " ".join(str(worker["pid"]) for worker in its) or "-",
                 ]
             )
-            if int(described["minWorkers"]) > 0 and not ready and (errors or ended_workers(described)):
+            if int(described["minWorkers"]) > 0 and not ready and (errors or count_ended_workers(described)):
                 error = errors[0] if errors else last_error(server.logs, model, version)
                 troubles.append(trouble(server, model, version, int(described["minWorkers"]), error))
     print(table(rows))

@@ -23,7 +23,7 @@ from benchmarks.serving.network import FEATURES
 from benchmarks.serving.processes import Processes
 from benchmarks.serving.servers import PEERS, Running, Server, ServerFailed, free_ports, serving_variables
 from benchmarks.serving.workloads import LIBRARY, Workload
-from scripts.torchserve import java
+from scripts.torchserve import java, workers
 from scripts.torchserve import server as scripts_server
 
 # Workers and threads are those of everybody else, whatever a profile says.
@@ -172,7 +172,7 @@ class TorchServeRunning(Running):
 
     def _ready(self, model: str) -> int:
         try:
-            return scripts_server.ready_workers(self._torchserve.describe(model) or {})
+            return workers.count_ready_workers(self._torchserve.describe(model) or {})
         except scripts_server.OpserveError:  # not listening yet, or no key file yet
             return 0
 

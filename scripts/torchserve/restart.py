@@ -18,7 +18,7 @@ from scripts import start, supervise
 from scripts.predict import try_sample
 from scripts.stop import clear
 from scripts.torchserve import archives as mar
-from scripts.torchserve import preflight, processes, recovery, snapshot
+from scripts.torchserve import preflight, processes, snapshot, workers
 from scripts.torchserve.lock import server_lock
 from scripts.torchserve.server import Server
 from scripts.torchserve.worker_log import LogMark
@@ -62,7 +62,7 @@ def restore(server: Server, each: snapshot.ServedVersion) -> None:
     if described is None:
         return
     if (int(described["minWorkers"]), int(described["maxWorkers"])) != (each.fewest, each.most):
-        recovery.set_limits(server, each.model, each.version, each.fewest, each.most)
+        workers.set_worker_limits(server, each.model, each.version, each.fewest, each.most)
     if each.default and (server.describe(each.model) or {}).get("modelVersion") != each.version:
         server.request("management", "PUT", f"/models/{each.model}/{each.version}/set-default")
 

@@ -256,16 +256,11 @@ class Server:
         return found
 
 
-def ready_workers(description: dict[str, Any]) -> int:
-    """How many workers of a described model answer requests."""
-    return sum(worker["status"] == "READY" for worker in description.get("workers", []))
-
-
 def _is_over(expires: datetime | None) -> bool:
     return expires is not None and expires - datetime.now(UTC) < TOKEN_MARGIN
 
 
-def reason(text: str) -> str:
+def error_message(text: str) -> str:
     """What TorchServe says in the body of an answer that is no success."""
     try:
         return str(json.loads(text)["message"])

@@ -12,7 +12,7 @@ import requests
 
 from archive.errors import OpserveError
 from scripts import deploy, remove, scale
-from scripts.torchserve.recovery import worker_path
+from scripts.torchserve.workers import scaling_path
 from tests.support import archives
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
@@ -141,7 +141,7 @@ def longest_wait(server: TorchServe, scale_up: Callable[[], object]) -> float:
 
 def test_the_clients_of_another_model_do_not_wait(running: TorchServe) -> None:
     """The control is TorchServe's synchronous call: some connections wait as long as the worker loads, 4 s."""
-    path = worker_path("loads_slowly", 2, 2).replace("synchronous=false", "synchronous=true")
+    path = scaling_path("loads_slowly", 2, 2).replace("synchronous=false", "synchronous=true")
     control = longest_wait(running, lambda: running.management("PUT", path))
     ours = longest_wait(running, lambda: running.script("scale", "loads_slowly", "2"))
     assert control > 3 > 1.5 > ours, (control, ours)

@@ -21,7 +21,7 @@ from archive.repository import ROOT
 from handlers.integrity.manifest import SEAL_FILE
 from scripts import deploy, grpc_client
 from scripts.torchserve import deployment
-from scripts.torchserve.server import ready_workers
+from scripts.torchserve.workers import count_ready_workers
 from tests.support import archives, foreign
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
@@ -170,7 +170,7 @@ def is_registered(torchserve: TorchServe) -> bool:
 
 def has_workers(torchserve: TorchServe) -> bool:
     described = torchserve.server.versions("mine").get("4.0")
-    return described is not None and ready_workers(described) > 0
+    return described is not None and count_ready_workers(described) > 0
 
 
 def is_default(torchserve: TorchServe) -> bool:
