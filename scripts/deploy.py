@@ -19,10 +19,11 @@ from archive.process.command import run
 from scripts.predict import archive_of, try_sample
 from scripts.torchserve import archives as mar
 from scripts.torchserve import deployment, snapshot
+from scripts.torchserve.arguments import add_server_arguments
 from scripts.torchserve.deployment import Deployment
 from scripts.torchserve.lock import server_lock
 from scripts.torchserve.scaling import wait_for_workers
-from scripts.torchserve.server import Server, add_arguments, error_message
+from scripts.torchserve.server import Server, error_message
 from scripts.torchserve.worker_log import LogMark
 from scripts.torchserve.workers import set_worker_limits
 
@@ -199,9 +200,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", help="a served model")
     parser.add_argument("version", help="the version that shall take the default's place; its archive is packed")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for each step (300)")
-    add_arguments(parser)
+    add_server_arguments(parser)
     options = parser.parse_args(arguments)
-    server = Server.of(options)
+    server = Server.from_arguments(options)
     with server_lock(server):
         deploy(server, options.model, options.version, options.timeout)
         snapshot.save(server)

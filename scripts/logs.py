@@ -10,7 +10,8 @@ import os
 
 from archive.errors import OpserveError
 from archive.process.command import run
-from scripts.torchserve.server import Server, add_arguments
+from scripts.torchserve.arguments import add_server_arguments
+from scripts.torchserve.server import Server
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,9 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--follow", action="store_true", help="go on printing what is written")
     parser.add_argument("--lines", type=int, default=20, help="lines of each log (20)")
-    add_arguments(parser)
+    add_server_arguments(parser)
     options = parser.parse_args(arguments)
-    server = Server.of(options)
+    server = Server.from_arguments(options)
     logs = sorted(path for path in server.logs.glob("*.log") if path.stat().st_size or options.follow)
     if not logs:
         raise OpserveError(f"{server.logs} holds no logs; `make start` starts the server that writes them")

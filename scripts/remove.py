@@ -11,8 +11,9 @@ from archive.errors import OpserveError
 from archive.process.command import run
 from scripts.deploy import TIMEOUT_S, change, describe_by_worker, drain
 from scripts.torchserve import deployment, snapshot
+from scripts.torchserve.arguments import add_server_arguments
 from scripts.torchserve.lock import server_lock
-from scripts.torchserve.server import Server, add_arguments
+from scripts.torchserve.server import Server
 from scripts.torchserve.workers import count_ready_workers
 
 
@@ -51,9 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", help="a served model")
     parser.add_argument("version", nargs="?", default="", help="one of its versions (all of them)")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for each step (300)")
-    add_arguments(parser)
+    add_server_arguments(parser)
     options = parser.parse_args(arguments)
-    server = Server.of(options)
+    server = Server.from_arguments(options)
     with server_lock(server):
         remove(server, options.model, options.version, options.timeout)
         snapshot.save(server)

@@ -11,8 +11,9 @@ from archive.process.command import run
 from scripts.predict import token_command
 from scripts.status import table
 from scripts.torchserve import snapshot
+from scripts.torchserve.arguments import add_server_arguments
 from scripts.torchserve.scaling import set_workers
-from scripts.torchserve.server import Server, add_arguments
+from scripts.torchserve.server import Server
 from scripts.torchserve.workers import scaling_path
 
 # Every worker is a Python process with a model in it; a larger number is a slip of the finger.
@@ -45,9 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a served model")
     parser.add_argument("workers", type=worker_count, help="how many workers it shall have")
-    add_arguments(parser)
+    add_server_arguments(parser)
     options = parser.parse_args(arguments)
-    server = Server.of(options)
+    server = Server.from_arguments(options)
     scale(server, options.model, options.workers)
     snapshot.save(server)
     return 0

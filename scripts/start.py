@@ -27,9 +27,10 @@ from scripts.predict import curl, try_sample
 from scripts.stop import PID_FILE, stop
 from scripts.torchserve import archives as mar
 from scripts.torchserve import java, limits, machine, preflight, processes, snapshot, worker_environment
+from scripts.torchserve.arguments import add_server_arguments
 from scripts.torchserve.lock import server_lock
 from scripts.torchserve.scaling import set_workers
-from scripts.torchserve.server import Server, add_arguments
+from scripts.torchserve.server import Server
 from scripts.torchserve.worker_log import LogMark, model_of
 from scripts.torchserve.workers import count_ready_workers
 
@@ -458,7 +459,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model-api", action="store_true", help="let models be registered and deleted (deploy)")
     parser.add_argument("--quiet", action="store_true", help="no access log, and no metrics but TorchServe's counters")
     parser.add_argument("--no-supervisor", action="store_true", help="leave nothing that starts it again when it ends")
-    add_arguments(parser)
+    add_server_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -473,7 +474,7 @@ def again(options: argparse.Namespace, server: Server) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     options = parse(arguments)
-    server = Server.of(options)
+    server = Server.from_arguments(options)
     with server_lock(server):
         supervised = None if options.no_supervisor else again(options, server)
         return start(

@@ -12,7 +12,8 @@ import psutil
 from archive.process.command import run
 from scripts import supervise
 from scripts.torchserve import deployment, processes
-from scripts.torchserve.server import Server, add_arguments
+from scripts.torchserve.arguments import add_server_arguments
+from scripts.torchserve.server import Server
 from scripts.torchserve.worker_log import last_error
 from scripts.torchserve.workers import count_ended_workers, count_ready_workers, stand_in_errors
 
@@ -113,8 +114,8 @@ def supervisor_line(server: Server, frontend: psutil.Process | None) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    return 0 if show(Server.of(parser.parse_args(arguments))) else NOT_RUNNING
+    add_server_arguments(parser)
+    return 0 if show(Server.from_arguments(parser.parse_args(arguments))) else NOT_RUNNING
 
 
 if __name__ == "__main__":

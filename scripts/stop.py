@@ -18,8 +18,9 @@ from archive.errors import OpserveError
 from archive.process.command import run
 from scripts import supervise
 from scripts.torchserve import processes
+from scripts.torchserve.arguments import add_server_arguments
 from scripts.torchserve.lock import server_lock
-from scripts.torchserve.server import Server, add_arguments
+from scripts.torchserve.server import Server
 
 PID_FILE = supervise.SERVER_PID_FILE
 # A worker has nothing to finish once its frontend is gone.
@@ -115,8 +116,8 @@ def _remove_pid_file(path: Path, ended: set[int]) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    server = Server.of(parser.parse_args(arguments))
+    add_server_arguments(parser)
+    server = Server.from_arguments(parser.parse_args(arguments))
     # The supervisor may be starting the server at this moment; a deploy or a start by somebody else is respected.
     pid = supervise.supervisor_pid(server.temp)
     restarting = pid is not None and supervise.state(server.temp).get("now") == "restarting"

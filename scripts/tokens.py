@@ -8,16 +8,17 @@ if not __package__:  # run as a file: import from the repository, not from this 
 import argparse
 
 from archive.process.command import run
-from scripts.torchserve.server import Server, add_arguments
+from scripts.torchserve.arguments import add_server_arguments
+from scripts.torchserve.server import Server
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=["inference", "management"])
-    add_arguments(parser)
+    add_server_arguments(parser)
     options = parser.parse_args(arguments)
-    print(Server.of(options).token(options.kind) or "")
+    print(Server.from_arguments(options).token(options.kind) or "")
     return 0
 
 

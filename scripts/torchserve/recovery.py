@@ -15,8 +15,9 @@ import time
 
 from archive.errors import OpserveError
 from archive.process.command import run
+from scripts.torchserve.arguments import add_server_arguments
 from scripts.torchserve.lock import server_lock
-from scripts.torchserve.server import Server, add_arguments
+from scripts.torchserve.server import Server
 from scripts.torchserve.workers import count_ended_workers, set_worker_limits
 
 POLL_S = 0.05
@@ -72,8 +73,8 @@ def revive_all(server: Server) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point, for the supervisor: exit code 0 when every model has a worker that answers or is being started."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    server = Server.of(parser.parse_args(arguments))
+    add_server_arguments(parser)
+    server = Server.from_arguments(parser.parse_args(arguments))
     # Not during a deploy, which starts and ends workers itself.
     with server_lock(server):
         dead = revive_all(server)

@@ -104,7 +104,7 @@ def restart(server: Server, models: list[str], timeout: float, model_api: bool, 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point: the arguments are those of start.py."""
     options = start.parse(arguments)
-    server = Server.of(options)
+    server = Server.from_arguments(options)
     with server_lock(server, OTHERS_END_WITHIN_S):
         return restart(server, options.models, options.timeout, options.model_api, options.quiet)
 
