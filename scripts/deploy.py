@@ -1,5 +1,6 @@
 """Puts another version of a served model in its place, without a request being lost: registers it beside the old one,
-tries it, makes it the default, waits until the old one has answered all it was given, and unregisters that."""
+tries it, makes it the default, waits until the old one has answered all it was given, and unregisters that.
+"""
 
 import sys
 
@@ -144,7 +145,7 @@ def scale_up(server: Server, archive: mar.Archive, workers: int, mark: LogMark, 
     workers, most = max(workers, int(described["minWorkers"])), max(workers, int(described["maxWorkers"]))
     if int(described["minWorkers"]) < workers:
         set_worker_limits(server, model, version, workers, most, timeout)
-    wait_for_workers(server, model, workers, most, version, set(), mark, timeout)
+    wait_for_workers(server, model, workers, most, version=version, mark=mark, timeout=timeout)
 
 
 def drain(server: Server, model: str, version: str, timeout: float) -> None:

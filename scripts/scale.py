@@ -9,11 +9,11 @@ import argparse
 
 from archive.process.command import run
 from scripts.predict import token_command
-from scripts.status import table
 from scripts.torchserve import snapshot
 from scripts.torchserve.arguments import add_server_arguments
 from scripts.torchserve.scaling import set_workers
 from scripts.torchserve.server import Server
+from scripts.torchserve.tables import format_table
 from scripts.torchserve.workers import scaling_path
 
 # Every worker is a Python process with a model in it; a larger number is a slip of the finger.
@@ -36,7 +36,7 @@ def scale(server: Server, model: str, workers: int) -> None:
     if workers:
         rows = [["worker", "pid", "status", "since"]]
         rows += [[w["id"], str(w["pid"]), w["status"], w["startTime"]] for w in described["workers"]]
-        print(table(rows))
+        print(format_table(rows))
     path = scaling_path(model, workers, workers)
     print(f"curl -X PUT {token_command(server, 'management')} '{server.address('management')}{path}'")
 

@@ -283,7 +283,7 @@ def test_what_cannot_be_deployed_is_said_and_changes_nothing(torchserve, make, t
     broken = changed(make("3.0"), tmp_path, "branching.pt", b"no model")
     add(torchserve, broken)
     said = refused(torchserve, "3.0")
-    assert said.startswith("mine 3.0 has 0 of 1 workers ready; a new one died while it loaded:\nTraceback ")
+    assert said.startswith("mine 3.0 has 0 of 1 workers ready; a new one died while loading:\nTraceback ")
     assert "ModelError: branching.pt: not a TorchScript model" in said
     assert said.endswith("\nmine 1.0 is served as before\n")
     # What was refused does not stand in the way of what is sound.
