@@ -29,7 +29,8 @@ class Machine(NamedTuple):
     @property
     def pool_threads(self) -> int:
         """Threads of Java's common pool: Java's own choice, but never the single one for which it starts a thread for
-        every request instead."""
+        every request instead.
+        """
         return max(2, self.cores - 1)
 
     def share(self, models: int) -> int:

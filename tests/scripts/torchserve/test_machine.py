@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from archive.errors import OpserveError
-from scripts.start import fitted_config, found_machine
 from scripts.torchserve import machine
+from scripts.torchserve.fitting import find_machine, write_fitted_config
 from scripts.torchserve.machine import Machine
 from scripts.torchserve.server import Server
 
@@ -86,7 +86,7 @@ def test_who_says_a_number_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for slip in ("0", "two", "", "-1", "1.5"):
         monkeypatch.setenv(machine.SWITCH, slip)
         with pytest.raises(OpserveError, match="OPSERVE_CORES: expected a number of cores, got '"):
-            found_machine()
+            find_machine()
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 4, 16, 64])
@@ -104,7 +104,7 @@ def test_the_pool_is_as_large_as_the_machine_wants_or_the_user_says(tmp_path: Pa
     (tmp_path / "config.properties").write_text(f"# a = b\nvmargs=-Xmx1g {written}\nmetrics_mode=prometheus\n")
     server = Server(tmp_path)
     try:
-        lines = fitted_config(server, Machine(8, ""), quiet=True).read_text().splitlines()
+        lines = write_fitted_config(server, Machine(8, ""), quiet=True).read_text().splitlines()
     finally:
         server.remove_temp()
     (vmargs,) = [line for line in lines if line.startswith("vmargs=")]
