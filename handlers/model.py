@@ -358,7 +358,8 @@ def _as_request_error(error: BaseException, step: str) -> RequestError:
 
 def _described(spec: TensorSpec) -> dict[str, Any]:
     told = {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape)}
-    return told | {"optional": True} if spec.optional else told
+    rules = {"optional": spec.optional or None, "minimum": spec.minimum}
+    return told | {name: value for name, value in rules.items() if value is not None}
 
 
 def load_hooks(path: Path) -> ModuleType:
