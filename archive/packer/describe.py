@@ -6,10 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container
 from archive.packer.verify import describe, has_manifest
-from handlers.errors import ModelError
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest
 from handlers.integrity.signing import SIGNATURE_FILE
 
@@ -25,7 +24,7 @@ def main() -> int:
                 print(describe(path, Manifest.decode(container.read(MANIFEST_FILE))))
                 if SIGNATURE_FILE in container.names:
                     print("  signed")
-        except (ArchiveError, ModelError, OSError) as error:
+        except (OpserveError, OSError) as error:
             print(f"error: {path}: {error}", file=sys.stderr)
             return 1
     return 0

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from archive.errors import OpserveError
 from scripts.torchserve import archives as mar
 from scripts.torchserve import limits, machine, worker_environment
 from scripts.torchserve.configuration import replace_properties
@@ -16,22 +15,11 @@ from scripts.torchserve.server import Server
 POOL = "-Djava.util.concurrent.ForkJoinPool.common.parallelism="
 
 
-def find_machine() -> machine.Machine:
-    """Returns what this machine leaves to a server."""
-    try:
-        return machine.find()
-    except ValueError as error:
-        raise OpserveError(str(error)) from None
-
-
 def _fit_limits(
     server: Server, here: machine.Machine, archives: Collection[mar.Archive], *, model_api: bool
 ) -> limits.Limits:
     """Returns what the frontend may hold in this machine's memory, with a note when that is less than configured."""
-    try:
-        memory, origin = machine.memory()
-    except ValueError as error:
-        raise OpserveError(str(error)) from None
+    memory, origin = machine.memory()
     request, queue, heap = limits.wanted(server.properties)
     workers = here.share(count_models(archives))
     queues = [limits.read_queue(archive.path, workers=workers) for archive in archives]

@@ -12,8 +12,8 @@ from archive.errors import OpserveError
 from archive.process.signals import deferred
 from archive.repository import ROOT
 from scripts.torchserve import archives as mar
-from scripts.torchserve import java, limits, worker_environment
-from scripts.torchserve.fitting import find_machine, write_fitted_config
+from scripts.torchserve import java, limits, machine, worker_environment
+from scripts.torchserve.fitting import write_fitted_config
 from scripts.torchserve.model_store import count_models
 from scripts.torchserve.readiness import CONSOLE, console_text
 from scripts.torchserve.server import Server
@@ -68,7 +68,7 @@ def launch(
     Raises:
         OpserveError: it did not start, with its own words.
     """
-    here = find_machine()
+    here = machine.find()
     executable = Path(sys.executable).parent / "torchserve"
     if not executable.is_file():
         raise OpserveError(f"{executable} does not exist; `make env` installs TorchServe")
