@@ -12,12 +12,12 @@ from typing import Any
 import numpy
 import yaml
 
+from handlers.codecs.json_arrays import MAX_BYTES as MAX_JSON_BYTES
+from handlers.codecs.json_output import MAX_RESPONSE_BYTES
+from handlers.codecs.npy import MAX_UNPACKED_BYTES
+from handlers.codecs.shared_memory import is_key
 from handlers.errors import ModelError
-from handlers.json_answers import MAX_RESPONSE_BYTES
-from handlers.json_arrays import MAX_BYTES as MAX_JSON_BYTES
-from handlers.npy import MAX_UNPACKED_BYTES
 from handlers.sample import TOLERANCE
-from handlers.shared_memory import is_key
 from handlers.signature import NAME_RULE, TensorSpec, is_tensor_name
 from handlers.yaml_text import load_yaml
 

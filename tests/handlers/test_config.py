@@ -2,9 +2,9 @@
 
 import pytest
 
+from archive.repository import ROOT
 from handlers.config import ModelConfig
 from handlers.errors import ModelError
-from scripts.server import ROOT
 
 
 def document(**changes) -> dict:
