@@ -1,4 +1,4 @@
-"""Reads sources.txt: the sources and the options that every build route shares."""
+"""Reads sources.txt: the sources and options that all build routes share."""
 
 from pathlib import Path
 
@@ -24,15 +24,15 @@ def read(*kinds: str) -> list[str]:
 
 
 def torch_target() -> str:
-    """The macro that limits PyTorch's headers to the stable ABI of the oldest version to serve."""
+    """Returns the option that limits PyTorch's headers to the stable ABI of the oldest version to serve."""
     (version,) = read("torch_target")
     major, minor = map(int, version.split("."))
     return f"-DTORCH_TARGET_VERSION={(major << 56) | (minor << 48):#018x}ULL"
 
 
 def compile_options(torch_folder: str) -> list[str]:
-    """For the kernels and what binds them; `torch_folder` is where PyTorch lies."""
-    # The same bytes from the same sources, wherever they lie; GCC resolves links in the names of system headers.
+    """Returns the options for the kernels and the bindings; `torch_folder` is where PyTorch is installed."""
+    # The same bytes from the same sources in any folder; GCC resolves links in the names of system headers.
     places = {str(FOLDER): "extensions", str(Path(torch_folder).resolve()): "torch", torch_folder: "torch"}
     return [
         *read("compile"),

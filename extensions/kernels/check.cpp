@@ -109,7 +109,7 @@ Status gradient(const char* op, const TensorArg& grad, const char* other_name, c
 Status addressable(const char* op, const char* name, const int64_t* sizes, int64_t dim, DType dtype) {
     int64_t bytes = element_size(dtype);
     for (int64_t axis = 0; axis < dim; ++axis) {
-        // A later 0 makes the tensor empty, but its strides are products of the other sizes: those must fit
+        // A later 0 makes the tensor empty, but its strides are products of the other sizes, which must fit
         // as well.
         const int64_t factor = sizes[axis] > 1 ? sizes[axis] : 1;
         if (!checked_multiply(bytes, factor, &bytes)) {

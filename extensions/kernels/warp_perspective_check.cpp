@@ -8,7 +8,7 @@ namespace opserve {
 Status check_warp_perspective(const TensorArg& image, const TensorArg& matrix, const int64_t* size,
                               int64_t size_count, WarpPerspectiveSizes* sizes) {
     constexpr const char* op = "warp_perspective";
-    // Clamped coordinates, and the neighbour to the right of them, are held in 32 bits.
+    // Clamped coordinates, and their neighbours to the right, are held in 32 bits.
     constexpr int64_t max_side = (int64_t{1} << 31) - 8;
     if (image.dim < 2 || image.dim > 4) {
         return Status::invalid_argument("opserve::%s: image must have 2, 3 or 4 dimensions, got %" PRId64, op,

@@ -1,9 +1,8 @@
 """Fake kernels: the shape and dtype of each result, for tracing, compiling and exporting.
 
-What is common to all operators is here: the tensors of one type have one dtype, and all are on one device.
+What all operators have in common is checked here: tensors of one type have one dtype, and all are on one device.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,39 +19,27 @@ def _device_name(tensor: Tensor) -> str:
     return f"{tensor.device.type} (index {tensor.device.index or 0})"
 
 
-def _groups(operator: Operator, arguments: Arguments) -> Iterator[tuple[str, list[tuple[str, Tensor]]]]:
-    """Yields each type with the tensors of it that the call has; the gradient of a result is of type T."""
-    for letter, names in operator.types.items():
-        present = [(name, arguments[name]) for name in names if arguments.get(name) is not None]
-        if letter == "T" and "grad" in arguments:
-            present.append(("grad", arguments["grad"]))
-        if present:
-            yield letter, present
-
-
 def _check_types(expect: Expect, operator: Operator, arguments: Arguments) -> None:
-    groups = list(_groups(operator, arguments))
-    base_name, base = groups[0][1][0]
-    for letter, tensors in groups:
-        first_name, first = tensors[0]
-        if letter == "I":
-            expect.that(
-                first.dtype in (torch.int32, torch.int64),
-                lambda: f"{first_name} must be int32 or int64, got {_dtype_name(first)}",  # noqa: B023
-            )
-        for name, tensor in tensors:
-            expect.that(
-                tensor.dtype == first.dtype,
-                lambda: (
-                    f"{name} must have the dtype of {first_name}, {_dtype_name(first)}, got {_dtype_name(tensor)}"  # noqa: B023
-                ),
-            )
-            expect.that(
-                tensor.device == base.device,
-                lambda: (
-                    f"{name} must be on the device of {base_name}, {_device_name(base)}, got {_device_name(tensor)}"  # noqa: B023
-                ),
-            )
+    base_name, base = "", None
+    for letter, names in operator.types.items():
+        first_name, first = "", None
+        # The gradient of a result is of type T, too.
+        for name in (*names, "grad") if letter == "T" else names:
+            tensor: Tensor | None = arguments.get(name)
+            if tensor is None:
+                continue
+            dtype, device = _dtype_name(tensor), _device_name(tensor)
+            if base is None:
+                base_name, base = name, tensor
+            if first is None:
+                first_name, first = name, tensor
+                is_index = tensor.dtype in (torch.int32, torch.int64)
+                expect.that(letter != "I" or is_index, "{} must be int32 or int64, got {}", name, dtype)
+            same_dtype, same_device = tensor.dtype == first.dtype, tensor.device == base.device
+            message = "{} must have the dtype of {}, {}, got {}"
+            expect.that(same_dtype, message, name, first_name, _dtype_name(first), dtype)
+            message = "{} must be on the device of {}, {}, got {}"
+            expect.that(same_device, message, name, base_name, _device_name(base), device)
 
 
 def _register(operator: Operator, overload: torch._ops.OpOverload, fake: Fake) -> None:

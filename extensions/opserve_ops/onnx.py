@@ -1,12 +1,12 @@
-"""The operators in ONNX: how `torch.onnx.export` writes them, and the library with which ONNX Runtime runs them.
+"""The operators in ONNX: how `torch.onnx.export` writes them, and the library by which ONNX Runtime runs them.
 
     program = torch.onnx.export(model, inputs, dynamo=True, dynamic_shapes=...,
                                 custom_translation_table=opserve_ops.onnx.translation_table())
     program.save("model.onnx")
     session = onnxruntime.InferenceSession("model.onnx", opserve_ops.onnx.session_options(threads=2))
 
-Exporting needs the packages onnx and onnxscript; running needs onnxruntime and nothing else: where it runs, the
-library may as well be registered by its path, without this package or PyTorch.
+Exporting needs the packages onnx and onnxscript. Running needs onnxruntime only: the library can also be registered by
+its path, without this package and without PyTorch.
 """
 
 import importlib
@@ -30,14 +30,14 @@ _LIBRARY = "libopserve_onnxruntime.so"
 _CUDA_LIBRARY = "libopserve_onnxruntime_cuda.so"
 
 
-def library_path(cuda: bool = False) -> Path:
-    """The library of ONNX Runtime operators, to be registered with a session or packed beside a saved model.
+def library_path(*, cuda: bool = False) -> Path:
+    """Returns the library of ONNX Runtime operators, to register with a session or to pack with a saved model.
 
     Args:
-        cuda: the one for the CUDA execution provider, which has the operators of the CPU too.
+        cuda: Whether the library is for the CUDA execution provider; it includes the CPU operators.
 
     Raises:
-        ImportError: it has not been built; `make ext` leaves out the one for CUDA where it finds no CUDA compiler.
+        ImportError: The library has not been built; without a CUDA compiler, `make ext` leaves out the CUDA library.
     """
     if not cuda:
         return _library.find(_LIBRARY)
@@ -47,23 +47,23 @@ def library_path(cuda: bool = False) -> Path:
         raise ImportError(f"{error}; if it leaves the library out, it says what is missing") from None
 
 
-def session_options(threads: int | None = None, cuda: bool = False) -> "onnxruntime.SessionOptions":
-    """Options for an `onnxruntime.InferenceSession` that knows the operators.
+def session_options(threads: int | None = None, *, cuda: bool = False) -> "onnxruntime.SessionOptions":
+    """Returns options for an `onnxruntime.InferenceSession` that has the operators.
 
     Args:
-        threads: how many threads one run of the session may use; ONNX Runtime decides where it is none.
-        cuda: the operators for the CUDA execution provider as well; the session is created with that provider.
+        threads: The number of threads for one run of the session; by default ONNX Runtime's own choice.
+        cuda: Whether to include the operators for the CUDA execution provider, with which the session is created.
 
     Raises:
         ImportError: onnxruntime is not installed, or the library has not been built.
-        RuntimeError: this version of ONNX Runtime is older than the library serves.
+        RuntimeError: This version of ONNX Runtime is too old for the library.
     """
     runtime = _import("onnxruntime", "to run a model")
     options = runtime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        options.register_custom_ops_library(str(library_path(cuda)))
+        options.register_custom_ops_library(str(library_path(cuda=cuda)))
     except Exception as error:
         if isinstance(error, ImportError):
             raise
@@ -73,12 +73,11 @@ def session_options(threads: int | None = None, cuda: bool = False) -> "onnxrunt
 
 
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """What `torch.onnx.export(..., dynamo=True, custom_translation_table=...)` needs to write the operators.
+    """Returns the table by which `torch.onnx.export(..., dynamo=True, custom_translation_table=...)` writes operators.
 
     Raises:
         ImportError: onnx or onnxscript is not installed.
     """
-    # The exporter reads it only when it translates a model, but here what is missing is reported best.
     packages = _import("onnx", "to export a model"), _import("onnxscript", "to export a model")
     return {operator.forward: _translation(operator, *packages) for operator in OPERATORS if operator.onnx}
 
@@ -92,7 +91,7 @@ def _import(name: str, purpose: str) -> ModuleType:
         ) from error
 
 
-# The types in ONNX by their letters; see `Operator.types`.
+# The types of `Operator.types` in ONNX.
 _TYPES = {
     "T": ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"],
     "I": ["tensor(int32)", "tensor(int64)"],
@@ -103,8 +102,8 @@ _TYPES = {
 def _translation(operator: Operator, onnx: ModuleType, onnxscript: ModuleType) -> Callable[..., Any]:
     """Returns the function by which the exporter writes an operator: its tensors as inputs, the rest as attributes.
 
-    A float becomes a FLOAT and, in addition, where float32 cannot hold it, a TENSOR of one float64, `<name>_f64`:
-    a float64 tensor is multiplied by it, not by its rounding.
+    A float becomes a FLOAT and, if float32 cannot represent it, in addition a TENSOR of one float64, `<name>_f64`: a
+    float64 tensor is multiplied by it, not by its rounding.
     """
     schema, option, kind = onnx.defs.OpSchema, onnx.defs.OpSchema.FormalParameterOption, onnx.defs.OpSchema.AttrType
     letters = {name: letter for letter, names in operator.types.items() for name in names}
@@ -124,8 +123,8 @@ def _translation(operator: Operator, onnx: ModuleType, onnxscript: ModuleType) -
             annotation = Sequence[int]
             attributes[name] = kind.INTS
         default = argument.default_value if argument.has_default_value() else inspect.Parameter.empty
-        parameters.append(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default))
-        parameters[-1] = parameters[-1].replace(annotation=annotation)
+        by = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters.append(inspect.Parameter(name, by, default=default, annotation=annotation))
     definition = schema(
         operator.onnx,
         DOMAIN,
@@ -133,7 +132,6 @@ def _translation(operator: Operator, onnx: ModuleType, onnxscript: ModuleType) -
         inputs=inputs,
         outputs=[schema.FormalParameter(f"out{i or ''}", letter) for i, letter in enumerate(operator.results)],
         type_constraints=[(letter, _TYPES[letter], "") for letter in operator.types],
-        # ONNX itself knows nothing about the operator, so all of it is declared.
         attributes=[schema.Attribute(name, of_kind, required=False) for name, of_kind in attributes.items()],
     )
     node = onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, VERSION), operator.onnx, definition)
@@ -152,7 +150,7 @@ def _translation(operator: Operator, onnx: ModuleType, onnxscript: ModuleType) -
                 values[f"{name}_f64"] = exact
         return node(*(given[name] for name in given if name in letters), **values)
 
-    # From these the exporter knows inputs and attributes apart.
+    # By these the exporter distinguishes inputs and attributes.
     translate.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     translate.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return translate

@@ -1,4 +1,4 @@
-"""The operators in plain PyTorch, for any float dtype: what the kernels are tested against."""
+"""The operators in plain PyTorch, for any floating-point dtype: the reference for tests of the kernels."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def scaled_add(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
-    """alpha * x + y."""
+    """Computes alpha * x + y."""
     return alpha * x + y
 
 
 def graph_conv(a: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a·x·weight + bias, dense."""
+    """Computes a·x·weight + bias over a dense matrix."""
     out = a @ x @ weight
     return out if bias is None else out + bias
 
@@ -20,7 +20,7 @@ def graph_conv(a: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None)
 def graph_conv_csr(
     rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
-    """A·x·weight + bias, A in CSR form: gathered along the entries, summed by row."""
+    """Computes A·x·weight + bias for A in CSR form: gathers along the entries and sums by row."""
     n = x.size(0)
     row = torch.repeat_interleave(torch.arange(n, device=x.device), rowptr.diff().long())
     messages = x[col.long()]
@@ -51,7 +51,7 @@ def gcn_norm(rowptr: Tensor, col: Tensor, value: Tensor, fill_value: float = 1.0
 
 
 def warp_perspective(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)) -> Tensor:
-    """Bilinear resampling through a homography from source to destination pixels; zero outside the image."""
+    """Resamples an image bilinearly through a homography from source to destination pixels; zero outside."""
     height, width = size
     h, w = image.shape[-2:]
     batch = image if image.dim() == 4 else image.reshape(1, image.size(0) if image.dim() == 3 else 1, h, w)
@@ -66,7 +66,7 @@ def warp_perspective(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)
     target = torch.stack((x, y, torch.ones_like(x))).reshape(3, -1)
     source = inverse @ target
     position = source[:, :2] / source[:, 2:]
-    # Whatever lies outside by more than a pixel, or at infinity, is the same zero.
+    # Everything more than a pixel outside, or at infinity, is the same zero.
     limit = position.new_tensor([w + 1.0, h + 1.0])[:, None]
     position = torch.minimum(torch.nan_to_num(position, nan=-2.0).clamp(min=-2.0), limit)
     corner = position.floor()

@@ -1,5 +1,5 @@
-// What the cases of warp_perspective are made of, forward and backward: its arguments and what is wrong with
-// them, pixels, and matrices.
+// What the cases of warp_perspective consist of, forward and backward: its arguments and their faults,
+// pixels, and matrices.
 #pragma once
 
 #include <cmath>
@@ -21,14 +21,14 @@ struct WarpArguments {
         for (int axis = 0; axis < 2; ++axis) size.push_back(side(random));
     }
 
-    // Of an image or of a result: mostly small, at times of more than one run of pixels.
+    // The side of an image or a result: mostly small, sometimes more than one run of pixels.
     static int64_t side(Random& random) {
         if (random.one_in(6)) return random.below(4);
         if (random.one_in(10)) return 120 + random.below(20);
         return 1 + random.below(24);
     }
 
-    // Now and then: to sides that are negative or far too large, or to another number of them.
+    // Sometimes sides that are negative or far too large, or another number of them.
     void spoil_size(Random& random) {
         if (random.one_in(10))
             size[random.below(2)] = random.one_in(2) ? -1 - random.below(3) : random.huge();
@@ -76,7 +76,7 @@ struct WarpArguments {
     std::vector<int64_t> size;
 };
 
-// Rows, channels and images may lie apart, or be one and the same.
+// Rows, channels and images may be apart, or be one and the same.
 template <class T>
 struct Image {
     Image(Random& random, const opserve::WarpPerspectiveSizes& s)
@@ -104,7 +104,7 @@ struct Image {
     Elements<T> elements;
 };
 
-// What is known of a random matrix beforehand.
+// What is known about a random matrix in advance.
 enum class Known { kGood, kBad, kNeither };
 
 template <class M>
@@ -138,7 +138,8 @@ Known random_matrix(Random& random, M* m) {
             return Known::kGood;
         }
         case 4:
-            // Magnitudes all over the place: whatever it is called, it must not lead anywhere it should not.
+            // Magnitudes all over the place: whether it counts as singular or not, nothing must be accessed
+            // out of bounds.
             for (int i = 0; i < 9; ++i) {
                 m[i] = static_cast<M>(random.uniform() *
                                       std::pow(10.0, static_cast<double>(random.below(30)) - 15.0));
@@ -150,7 +151,7 @@ Known random_matrix(Random& random, M* m) {
     }
 }
 
-// Of several matrices what is known of all of them together.
+// What is known about several matrices together.
 template <class M>
 Known random_matrices(Random& random, M* m, int64_t count) {
     Known known = Known::kGood;

@@ -1,5 +1,5 @@
-// The kernels by themselves: no runtime is linked. Every buffer is exactly as large as its contract says, so
-// that a build with AddressSanitizer sees each read and write beyond it.
+// The kernels alone: no runtime is linked. Every buffer is exactly as large as its contract says, so that a
+// build with AddressSanitizer detects each access beyond it.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -50,7 +50,7 @@ constexpr DType dtype_of() {
     if constexpr (std::is_same_v<T, int64_t>) return DType::kInt64;
 }
 
-// A pool as unkind as the contract allows: uneven ranges, in real threads.
+// The worst pool that the contract allows: uneven ranges, in real threads.
 const ParallelFor kThreads(
     [](void*, int64_t count, int64_t, ParallelFor::Body body, const void* context) {
         std::vector<std::thread> threads;
@@ -75,7 +75,7 @@ std::vector<T> random_values(int64_t count) {
     return values;
 }
 
-// Ends where it says, so that a sanitizer sees the first byte beyond.
+// A buffer that ends exactly at its size, so that a sanitizer detects the first byte beyond it.
 struct AlignedBuffer {
     explicit AlignedBuffer(int64_t bytes)
         : pointer(static_cast<char*>(::operator new(static_cast<size_t>(bytes), std::align_val_t{64}))) {}
@@ -277,7 +277,7 @@ std::vector<double> transposed(const std::vector<T>& a, int64_t rows, int64_t co
     return out;
 }
 
-// The rows of a matrix without what lies between them.
+// The rows of a matrix without the elements between them.
 template <class T>
 std::vector<double> dense(const std::vector<T>& a, int64_t rows, int64_t columns, int64_t stride) {
     std::vector<double> out;
@@ -287,7 +287,7 @@ std::vector<double> dense(const std::vector<T>& a, int64_t rows, int64_t columns
     return out;
 }
 
-// Gradients of a·x·weight with respect to each and to the bias, from a in full.
+// The gradients of a·x·weight with respect to each factor and the bias, from the full matrix a.
 struct Gradients {
     Gradients(const std::vector<double>& a, const std::vector<double>& x, const std::vector<double>& weight,
               const std::vector<double>& grad, int64_t n, int64_t f, int64_t k)

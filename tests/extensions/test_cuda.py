@@ -500,7 +500,7 @@ def test_backward_rejects_a_gradient_of_another_kind(backend: Backend) -> None:
         with pytest.raises(RuntimeError) as error:
             backend.call(op, *args)
         assert str(error.value).startswith(f"opserve::{op}: {message}")
-    with pytest.raises(RuntimeError, match="needs must say yes or no for each gradient"):
+    with pytest.raises(RuntimeError, match="needs must have one bool for each gradient"):
         backend.call("_graph_conv_backward", grad, a, x, w, [True, False])
 
 

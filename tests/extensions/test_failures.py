@@ -184,7 +184,7 @@ def test_onnx_runtime_reports_a_launch_that_fails(
 
 
 def test_an_allocation_that_fails_is_a_lack_of_memory(emulated: Backend, fail: Callable) -> None:
-    text = r"^opserve::warp_perspective: out of memory: cannot allocate .*; of the GPU's 1024 MiB 1 are left$"
+    text = r"^opserve::warp_perspective: out of memory: cannot allocate .*; 1 of the GPU's 1024 MiB are free$"
     with pytest.raises(RuntimeError, match=text):
         emulated.call("warp_perspective", *HUGE)
 

@@ -1,5 +1,6 @@
-// The CPU as a place to run operators: the provider's name, and which kernels to call. The operators
-// themselves are written once over a `Device`; another device is another struct with these members.
+// The CPU as a `Device`, over which the operators are written once: the provider's name, the types it
+// registers, where intermediate results are stored, and how a call runs. Another device is another struct
+// with these members.
 #pragma once
 
 #include "kernel_call.h"
@@ -9,10 +10,11 @@
 namespace opserve::ort_binding {
 
 struct Cpu {
-    static constexpr const char* kProvider = nullptr;  // the provider that is always there
+    static constexpr const char* kProvider = nullptr;  // the default provider
     static constexpr DeviceType kDeviceType = DeviceType::kCpu;
-    // The types an operator is registered with. Most of them no kernel serves: without them a node of such a
-    // type would fail with the runtime's text, which says neither the type nor those that would do.
+    // The types an operator is registered with. Kernels serve only a few of them: without the others, a node
+    // of such a type would fail with the runtime's message, which names neither the type nor the supported
+    // ones.
     static constexpr ONNXTensorElementDataType kTypes[] = {
         ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,   ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,
         ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16,
@@ -28,7 +30,7 @@ struct Cpu {
 
     using Workspace = HostWorkspace;
 
-    // Where a call runs: on the threads of the runtime.
+    // One call, on the runtime's threads.
     class Execution {
       public:
         explicit Execution(KernelCall& call) : call_(call) {}

@@ -23,12 +23,12 @@ OrtStatus* StreamWorkspace::allocate(int64_t bytes, void** data) {
     if (checked_add(bytes, kWorkspaceAlignment - 1, &room)) {
         const size_t size = static_cast<size_t>(room);
         if (stream == nullptr) {
-            // The default stream, which is everybody's.
+            // The default stream, which all share.
             block_ = ort_binding::allocate(call_.allocator(), size);
         } else {
             const OrtMemoryInfo* memory = nullptr;
             OPSERVE_ORT_RETURN_IF_ERROR(call_.api().AllocatorGetInfo(call_.allocator(), &memory));
-            // Null where it fails; why is asked of the device below.
+            // Null if it fails; the device is asked for the reason below.
             static_cast<void>(succeeded(call_.api(), call_.api().KernelContext_GetScratchBuffer(
                                                          call_.context(), memory, size, &block_)));
         }

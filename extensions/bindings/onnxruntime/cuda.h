@@ -1,4 +1,4 @@
-// NVIDIA GPUs as a place to run operators, for the runtime's CUDA execution provider; see cpu.h.
+// NVIDIA GPUs as a `Device`, for the runtime's CUDA execution provider; see cpu.h.
 #pragma once
 
 #include "kernel_call.h"
@@ -6,8 +6,8 @@
 
 namespace opserve::ort_binding {
 
-// Bytes of the device's memory until the end of the scope. Kernels may still use them then: the runtime knows
-// the stream that they belong to, and gives them to no other one before it has come so far.
+// Device memory until the end of the scope. Kernels may still use it then: the runtime knows which stream it
+// belongs to, and does not give it to another stream before this one has finished with it.
 class StreamWorkspace {
   public:
     explicit StreamWorkspace(const KernelCall& call) : call_(call) {}
@@ -23,10 +23,10 @@ class StreamWorkspace {
 };
 
 struct Cuda {
-    // Left out, the runtime would take the operators for ones of the CPU.
+    // Without it, the runtime would take the operators for CPU operators.
     static constexpr const char* kProvider = "CUDAExecutionProvider";
     static constexpr DeviceType kDeviceType = DeviceType::kCuda;
-    // Nodes of other types stay with the operators of the CPU, which say what is wrong with them.
+    // Nodes of other types stay with the CPU operators, which report what is wrong with them.
     static constexpr ONNXTensorElementDataType kTypes[] = {
         ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
         ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16,
@@ -37,12 +37,12 @@ struct Cuda {
 
     using Workspace = StreamWorkspace;
 
-    // Where a call runs: on the provider's device, on the stream that the runtime runs this node on.
+    // One call, on the provider's device and the stream that the runtime runs the node on.
     class Execution {
       public:
         explicit Execution(KernelCall& call) : call_(call) {}
         OrtStatus* start();
-        // Dense products are kernels of this project: the runtime does not share its cuBLAS handle.
+        // Dense products are this project's kernels: the runtime does not share its cuBLAS handle.
         cuda::Execution get() const { return {stream_, {}}; }
 
       private:

@@ -19,7 +19,7 @@
 
 namespace opserve::ort_binding {
 
-// What the runtime keeps for a node. Runs of it may overlap, so nothing of a run is kept here.
+// What the runtime keeps for a node. Runs of a node may overlap, so it holds no state of a run.
 template <class Op, class Device>
 class Kernel {
   public:
@@ -32,7 +32,8 @@ class Kernel {
         OPSERVE_ORT_RETURN_IF_ERROR(to_ort(api, Device::check_dtype(Op::kOp, name, dtype)));
         Kernel* kernel = new (std::nothrow) Kernel(api);
         if (kernel == nullptr) {
-            return to_ort(api, Status::out_of_memory("opserve::%s: out of memory: for a node", Op::kOp));
+            return to_ort(api,
+                          Status::out_of_memory("opserve::%s: out of memory: cannot create a node", Op::kOp));
         }
         OrtStatus* status = kernel->read(info, dtype);
         if (status != nullptr) {
@@ -59,7 +60,7 @@ class Kernel {
 
     OrtStatus* read(const OrtKernelInfo* info, DType dtype) {
         OPSERVE_ORT_RETURN_IF_ERROR(api_.KernelInfo_GetInputCount(info, &input_count_));
-        // That of the provider the node runs on.
+        // Of the provider that runs the node.
         OPSERVE_ORT_RETURN_IF_ERROR(api_.KernelInfoGetAllocator(info, OrtMemTypeDefault, &allocator_));
         return op_.read(api_, Attributes(api_, info, allocator_), dtype);
     }
@@ -82,8 +83,8 @@ constexpr size_t kIndexInput = [] {
 constexpr ONNXTensorElementDataType kIndexTypes[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
                                                      ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64};
 
-// An operator as the runtime knows it. It wants one object for each combination of types that the results can
-// have; the types of the other inputs are left open to it, so that it is our check that refuses them.
+// An operator as registered with the runtime. It takes one object for each combination of types that the
+// results can have; the types of the other inputs are left open, so that our checks refuse wrong ones.
 template <class Op, class Device>
 class CustomOp : public OrtCustomOp {
   public:
@@ -103,7 +104,7 @@ class CustomOp : public OrtCustomOp {
             return self(op).type_of_input(Op::kOutputs[index]);
         };
         GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
-        // None is variadic; these are what the runtime takes for the default.
+        // None is variadic; these are the runtime's defaults.
         const auto one = [](const OrtCustomOp*) { return 1; };
         GetVariadicInputMinArity = GetVariadicInputHomogeneity = one;
         GetVariadicOutputMinArity = GetVariadicOutputHomogeneity = one;
@@ -152,7 +153,7 @@ OrtStatus* add_operator(const OrtApi& api, bool infer_absent, OrtCustomOpDomain*
     return nullptr;
 }
 
-// Without `infer_absent` no shapes are inferred for operators with optional inputs.
+// Without `infer_absent`, shapes are not inferred for operators with optional inputs.
 template <class Device>
 OrtStatus* add_operators(const OrtApi& api, bool infer_absent, OrtCustomOpDomain* domain) {
 #define OPSERVE_ADD(Operator, name, schema, backward_schema) \
@@ -163,8 +164,7 @@ OrtStatus* add_operators(const OrtApi& api, bool infer_absent, OrtCustomOpDomain
 }
 
 // What a library's RegisterCustomOps does. A session takes a domain once, so a library for another device
-// brings the operators of the CPU along and is registered instead of the one for the CPU. `library` is its
-// name.
+// includes the CPU operators and is registered instead of the CPU library. `library` is its name.
 template <class... Devices>
 OrtStatus* register_operators(const char* library, OrtSessionOptions* options,
                               const OrtApiBase* base) noexcept {
@@ -180,7 +180,7 @@ OrtStatus* register_operators(const char* library, OrtSessionOptions* options,
     OPSERVE_ORT_RETURN_IF_ERROR(note_library(*api, library, options, &registered));
     if (registered) return nullptr;
 
-    // The runtime keeps pointers to the domain in every session, so it is never given back.
+    // The runtime keeps pointers to the domain in every session, so it is never released.
     static std::mutex mutex;
     static OrtCustomOpDomain* domain = nullptr;
     {

@@ -24,13 +24,13 @@ OrtStatus* read_type_and_shape(const OrtApi& api, const OrtTensorTypeAndShapeInf
 
 OrtStatus* KernelCall::input(size_t index, Input* input) const {
     const OrtValue* value = nullptr;
-    // The optional inputs at the end may be left out altogether; the others are there, but null.
+    // Optional inputs at the end may be missing altogether; others are present, but null.
     if (index < input_count_)
         OPSERVE_ORT_RETURN_IF_ERROR(api_.KernelContext_GetInput(context_, index, &value));
     input->present = value != nullptr;
     if (value == nullptr) return nullptr;
 
-    // The runtime has brought every input to the device of the kernel.
+    // The runtime has moved every input to the device of the kernel.
     input->arg.device_type = device_type_;
     input->arg.device_index = 0;
     input->arg.sizes = input->sizes;
@@ -39,9 +39,9 @@ OrtStatus* KernelCall::input(size_t index, Input* input) const {
     OrtStatus* status = read_type_and_shape(api_, info, input);
     api_.ReleaseTensorTypeAndShapeInfo(info);
     if (status != nullptr) return status;
-    // Text has no data to point to; the checks refuse it by its type.
+    // Strings have no data to point to; the checks refuse them by their type.
     if (input->arg.dtype == DType::kOther) return nullptr;
-    // There is no call for the data of a tensor that is only read.
+    // There is no call for read-only access.
     void* data = nullptr;
     OPSERVE_ORT_RETURN_IF_ERROR(api_.GetTensorMutableData(const_cast<OrtValue*>(value), &data));
     input->data = data;
@@ -52,7 +52,7 @@ OrtStatus* KernelCall::output(size_t index, const int64_t* sizes, int64_t dim, v
     OrtValue* value = nullptr;
     OrtStatus* status = api_.KernelContext_GetOutput(context_, index, sizes, static_cast<size_t>(dim), &value);
     if (status == nullptr) return api_.GetTensorMutableData(value, data);
-    // The text is the runtime's: by its code, a lack of memory is not told from a model that contradicts
+    // The runtime's own message: the code does not distinguish a lack of memory from a model that contradicts
     // itself.
     const char* text = api_.GetErrorMessage(status);
     if (std::strstr(text, "Failed to allocate memory") == nullptr &&

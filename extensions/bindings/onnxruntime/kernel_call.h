@@ -13,14 +13,14 @@ struct InputSpec {
     bool optional = false;
 };
 
-// The runtime hands out sizes by copy, so they are kept beside the argument that points to them.
+// The runtime returns sizes by copy, so they are stored next to the argument that points to them.
 struct Input {
     static constexpr size_t kMaxDim = 64;
 
     explicit operator bool() const { return present; }
-    // For the checks, to which an input that was left out is null.
+    // For the checks, which take null for an input that was left out.
     const TensorArg* optional() const { return present ? &arg : nullptr; }
-    // Of a dimension, in elements: the runtime's tensors are contiguous.
+    // The stride of a dimension, in elements: the runtime's tensors are contiguous.
     int64_t stride(int64_t dim) const {
         int64_t stride = 1;
         for (int64_t i = dim + 1; i < arg.dim; ++i) stride *= sizes[i];
@@ -50,7 +50,7 @@ class KernelCall {
     OrtAllocator* allocator() const { return allocator_; }
 
     OrtStatus* status(const Status& status) const { return to_ort(api_, status); }
-    // All inputs, in order.
+    // Reads all inputs, in order.
     template <class... Inputs>
     OrtStatus* inputs(Inputs*... inputs) const {
         OrtStatus* status = nullptr;
@@ -73,14 +73,14 @@ class KernelCall {
 
 inline constexpr int64_t kWorkspaceAlignment = 64;
 
-// From the runtime's allocator, or null: it throws where it has no memory, through an interface of C, which
-// this keeps from the frames around it.
+// Allocates by the runtime's allocator; null on failure. The allocator throws through a C interface when
+// memory runs out, and the exception is caught here.
 void* allocate(OrtAllocator* allocator, size_t bytes) noexcept;
 
-// The first aligned byte of a block that has kWorkspaceAlignment - 1 bytes to spare.
+// Returns the first aligned byte of a block that has kWorkspaceAlignment - 1 bytes to spare.
 void* align_workspace(void* block);
 
-// A little is found on the stack. What is not is memory from the runtime's own allocator, until the end of
+// Memory for intermediate results: on the stack if small, else from the runtime's allocator, until the end of
 // the scope.
 class HostWorkspace {
   public:

@@ -7,7 +7,7 @@ Shape ShapeInference::input(size_t index) const {
     size_t count = 0;
     if (!succeeded(api_, api_.ShapeInferContext_GetInputCount(context_, &count)) || index >= count)
         return shape;
-    // Both it and the names that it gives are the context's.
+    // The context owns it and the names it returns.
     OrtTensorTypeAndShapeInfo* info = nullptr;
     if (!succeeded(api_, api_.ShapeInferContext_GetInputTypeShape(context_, index, &info))) return shape;
     if (!succeeded(api_, api_.GetTensorElementType(info, &shape.type))) return shape;
@@ -52,7 +52,7 @@ void ShapeInference::output(size_t index, const Shape& shape) const {
     const size_t dim = static_cast<size_t>(shape.dim);
     OrtTensorTypeAndShapeInfo* info = nullptr;
     if (!succeeded(api_, api_.CreateTensorTypeAndShapeInfo(&info))) return;
-    // A shape that contradicts the model's is the runtime's to report.
+    // The runtime reports a shape that contradicts the model's.
     if (succeeded(api_, api_.SetTensorElementType(info, shape.type)) &&
         succeeded(api_, api_.SetDimensions(info, sizes, dim)) &&
         succeeded(api_, api_.SetSymbolicDimensions(info, symbols, dim))) {

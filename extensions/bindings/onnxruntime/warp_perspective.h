@@ -19,7 +19,7 @@ struct WarpPerspective {
 
     OrtStatus* read(const OrtApi& api, const Attributes& attributes, DType dtype) {
         OPSERVE_ORT_RETURN_IF_ERROR(attributes.integers(kOp, "size", size, 2, &size_count));
-        // With arguments that nothing is wrong with, so that a wrong size is told before the first run.
+        // With valid arguments, so that a wrong size is reported before the first run.
         const int64_t image_sizes[] = {0, 0}, matrix_sizes[] = {3, 3};
         const TensorArg image{dtype, DeviceType::kCpu, 0, 2, image_sizes};
         const TensorArg matrix{DType::kFloat64, DeviceType::kCpu, 0, 2, matrix_sizes};

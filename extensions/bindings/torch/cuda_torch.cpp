@@ -19,8 +19,8 @@ Status Cuda::Execution::multiply(void* context, const char* op, const cuda::Prod
     const auto& self = *static_cast<const Execution*>(context);
     if (p.a.rows == 0 || p.b.columns == 0) return {};
     const cuda::Matrix out{p.c, p.a.rows, p.b.columns, p.b.columns, 1};
-    // No operator with a Scalar among its arguments can be called through the stable ABI, as addmm would have
-    // to be. linear multiplies by a transposed matrix and adds a row in the same step.
+    // The stable ABI cannot call an operator with a Scalar among its arguments, such as addmm. linear
+    // multiplies by a transposed matrix and adds a row in one step.
     if (p.bias != nullptr) {
         std::array<StableIValue, 4> stack{
             self.wrap(p.a), self.wrap(p.b.transposed()),

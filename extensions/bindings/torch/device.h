@@ -1,5 +1,5 @@
-// The devices as places to run operators, which are written once over a `Device`: how PyTorch reaches the
-// device, where intermediate results are, and why PyTorch failed.
+// Where operators run. They are written once over a `Device`, which says how PyTorch reaches the device,
+// where intermediate results are stored, and why PyTorch failed.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace opserve::torch_binding {
 
-// Small ones are on the stack, others in a tensor, so that PyTorch's allocator keeps the memory.
+// Memory for intermediate results: on the stack if small, else a tensor, so that PyTorch's allocator owns it.
 class HostWorkspace {
   public:
     HostWorkspace(int64_t bytes, const Tensor& like);
@@ -30,18 +30,18 @@ struct Cpu {
 
     using Workspace = HostWorkspace;
 
-    // A call on PyTorch's own threads.
+    // One call, on PyTorch's threads.
     class Execution {
       public:
         explicit Execution(const Tensor&) {}
         ParallelFor get() const;
     };
 
-    // Why PyTorch could not do something, as far as the device can tell; success where that is not known.
+    // Returns why PyTorch failed, as far as the device can tell; success if that is not known.
     static Status cause_of(const char* op, const RuntimeFailure& failure);
 };
 
-// In the memory of a tensor's device.
+// Memory for intermediate results on the device of a tensor.
 class DeviceWorkspace {
   public:
     DeviceWorkspace(int64_t bytes, const Tensor& like);
@@ -52,7 +52,7 @@ class DeviceWorkspace {
     Tensor tensor_;
 };
 
-// Makes a device current for as long as it lives, and finds PyTorch's current stream there.
+// Makes a device current during its lifetime, and finds PyTorch's current stream there.
 class DeviceGuard {
   public:
     explicit DeviceGuard(int32_t device_index);
@@ -72,8 +72,8 @@ struct Cuda {
 
     using Workspace = DeviceWorkspace;
 
-    // A call on the device of a tensor. Dense products are PyTorch's own operators. They write into the
-    // memory they are given, and none of them is one that autocast would run in another dtype.
+    // One call, on the device of a tensor. Dense products are PyTorch's own operators. They write into the
+    // memory they are given, and autocast runs none of them in another dtype.
     class Execution {
       public:
         explicit Execution(const Tensor& like);

@@ -10,7 +10,7 @@ DeviceGuard::DeviceGuard(int32_t device_index) {
     const bool found = aoti_torch_get_current_cuda_stream(device_index, &stream) == AOTI_TORCH_SUCCESS;
     const Status status = found ? cuda::set_device(device_index) : Status();
     if (!found || !status.ok()) {
-        // A constructor that throws has no destructor run.
+        // The destructor does not run after a constructor that throws.
         aoti_torch_delete_device_guard(guard);
         require(found ? AOTI_TORCH_SUCCESS : AOTI_TORCH_FAILURE, "cannot find the current stream");
         throw_if_error(status);

@@ -10,7 +10,7 @@ constexpr int64_t kNoElements = 0;
 std::vector<bool> take_output_mask(StableIValue value, size_t count) {
     auto output_mask = torch::stable::detail::to<std::vector<bool>>(value);
     if (output_mask.size() != count)
-        throw std::runtime_error("opserve: needs must say yes or no for each gradient");
+        throw std::runtime_error("opserve: needs must have one bool for each gradient");
     return output_mask;
 }
 

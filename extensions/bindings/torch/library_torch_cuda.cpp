@@ -1,5 +1,5 @@
-// Adds the CUDA kernels to the operators that libopserve_torch defines. A library of its own, since it needs
-// PyTorch's CUDA part: it is loaded only where a GPU is.
+// Adds the CUDA kernels to the operators that libopserve_torch defines. A separate library, since it needs
+// PyTorch's CUDA part: it is loaded only where there is a GPU.
 #include <torch/csrc/stable/library.h>
 
 #include "operators.h"

@@ -1,5 +1,5 @@
 // The operators of opserve/operators.h as PyTorch calls them: each takes its arguments from the stack, which
-// owns them, and leaves its results in the first places.
+// owns them, and leaves its results at the bottom of it.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@
 
 namespace opserve::torch_binding {
 
-// Text as a template argument.
+// A string as a template argument.
 template <size_t size>
 struct Name {
     char text[size];
@@ -25,8 +25,8 @@ struct Name {
     constexpr Name(const char (&from)[size]) { std::copy_n(from, size, text); }
 };
 
-// An operator as the stable ABI wants it. What PyTorch itself could not do is reported with the operator's
-// name and its cause.
+// An operator as the stable ABI takes it. A failure of PyTorch itself is reported with the operator's name
+// and its cause.
 template <class Device, Name op, void (*function)(StableIValue* stack)>
 void boxed(StableIValue* stack, uint64_t, uint64_t) {
     try {
@@ -35,11 +35,11 @@ void boxed(StableIValue* stack, uint64_t, uint64_t) {
         throw_if_error(Device::cause_of(op.text, failure));
         throw;
     } catch (const std::bad_alloc&) {
-        throw_if_error(Status::out_of_memory("opserve::%s: out of memory: of the host", op.text));
+        throw_if_error(Status::out_of_memory("opserve::%s: out of memory: on the host", op.text));
     }
 }
 
-// Defines all operators in a library of PyTorch's.
+// Defines all operators in a PyTorch library.
 template <class Library>
 void define_operators(Library& library) {
 #define OPSERVE_DEFINE(Operator, name, schema, backward_schema) \
@@ -50,7 +50,7 @@ void define_operators(Library& library) {
     library.def(CheckCsr::kSchema);
 }
 
-// Gives them the implementations of a device.
+// Registers their implementations for a device.
 template <class Device, class Library>
 void implement_operators(Library& library) {
 #define OPSERVE_IMPLEMENT(Operator, name, schema, backward_schema)                   \

@@ -11,7 +11,7 @@ const char* dtype_name(DType dtype);
 
 Status rank(const char* op, const char* name, const TensorArg& tensor, int64_t expected);
 
-// `meaning` says in letters what the size stands for: "n", "n+1".
+// `meaning` names the size in letters: "n", "n+1".
 Status size(const char* op, const char* name, const TensorArg& tensor, int64_t axis, const char* meaning,
             int64_t expected);
 
@@ -21,14 +21,14 @@ Status same_dtype(const char* op, const char* name, const TensorArg& tensor, con
 Status same_device(const char* op, const char* name, const TensorArg& tensor, const char* other_name,
                    const TensorArg& other);
 
-// A vector that may be left out: null, or `expected` elements of the dtype and on the device of another.
+// An optional vector: null, or `expected` elements with the dtype and device of another tensor.
 Status optional_vector(const char* op, const char* name, const TensorArg* tensor, const char* other_name,
                        const TensorArg& other, const char* meaning, int64_t expected);
 
 // An index: int32 or int64.
 Status index(const char* op, const char* name, const TensorArg& tensor);
 
-// `grad`, the gradient of a result [n, k]: of the dtype and on the device of another.
+// `grad`, the gradient of a result [n, k], with the dtype and device of another tensor.
 Status gradient(const char* op, const TensorArg& grad, const char* other_name, const TensorArg& other,
                 int64_t n, int64_t k);
 

@@ -1,4 +1,5 @@
-// What can be wrong with the values of a matrix in CSR form, and how it is said: the same on every device.
+// What can be wrong with the values of a matrix in CSR form, and how it is reported: the same on every
+// device.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@ struct CsrFault {
 
 Status csr_fault(const char* op, const CsrFault& fault, int64_t n, int64_t nnz);
 
-// The first fault of matrices in host memory. The loops only gather whether anything is wrong, which
-// vectorizes; what is wrong is looked for afterwards.
+// Returns the first fault of a matrix in host memory. The first loops only detect that something is wrong,
+// which vectorizes; then the fault is located.
 template <class Index>
 CsrFault find_csr_fault(const Index* rowptr, const Index* col, int64_t n, int64_t nnz) {
     using Kind = CsrFault::Kind;
@@ -35,7 +36,7 @@ CsrFault find_csr_fault(const Index* rowptr, const Index* col, int64_t n, int64_
     }
     if (static_cast<int64_t>(rowptr[n]) != nnz) return {Kind::kEnd, n, static_cast<int64_t>(rowptr[n])};
     using Unsigned = std::make_unsigned_t<Index>;
-    // No int32 index can reach more rows than int32 counts.
+    // int32 cannot index more rows than it can count.
     constexpr int64_t largest = std::numeric_limits<Index>::max();
     const Unsigned limit = static_cast<Unsigned>(n <= largest ? n : largest + Unsigned{1});
     bool outside = false;

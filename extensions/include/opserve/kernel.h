@@ -3,7 +3,7 @@
 
 #include "opserve/tensor.h"
 
-// The function cpu::<name> or cuda::<name>, whichever is for `Device`; the other one is not linked.
+// Calls cpu::<name> or cuda::<name>, whichever is for `Device`; the other one is not linked.
 #define OPSERVE_KERNEL(Device, name)                                         \
     [](const auto&... arguments) {                                           \
         if constexpr (Device::kDeviceType == ::opserve::DeviceType::kCuda) { \

@@ -1,9 +1,9 @@
 // The table of operators: what every binding registers, in this order.
 #pragma once
 
-// entry(Class, name, schema, backward_schema) for each operator. Each binding has a class of this name, in a
-// header of its own; `name` is that of the PyTorch operator opserve::<name>, and opserve::_<name>_backward is
-// its backward operator. The schemas are the arguments and results as PyTorch writes them. A backward
+// entry(Class, name, schema, backward_schema) for each operator. Each binding has a class of this name in its
+// own header, <binding>/<name>.h. The PyTorch operators are opserve::<name> and, for its gradient,
+// opserve::_<name>_backward; the schemas are their arguments and results in PyTorch's notation. A backward
 // operator takes the gradient of the result first.
 // clang-format off: it would cut the schemas inside a type.
 #define OPSERVE_OPERATORS(entry)                                                                             \

@@ -30,7 +30,7 @@ class Workspace {
         return part;
     }
 
-    // A matrix of a dtype that is known only at run time, or null where it is not wanted.
+    // Takes a matrix whose dtype is known only at run time; null if it is not wanted.
     void* take_matrix(bool wanted, int64_t rows, int64_t columns, int64_t element_size) {
         if (!wanted) return nullptr;
         int64_t bytes = 0;

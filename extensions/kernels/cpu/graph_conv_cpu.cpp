@@ -28,14 +28,14 @@ struct Plan {
             return;
         }
         const bool overflow = packed_x < 0 || packed_weight < 0;
-        // The products run one after the other and share the room.
+        // The products run one after the other and share the memory.
         packed = workspace.take<T>(overflow ? -1 : packed_x > packed_weight ? packed_x : packed_weight);
     }
 
     bool aggregate_first;
     int64_t width;  // of the intermediate result
     T* intermediate;
-    T* packed_first = nullptr;  // where both are packed at once
+    T* packed_first = nullptr;  // when both are packed at once
     T* packed;
 };
 
@@ -64,16 +64,16 @@ struct BackwardPlan {
         const auto& table = kernels().table<T>();
         const auto [n, f, k] = p.sizes;
         narrow_grad = k <= f;
-        // Rows of whole vectors: as the second factor of a product such a matrix need not be packed.
+        // Rows of whole vectors: such a matrix need not be packed as the second factor of a product.
         const int64_t lanes = kernels().vector_bytes / static_cast<int64_t>(sizeof(T));
         const bool padded = checked_add(narrow_grad ? k : f, lanes - 1, &stride);
         stride -= stride % lanes;
         int64_t elements = 0;
         const bool fits = padded && checked_multiply(n, stride, &elements);
-        // x·weight, aᵀ·grad, grad·weightᵀ and a·x are not needed at the same time, and share the room.
+        // x·weight, aᵀ·grad, grad·weightᵀ and a·x are not needed at the same time, and share the memory.
         const bool any = p.grad_a != nullptr || p.grad_x != nullptr || p.grad_weight != nullptr;
         intermediate = workspace.take<T>(any ? fits ? elements : -1 : 0);
-        // The products run one after the other, and share the room too.
+        // The products run one after the other, and share the memory, too.
         int64_t most = 0;
         const auto packs = [&](bool used, int64_t depth, int64_t columns) {
             const int64_t size = used ? table.gemm_packed_elements(depth, columns) : 0;

@@ -12,7 +12,7 @@ namespace {
 constexpr const char* kOp = "graph_conv_csr";
 constexpr const char* kBackwardOp = "_graph_conv_csr_backward";
 
-// Says what is wrong, where something is.
+// Returns what is wrong, if anything is.
 template <class Index>
 Status fault(const char* op, const Index* rowptr, const Index* col, int64_t n, int64_t nnz) {
     return check::csr_fault(op, check::find_csr_fault(rowptr, col, n, nnz), n, nnz);
@@ -29,10 +29,10 @@ struct Plan {
     Plan(const GraphConvCsrSizes& sizes, Workspace& workspace) {
         const auto& table = kernels().table<T>();
         const auto [n, nnz, f, k] = sizes;
-        // With equal sizes too: only then nothing but x and out passes through memory.
+        // For equal sizes, too: only then nothing but x and out passes through memory.
         aggregate_first = f <= k;
-        // Rows of whole vectors, so that aggregating never has to read a part of one; of a part of a vector
-        // that divides it, lest a row reach into a second line.
+        // Rows of whole vectors, so that aggregating never has to read part of one; or of a part of a vector
+        // that divides it, so that no row reaches into a second cache line.
         const int64_t lanes = kernels().vector_bytes / static_cast<int64_t>(sizeof(T));
         int64_t unit = lanes;
         while (k <= unit / 2 && unit > 1) unit /= 2;
@@ -83,22 +83,22 @@ struct BackwardPlan {
         const auto& table = kernels().table<T>();
         const auto [n, nnz, f, k] = p.sizes;
         narrow_grad = k <= f;
-        // Rows of whole vectors: as the second factor of a product such a matrix need not be packed.
+        // Rows of whole vectors: such a matrix need not be packed as the second factor of a product.
         const int64_t lanes = kernels().vector_bytes / static_cast<int64_t>(sizeof(T));
         const bool padded = checked_add(narrow_grad ? k : f, lanes - 1, &stride);
         stride -= stride % lanes;
         int64_t elements = 0;
         const bool fits = padded && checked_multiply(n, stride, &elements);
-        // x·weight, Aᵀ·grad, grad·weightᵀ and A·x are not needed at the same time, and share the room.
+        // x·weight, Aᵀ·grad, grad·weightᵀ and A·x are not needed at the same time, and share the memory.
         const bool any = p.grad_value != nullptr || p.grad_x != nullptr || p.grad_weight != nullptr;
         intermediate = workspace.take<T>(any ? fits ? elements : -1 : 0);
         transposes = p.grad_x != nullptr || (narrow_grad && p.grad_weight != nullptr);
         int64_t ends = 0;
         rowptr = workspace.take<Index>(!transposes ? 0 : checked_add(n, 2, &ends) ? ends : -1);
         col = workspace.take<Index>(transposes ? nnz : 0);
-        // Also where there turn out to be none: the size is asked for before the matrices are at hand.
+        // Even if there turn out to be none: the size is requested before the matrices are known.
         value = workspace.take<T>(transposes ? nnz : 0);
-        // The products run one after the other, and share the room too.
+        // The products run one after the other, and share the memory, too.
         int64_t most = 0;
         const auto packs = [&](bool used, int64_t depth, int64_t columns) {
             const int64_t size = used ? table.gemm_packed_elements(depth, columns) : 0;
@@ -118,7 +118,7 @@ struct BackwardPlan {
     bool narrow_grad;
     int64_t stride;
     T* intermediate;
-    // Of Aᵀ, where it is needed.
+    // Of Aᵀ, if it is needed.
     bool transposes;
     Index* rowptr;
     Index* col;
@@ -126,13 +126,13 @@ struct BackwardPlan {
     T* packed;
 };
 
-// Aᵀ in CSR form, its entries in the order of those of A, so that what is summed over them does not depend on
-// anything else.
+// Builds Aᵀ in CSR form, its entries in the order of those of A, so that sums over them depend on nothing
+// else.
 template <class T, class Index>
 void transpose(int64_t n, const Index* rowptr, const Index* col, const T* value,
                const BackwardPlan<T, Index>& plan) {
-    // Counted two places further on, what becomes the start of a row is, after the row is filled, its end:
-    // the start of the next.
+    // Counts are stored two places further on: what becomes the start of a row is, once the row is filled,
+    // its end, the start of the next.
     Index* next = plan.rowptr + 1;
     const int64_t nnz = static_cast<int64_t>(rowptr[n]);
     for (int64_t i = 0; i < n + 2; ++i) plan.rowptr[i] = 0;
@@ -167,7 +167,7 @@ Status run_backward(const GraphConvCsrBackwardParams& p, const ParallelFor& para
     const CsrMatrix<T, Index> a{rowptr, col, value};
     const CsrMatrix<T, Index> transposed{plan.rowptr, plan.col, value == nullptr ? nullptr : plan.value};
     if (plan.transposes) transpose(n, rowptr, col, value, plan);
-    // The columns are known to be good: none of these can fail.
+    // The columns have been checked: none of these can fail.
     bool valid = true;
     const auto multiply = [&](const Matrix<const T>& left, const Matrix<const T>& right,
                               const Matrix<T>& out) {

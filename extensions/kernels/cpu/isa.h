@@ -8,7 +8,7 @@ namespace opserve::cpu {
 namespace {
 
 #include "vector.h"
-// vector.h comes first: the kernels are written in its terms.
+// vector.h comes first: the kernels use its types.
 #include "gather.h"
 #include "gemm_kernel.h"
 #include "graph_conv_csr_kernel.h"

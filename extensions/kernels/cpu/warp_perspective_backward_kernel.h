@@ -1,5 +1,5 @@
-// The gradients of warp_perspective. Each element of a gradient has one thread that sums it, in the order of
-// the result's pixels, so that it is the same with any number of threads.
+// The gradients of warp_perspective. One thread sums each element of a gradient, in the order of the result's
+// pixels, so that it is the same with any number of threads.
 
 // Whether a run can touch the rows [first, end) of the source.
 OPSERVE_INLINE bool may_touch(const Adjugate& back, int64_t out_row, int64_t out_column, int64_t count,
@@ -115,7 +115,7 @@ template <class T>
 void warp_perspective_backward(const WarpBackwardParams<T>& b, const ParallelFor& parallel_for) {
     const WarpParams<T>& p = b.forward;
     if (b.grad_image != nullptr && p.n > 0 && p.c > 0 && p.w > 0) {
-        // Every range looks at all pixels of the result: few and large ones.
+        // Every range visits all pixels of the result, so there are few and large ones.
         const int64_t grain = max_of(1, 65536 / max_of(1, p.w * p.c));
         parallel_for(p.n * p.h, grain, [&b, &p](int64_t begin, int64_t end) {
             Adjugate back{};

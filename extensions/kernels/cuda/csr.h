@@ -24,7 +24,7 @@ struct Entries {
     __device__ bool many() const { return end - begin > kLongRow; }
 };
 
-// The entries of a row in [0, n). Of a row whose ends cannot be right it has none.
+// The entries of a row in [0, n). A row whose ends cannot be right has none.
 template <class Index>
 __device__ __forceinline__ Entries entries_of(const Graph<Index>& graph, int64_t row) {
     const int64_t begin = static_cast<int64_t>(graph.rowptr[row]);
@@ -34,7 +34,7 @@ __device__ __forceinline__ Entries entries_of(const Graph<Index>& graph, int64_t
     return usable ? Entries{begin, end, true} : Entries{0, 0, false};
 }
 
-// The column of an entry in [0, nnz), or -1 where it is not in [0, n).
+// The column of an entry in [0, nnz), or -1 if it is not in [0, n).
 template <class Index>
 __device__ __forceinline__ int64_t column_of(const Graph<Index>& graph, int64_t entry) {
     const int64_t column = static_cast<int64_t>(graph.col[entry]);

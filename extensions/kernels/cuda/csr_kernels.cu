@@ -1,8 +1,8 @@
 // The kernels over a matrix in CSR form.
 //
-// A row belongs to a group of neighbouring threads, as many as its columns need and at most a warp, so that a
-// block has 256 / group rows at work. A row with very many entries would keep one group busy while the others
-// are done: it is put off and then shared by all groups of the block.
+// A row belongs to a group of neighbouring threads, as many as its columns need and at most a warp, so a
+// block works on 256 / group rows. A row with very many entries would keep one group busy while the others
+// are done: it is deferred, and then shared by all groups of the block.
 #include "csr.h"
 #include "device.h"
 #include "kernels.h"
@@ -19,17 +19,17 @@ inline namespace csr_kernels {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
-// Blocks of the gathering kernel that a multiprocessor shall hold: what they wait for is memory.
+// Blocks of the gathering kernel that a multiprocessor should hold: they wait for memory.
 constexpr int kResident = 3;
-// Entries a thread has under way at once.
+// Entries that a thread processes at once.
 constexpr int kUnroll = 4;
 template <class T>
 __device__ __forceinline__ Accumulator<T> value_of(const T* value, int64_t entry) {
     return value != nullptr ? widen(value[entry]) : Accumulator<T>(1);
 }
 
-// sum += value[e]·x[col[e], column …] over every `step`-th entry of [begin, end). False if a column was out
-// of range. A thread without a column of its own (`active` false) only looks at the indices.
+// sum += value[e]·x[col[e], column …] over every `step`-th entry of [begin, end). Returns false if a column
+// was out of range. A thread without a column (`active` false) only checks the indices.
 template <class T, class Index, int Width>
 __device__ __forceinline__ bool gather(const Graph<Index>& graph, const T* value, const T* x,
                                        int64_t x_stride, int64_t begin, int64_t end, int64_t step,
@@ -79,7 +79,7 @@ __device__ __forceinline__ void store_row(const Accumulator<T> (&sum)[Width], bo
     store<Width>(to, pack);
 }
 
-// Columns are cut into bands of group·Width, so that a thread has one pack of them at a time.
+// Columns are divided into bands of group·Width, so that a thread has one pack of them at a time.
 template <class T, class Index, int Width>
 __global__ void __launch_bounds__(kThreads, kResident)
     aggregate_kernel(Graph<Index> graph, const T* value, int64_t width, int group, const T* x,
@@ -187,7 +187,7 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
-// A warp for each row: the dot product of an entry is spread over its threads.
+// One warp per row: its threads share the dot product of an entry.
 template <class T, class Index>
 __global__ void __launch_bounds__(kThreads)
     sddmm_kernel(Graph<Index> graph, int64_t width, const T* left, int64_t left_stride, const T* right,
@@ -233,7 +233,7 @@ __global__ void __launch_bounds__(kThreads) fill_with_nan_kernel(int64_t count, 
     }
 }
 
-// Threads for the columns of a row: a power of two, at most a warp.
+// Returns the number of threads for the columns of a row: a power of two, at most a warp.
 int group_for(int64_t width, int64_t pack) {
     int group = 1;
     while (group < kWarp && group * pack < width) group *= 2;
@@ -295,7 +295,7 @@ Status sddmm(const char* op, const SddmmParams& p, Stream stream) {
             OPSERVE_RETURN_IF_ERROR(check_aligned<T>(op, p.left, p.right, p.out));
             OPSERVE_RETURN_IF_ERROR(check_aligned<Index>(op, p.csr.rowptr, p.csr.col));
             T* out = static_cast<T*>(p.out);
-            // Entries that no row with usable ends has.
+            // For entries that belong to no row with usable ends.
             OPSERVE_RETURN_IF_ERROR(launch(op, &fill_with_nan_kernel<T>, divide_up(p.csr.nnz, kThreads),
                                            kThreads, stream, p.csr.nnz, out));
             if (p.csr.n == 0) return {};

@@ -12,7 +12,7 @@ constexpr const char* kBackwardOp = "_graph_conv_csr_backward";
 struct Plan {
     Plan(const GraphConvCsrParams& p, Workspace& workspace) {
         const auto [n, nnz, f, k] = p.sizes;
-        // Without a column there would be nothing to aggregate, and nothing to carry the NaN of a bad index.
+        // Without columns there would be nothing to aggregate, and nothing to carry the NaN of a wrong index.
         aggregate_first = f < k && f > 0;
         width = aggregate_first ? f : k;
         intermediate = workspace.take_matrix(true, n, width, element_size(p.dtype));
@@ -31,7 +31,7 @@ struct BackwardPlan {
         narrow = k <= f;
         needs_back = narrow ? x || weight : x || value;
         needs_ahead = narrow ? value : weight;
-        // Half types are summed in another type first; the others where they belong.
+        // Half types are summed in another type first, the others in place.
         const bool half = element_size(p.dtype) < sum_size(p.dtype);
         const bool adds = narrow ? needs_back : x;
         const int64_t width = narrow ? k : f, size = element_size(p.dtype);

@@ -1,5 +1,5 @@
-// The kernels that the operators share. They trust shapes and dtypes, which have been checked, and no index
-// that comes from the caller's data.
+// The kernels that the operators share. They trust shapes and dtypes, which have been checked, but no index
+// from the caller's data.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@ inline Matrix matrix(const void* data, int64_t rows, int64_t columns) {
 // C = A·B + bias.
 Status product_kernel(const char* op, const ProductParams& params, Stream stream);
 
-// sums[j] = the sum over i of x[i, j], in an order that only the sizes decide.
+// sums[j] = the sum over i of x[i, j], in an order that depends on the sizes only.
 struct ColumnSumParams {
     DType dtype;
     int64_t rows, columns;
@@ -33,7 +33,7 @@ struct ColumnSumParams {
 int64_t column_sum_workspace(int64_t rows, int64_t columns);  // negative if it overflows
 Status column_sum(const char* op, const ColumnSumParams& params, Stream stream);
 
-// Whatever has the entries of a matrix in CSR form: n rows and as many columns.
+// The structure of an n by n matrix in CSR form.
 struct Csr {
     DType index_dtype;
     int64_t n, nnz;
@@ -41,7 +41,7 @@ struct Csr {
     const void* col;
 };
 
-// out = A·x + bias. A row that the guards refuse is NaN.
+// out = A·x + bias. Rows that the guards refuse are NaN.
 struct AggregateParams {
     DType dtype;
     Csr csr;
@@ -54,8 +54,7 @@ struct AggregateParams {
 };
 Status aggregate(const char* op, const AggregateParams& params, Stream stream);
 
-// sums += Aᵀ·x, atomically, in the type that the dtype is summed in. Entries that the guards refuse are left
-// out.
+// sums += Aᵀ·x, atomically, in the accumulator type. Entries that the guards refuse are left out.
 struct ScatterAddParams {
     DType dtype;
     Csr csr;
@@ -67,7 +66,7 @@ struct ScatterAddParams {
 };
 Status scatter_add(const char* op, const ScatterAddParams& params, Stream stream);
 
-// out[e] = left[i]·right[col[e]] for each entry e of row i; NaN where the guards refuse it.
+// out[e] = left[i]·right[col[e]] for each entry e of row i; NaN if the guards refuse it.
 struct SddmmParams {
     DType dtype;
     Csr csr;
@@ -80,12 +79,12 @@ struct SddmmParams {
 };
 Status sddmm(const char* op, const SddmmParams& params, Stream stream);
 
-// to = from, rounded from the type that the dtype is summed in.
+// to = from, rounded from the accumulator type.
 Status round_sums(const char* op, DType dtype, int64_t count, const void* from, void* to, Stream stream);
 
 Status set_to_zero(const char* op, void* data, int64_t bytes, Stream stream);
 
-// Bytes of one sum of a dtype.
+// Bytes of one accumulator of a dtype.
 constexpr int64_t sum_size(DType dtype) { return dtype == DType::kFloat64 ? 8 : 4; }
 
 }  // namespace opserve::cuda

@@ -9,21 +9,21 @@ from .._operator import Expect, Operator, gradient
 
 
 def graph_conv(a: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a·x·weight + bias: a graph convolution over a dense matrix, in the cheaper order of the products.
+    """Computes a·x·weight + bias, a graph convolution over a dense matrix, in the cheaper order of the products.
 
     Args:
         a: [n, n], float32 or float64, on CUDA also float16 or bfloat16.
-        x: [n, f], of the dtype and device of `a`, as the rest.
+        x: [n, f], with the dtype and device of `a`, like the rest.
         weight: [f, k].
-        bias: [k], or none.
+        bias: [k], optional.
 
     Returns:
         [n, k], contiguous.
 
     Raises:
-        RuntimeError: a rank or size disagrees, dtypes or devices are mixed, or the dtype is not supported.
+        RuntimeError: A rank or size does not match, dtypes or devices are mixed, or the dtype is not supported.
 
-    Source: extensions/include/opserve/graph_conv.h. The layer is that of Kipf and Welling, "Semi-Supervised
+    Source: extensions/include/opserve/graph_conv.h. The layer is from Kipf and Welling, "Semi-Supervised
     Classification with Graph Convolutional Networks", 2017.
     """
     return torch.ops.opserve.graph_conv.default(a, x, weight, bias)
@@ -43,7 +43,12 @@ def _fake_backward(
 ) -> tuple[Tensor, ...]:
     k = weight.size(1)
     expect.shape("grad", grad, ("n", x.size(0)), ("k", k))
-    return gradient(a, needs[0]), gradient(x, needs[1]), gradient(weight, needs[2]), gradient(x, needs[3], (k,))
+    return (
+        gradient(a, needed=needs[0]),
+        gradient(x, needed=needs[1]),
+        gradient(weight, needed=needs[2]),
+        gradient(x, needed=needs[3], shape=(k,)),
+    )
 
 
 Operator(

@@ -11,27 +11,28 @@ from .._operator import Expect, Operator, gradient
 def graph_conv_csr(
     rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
-    """A·x·weight + bias: a graph convolution over an adjacency matrix A in CSR form.
+    """Computes A·x·weight + bias, a graph convolution over an adjacency matrix A in CSR form.
 
-    Several graphs are one call over their block-diagonal matrix.
+    Several graphs are one call, over their block-diagonal matrix.
 
     Args:
         rowptr: [n + 1], int32 or int64: row i holds the entries rowptr[i] to rowptr[i + 1] - 1.
-        col: [nnz], of the dtype of `rowptr`: the entries' columns; one that repeats is summed.
-        value: [nnz], or none for ones.
-        x: [n, f], float32 or float64, on CUDA also float16 or bfloat16; the dtype of `value`, `weight` and `bias`.
+        col: [nnz], with the dtype of `rowptr`: the columns of the entries; a column that repeats is summed.
+        value: [nnz], optional: by default ones.
+        x: [n, f], float32 or float64, on CUDA also float16 or bfloat16, like `value`, `weight` and `bias`.
         weight: [f, k].
-        bias: [k], or none. A row without entries is the bias.
+        bias: [k], optional. A row without entries is the bias.
 
     Returns:
-        [n, k], contiguous. On CUDA, rows whose entries in `rowptr` or `col` are out of range are NaN: `check_csr` says
-        which. There the gradient of `x`, and that of `weight` where k <= f, can differ by roundings from call to call.
+        [n, k], contiguous. On CUDA, rows whose entries in `rowptr` or `col` are out of range are NaN: `check_csr`
+        finds them. There the gradient of `x`, and that of `weight` if k <= f, can differ by roundings from call to
+        call.
 
     Raises:
-        RuntimeError: a rank or size disagrees, dtypes or devices are mixed, or, on the CPU, `rowptr` does not start at
-            0, decreases or does not end at nnz, or an element of `col` is outside [0, n).
+        RuntimeError: A rank or size does not match, dtypes or devices are mixed, or, on the CPU, `rowptr` does not
+            start at 0, decreases or does not end at nnz, or an element of `col` is outside [0, n).
 
-    Source: extensions/include/opserve/graph_conv_csr.h. The layer is that of Kipf and Welling,
+    Source: extensions/include/opserve/graph_conv_csr.h. The layer is from Kipf and Welling,
     "Semi-Supervised Classification with Graph Convolutional Networks", 2017.
     """
     return torch.ops.opserve.graph_conv_csr.default(rowptr, col, value, x, weight, bias)
@@ -70,10 +71,10 @@ def _fake_backward(
     expect.shape("grad", grad, ("n", x.size(0)), ("k", k))
     return (
         # A value that was left out has no gradient.
-        gradient(x, needs[0] and value is not None, col.shape),
-        gradient(x, needs[1]),
-        gradient(weight, needs[2]),
-        gradient(x, needs[3], (k,)),
+        gradient(x, needed=needs[0] and value is not None, shape=col.shape),
+        gradient(x, needed=needs[1]),
+        gradient(weight, needed=needs[2]),
+        gradient(x, needed=needs[3], shape=(k,)),
     )
 
 

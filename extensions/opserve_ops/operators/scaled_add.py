@@ -7,18 +7,18 @@ from .._operator import Expect, Operator, gradient
 
 
 def scaled_add(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
-    """alpha * x + y, element by element.
+    """Computes alpha * x + y, element by element.
 
     Args:
-        x: any shape; float32 or float64, on CUDA also float16 or bfloat16.
-        y: the shape, dtype and device of `x`. Nothing is broadcast.
-        alpha: a number; rounded to the dtype of `x`.
+        x: Any shape; float32 or float64, on CUDA also float16 or bfloat16.
+        y: The shape, dtype and device of `x`; nothing is broadcast.
+        alpha: Rounded to the dtype of `x`.
 
     Returns:
         A contiguous tensor of the shape and dtype of `x`.
 
     Raises:
-        RuntimeError: shapes, dtypes or devices differ, or the dtype is not supported.
+        RuntimeError: Shapes, dtypes or devices differ, or the dtype is not supported.
 
     Source: extensions/include/opserve/scaled_add.h
     """
@@ -31,7 +31,7 @@ def _fake(expect: Expect, x: Tensor, y: Tensor, alpha: float) -> Tensor:
 
 
 def _fake_backward(expect: Expect, grad: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    return gradient(grad, True), gradient(grad, True)
+    return gradient(grad, needed=True), gradient(grad, needed=True)
 
 
 Operator("scaled_add", types={"T": ("x", "y")}, fake=_fake, fake_backward=_fake_backward, onnx="ScaledAdd")

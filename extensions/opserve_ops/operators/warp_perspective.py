@@ -9,22 +9,22 @@ from .._operator import Expect, Operator, gradient
 
 
 def warp_perspective(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)) -> Tensor:
-    """Resamples an image through a homography: OpenCV's warpPerspective, bilinear, constant zero border.
+    """Resamples an image through a homography, as OpenCV's warpPerspective does, bilinear with a border of zero.
 
     Args:
         image: [H, W], [C, H, W] or [N, C, H, W], float32 or float64, on CUDA also float16 or bfloat16.
         matrix: [3, 3], or [N, 3, 3] for a 4-D image; float32 or float64. Maps (x, y, 1) of the source to the
             destination, in pixels, whose centres have integer coordinates.
-        size: (height, width) of the result.
+        size: The height and width of the result.
 
     Returns:
-        The leading dimensions of `image`, then height and width; of its dtype; contiguous. On CUDA the image of a
+        The leading dimensions of `image`, then height and width, with its dtype, contiguous. On CUDA the image of a
         matrix that is not finite or is singular is NaN, and the gradient of `image` can differ by roundings from call
         to call.
 
     Raises:
-        RuntimeError: a rank or size disagrees, devices are mixed, a dtype is not supported, or, on the CPU, a matrix
-            is not finite or is singular.
+        RuntimeError: A rank or size does not match, devices are mixed, a dtype is not supported, or, on the CPU, a
+            matrix is not finite or is singular.
 
     Source: extensions/include/opserve/warp_perspective.h
     """
@@ -32,26 +32,18 @@ def warp_perspective(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)
 
 
 def _fake(expect: Expect, image: Tensor, matrix: Tensor, size: Sequence[int]) -> Tensor:
-    expect.that(2 <= image.dim() <= 4, lambda: f"image must have 2, 3 or 4 dimensions, got {image.dim()}")
-    expect.that(
-        matrix.dim() == 2 or (matrix.dim() == 3 and image.dim() == 4),
-        lambda: f"matrix must be [3, 3], or [N, 3, 3] for a 4-D image, got {matrix.dim()} dimensions",
-    )
-    for axis in (-2, -1):
-        expect.that(
-            matrix.size(axis) == 3, lambda: f"matrix must be 3 by 3, got {matrix.size(-2)} by {matrix.size(-1)}"
-        )
-    if matrix.dim() == 3:
-        expect.that(
-            matrix.size(0) == image.size(0),
-            lambda: f"matrix must hold N = {image.size(0)} matrices, got {matrix.size(0)}",
-        )
-    expect.that(len(size) == 2, lambda: f"size must be (height, width), 2 numbers, got {len(size)}")
-    for i in range(2):
-        expect.that(
-            0 <= size[i] < 2**31 - 8,
-            lambda i=i: f"size[{i}] must be at least 0 and below 2^31 - 8, got {size[i]}",  # type: ignore[misc]
-        )
+    expect.that(2 <= image.dim() <= 4, "image must have 2, 3 or 4 dimensions, got {}", image.dim())
+    per_image = matrix.dim() == 3 and image.dim() == 4
+    message = "matrix must be [3, 3], or [N, 3, 3] for a 4-D image, got {} dimensions"
+    expect.that(matrix.dim() == 2 or per_image, message, matrix.dim())
+    for side in matrix.shape[-2:]:
+        expect.that(side == 3, "matrix must be 3 by 3, got {} by {}", *matrix.shape[-2:])
+    if per_image:
+        message = "matrix must hold N = {} matrices, got {}"
+        expect.that(matrix.size(0) == image.size(0), message, image.size(0), matrix.size(0))
+    expect.that(len(size) == 2, "size must be (height, width), 2 numbers, got {}", len(size))
+    for i, side in enumerate(size):
+        expect.that(0 <= side < 2**31 - 8, "size[{}] must be at least 0 and below 2^31 - 8, got {}", i, side)
     return image.new_empty((*image.shape[:-2], *size))
 
 
@@ -59,7 +51,7 @@ def _fake_backward(
     expect: Expect, grad: Tensor, image: Tensor, matrix: Tensor, size: Sequence[int], needs: Sequence[bool]
 ) -> tuple[Tensor, Tensor]:
     expect.same_shape("grad", grad, (*image.shape[:-2], *size), "the result")
-    return gradient(image, needs[0]), gradient(matrix, needs[1])
+    return gradient(image, needed=needs[0]), gradient(matrix, needed=needs[1])
 
 
 def _not_deterministic(saved: Mapping[str, Tensor], needed: Mapping[str, bool]) -> str:

@@ -1,4 +1,4 @@
-// The CUDA part of the PyTorch binding, on tensors of the CPU: the same operators, the same kernels, as
+// The CUDA part of the PyTorch binding on CPU tensors: the same operators, the same kernels, as
 // opserve_emulated.
 #include <torch/csrc/stable/library.h>
 
@@ -13,7 +13,7 @@ DeviceGuard::~DeviceGuard() { static_cast<void>(guard_); }
 
 namespace {
 
-// a·b + bias by the kernel of this project, for matrices of any strides.
+// a·b + bias by this project's kernel, for matrices with any strides.
 void product(StableIValue* stack, uint64_t, uint64_t) {
     const Tensor a = take_tensor(stack[0]);
     const Tensor b = take_tensor(stack[1]);
