@@ -26,7 +26,7 @@ from scripts import status, supervise
 from scripts.predict import curl, try_sample
 from scripts.stop import PID_FILE, stop
 from scripts.torchserve import archives as mar
-from scripts.torchserve import java, limits, machine, preflight, processes, snapshot, worker_environment
+from scripts.torchserve import frontend_limits, java, machine, preflight, processes, snapshot, worker_environment
 from scripts.torchserve.arguments import add_server_arguments
 from scripts.torchserve.lock import server_lock
 from scripts.torchserve.scaling import set_workers
@@ -34,6 +34,7 @@ from scripts.torchserve.server import Server
 from scripts.torchserve.worker_log import LogMark, model_of
 from scripts.torchserve.workers import count_ready_workers
 
+MIB = frontend_limits.MIB
 POLL_S = 0.1
 TIMEOUT_S = 300.0
 # The launcher only starts Java, and does not wait for it.
@@ -106,38 +107,27 @@ def check_metrics(server: Server) -> None:
         )
 
 
-def found_machine() -> machine.Machine:
-    """What this machine leaves to a server."""
-    try:
-        return machine.find()
-    except ValueError as error:
-        raise OpserveError(str(error)) from None
-
-
 def fitted_limits(
     server: Server, here: machine.Machine, archives: Collection[mar.Archive], model_api: bool
-) -> limits.Limits:
+) -> frontend_limits.FrontendLimits:
     """What the frontend may hold on this machine; says so where that is less than the configuration wants."""
-    try:
-        memory, origin = machine.memory()
-    except ValueError as error:
-        raise OpserveError(str(error)) from None
-    request, queue, heap = limits.wanted(server.properties)
-    workers = here.share(count_models(archives))
-    queues = [limits.read_queue(archive.path, workers=workers) for archive in archives]
+    memory, origin = machine.find_memory()
+    request, queue, heap = frontend_limits.read_configured(server.properties)
+    workers = here.threads_per_model(count_models(archives))
+    queues = [frontend_limits.read_queue(archive.path, workers=workers) for archive in archives]
     if model_api:  # while a version replaces another, both have a queue
-        queues.append(limits.Queue(None, max((each.in_flight for each in queues), default=1)))
-    found = limits.fit(memory, queues, request, queue, heap)
+        queues.append(frontend_limits.ModelQueue(None, max((each.in_flight for each in queues), default=1)))
+    found = frontend_limits.fit_limits(memory, queues, request, queue, heap)
     if not found.fits:
         print(
-            f"note: {memory // limits.MIB} MiB ({origin}) are too few for {len(queues)} models: full queues of the "
-            f"largest requests would take {found.needed // limits.MIB} MiB of a heap of {found.heap // limits.MIB}",
+            f"note: {memory // MIB} MiB ({origin}) are too few for {len(queues)} models: full queues of the "
+            f"largest requests would take {found.required // MIB} MiB of a heap of {found.heap // MIB}",
             file=sys.stderr,
         )
     elif (found.request, found.queue) != (request, queue):
         print(
-            f"note: fitted to {memory // limits.MIB} MiB ({origin}) and {len(queues)} models: requests of up to "
-            f"{found.request / limits.MIB:.4g} MiB, {found.queue} waiting for each model",
+            f"note: fitted to {memory // MIB} MiB ({origin}) and {len(queues)} models: requests of up to "
+            f"{found.request / MIB:.4g} MiB, {found.queue} waiting for each model",
             file=sys.stderr,
         )
     return found
@@ -153,7 +143,7 @@ def fitted_config(
     """Write the server's configuration with what follows from this machine; a larger pool of the user's own stays."""
     lines = server.config.read_text().splitlines()
     held = fitted_limits(server, here, archives, model_api)
-    flags = limits.java_flags(held, server.properties.get("vmargs", "").split())
+    flags = frontend_limits.fit_java_flags(held, server.properties.get("vmargs", "").split())
     asked = [int(flag.removeprefix(POOL)) for flag in flags if re.fullmatch(f"{re.escape(POOL)}[0-9]+", flag)]
     flags = [flag for flag in flags if not flag.startswith(POOL)] + [f"{POOL}{max([here.pool_threads, *asked])}"]
     changes = {"vmargs": " ".join(flags)} | ({"disable_system_metrics": "true"} if quiet else {})
@@ -169,12 +159,12 @@ def fitted_config(
 
 def environment(server: Server, threads: int, quiet: bool) -> dict[str, str]:
     """The environment TorchServe is started with: the right Java, our own folders, no stray settings."""
-    found, remarks = java.find()
+    found, remarks = java.find_java()
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
     if found is None:
         raise OpserveError(
-            f"no Java {java.MINIMUM} or newer; `make env` installs one from PyPI into .venv, or set JAVA_HOME"
+            f"no Java {java.MINIMUM_VERSION} or newer; `make env` installs one from PyPI into .venv, or set JAVA_HOME"
         )
     temp = str(server.make_temp())
     inherited = worker_environment.passed(os.environ)
@@ -200,7 +190,7 @@ def launch(
     server: Server, archives: Collection[mar.Archive], model_api: bool = False, quiet: bool = False
 ) -> psutil.Process:
     """Run the real `torchserve` in the home folder and return its Java process."""
-    here = found_machine()
+    here = machine.find_machine()
     executable = Path(sys.executable).parent / "torchserve"
     if not executable.is_file():
         raise OpserveError(f"{executable} does not exist; `make env` installs TorchServe")
@@ -223,7 +213,7 @@ def launch(
     ]
     if model_api:
         command.append(MODEL_API)
-    env = environment(server, here.share(count_models(archives)), quiet)
+    env = environment(server, here.threads_per_model(count_models(archives)), quiet)
     # Whole or not at all: a launcher that is cut short may have a frontend that nobody knows of yet.
     with (server.logs / CONSOLE).open("wb") as console, deferred():
         # A session of its own: Ctrl-C in this terminal is not for it. The umask keeps the tokens private.
@@ -237,7 +227,7 @@ def launch(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             umask=0o077,
-            preexec_fn=limits.restrict_process,
+            preexec_fn=frontend_limits.restrict_process,
             timeout=LAUNCH_S,
         )
     pid_file = server.temp / PID_FILE
@@ -256,7 +246,7 @@ def count_models(archives: Collection[mar.Archive]) -> int:
 
 def add_workers(server: Server, archives: list[mar.Archive]) -> None:
     """Give each model that may have more workers than it starts with its share of the cores."""
-    share = found_machine().share(count_models(archives))
+    share = machine.find_machine().threads_per_model(count_models(archives))
     for model in dict.fromkeys(archive.model for archive in archives):
         described = server.require_model(model)
         fewest, most = int(described["minWorkers"]), int(described["maxWorkers"])
