@@ -21,7 +21,7 @@ NEXT_TRY_S = 60.0
 
 def scale_to_cores(server: Server, archives: Collection[mar.Archive]) -> None:
     """Gives each model that may have more workers than it starts with its share of the cores."""
-    share = machine.find().share(count_models(archives))
+    share = machine.find_machine().threads_per_model(count_models(archives))
     for model in dict.fromkeys(archive.model for archive in archives):
         described = server.require_model(model)
         min_workers, max_workers = int(described["minWorkers"]), int(described["maxWorkers"])

@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from archive.repository import ROOT
+from scripts.torchserve.tokens import KeyFile
 from tests.support import archives
 from tests.support.torchserve import TorchServe
 
