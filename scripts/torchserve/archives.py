@@ -17,7 +17,7 @@ from archive.process.limits import Limits, call_limited
 from handlers.integrity.manifest import check_signature, demanded_key
 from handlers.integrity.requirements import LibraryNeeds
 from handlers.sample import TOLERANCE
-from handlers.yaml_text import load_yaml
+from handlers.codecs.safe_yaml import load_yaml
 
 # TorchServe is given the names of the files: NAME=FILE would be another name for the model.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.+@~ -]+\.mar")
