@@ -31,7 +31,8 @@ from archive.process.command import run
 from archive.process.fresh import run_in_fresh_process
 from archive.process.temporary import temporary_file, temporary_folder
 from handlers.config import CONFIG_FILE
-from handlers.integrity.manifest import SEAL_FILE, SIGNATURE_FILE, Seal
+from handlers.integrity.manifest import MANIFEST_FILE, Manifest
+from handlers.integrity.signing import SIGNATURE_FILE
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ RETRY_SECONDS = 2_000_000
 
 def pack(
     contents: ArchiveContents, model_store: Path = MODEL_STORE, key: Ed25519PrivateKey | None = None
-) -> tuple[Path, Seal]:
+) -> tuple[Path, Manifest]:
     """Writes the archive into the model store after it has answered its sample in a fresh process.
 
     Args:
@@ -82,7 +83,7 @@ def stage_files(contents: ArchiveContents, stage: Path) -> None:
     shutil.copytree(HANDLERS, stage / "handlers", ignore=ignored)
     shutil.copy(HANDLER, stage)
     for path in (contents.artifact, *contents.op_libraries, *filter(None, [contents.hooks])):
-        if path.name in (SEAL_FILE, SIGNATURE_FILE):
+        if path.name in (MANIFEST_FILE, SIGNATURE_FILE):
             raise ArchiveError(f"{path.name}: the packer writes a file of this name; rename yours")
         if (stage / path.name).exists():
             raise ArchiveError(f"two files of the archive are named {path.name}; rename one")
