@@ -8,7 +8,7 @@ import pytest
 
 from archive.packer.pack import RETRY_SECONDS
 from archive.repository import ROOT
-from scripts.torchserve import processes, recovery
+from scripts.torchserve import processes, recovery, workers
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -89,7 +89,7 @@ def test_revived_workers_try_at_once_and_none_is_left_over(server: TorchServe) -
     away = artifact.rename(server.home / "away.pt")
     try:
         kill_worker(server, MODEL)
-        until(lambda: recovery.stand_ins(server.server, server.describe(MODEL)), "a stand-in")
+        until(lambda: workers.stand_in_errors(server.server, server.describe(MODEL)), "a stand-in")
     finally:
         away.rename(artifact)
     recovery.revive(server.server, MODEL, 2)
@@ -97,7 +97,7 @@ def test_revived_workers_try_at_once_and_none_is_left_over(server: TorchServe) -
     def both_ready() -> bool:
         described = server.describe(MODEL)
         states = [worker["status"] for worker in described["workers"]]
-        return states == ["READY"] * 2 and not recovery.stand_ins(server.server, described)
+        return states == ["READY"] * 2 and not workers.stand_in_errors(server.server, described)
 
     until(both_ready, "two workers")
     its = processes.workers(server.home, server.server.temp, [server.server.require_running()])
@@ -108,7 +108,7 @@ def test_revived_workers_try_at_once_and_none_is_left_over(server: TorchServe) -
 def test_any_archives_model_is_revived_and_its_error_is_shown(server: TorchServe) -> None:
     """Also one whose handler is not ours: TorchServe itself gives it up, and its queue waits."""
     kill_worker(server, "loads_once")
-    until(lambda: recovery.ended_workers(server.describe("loads_once")) == 1, "a worker that is given up")
+    until(lambda: workers.count_ended_workers(server.describe("loads_once")) == 1, "a worker that is given up")
     until(lambda: "FileExistsError" in server.script("status").stdout, "the last line of the traceback")
     assert "`make scale MODEL=loads_once WORKERS=1`" in server.script("status").stdout
     for mark in (server.server.temp / "models").glob("*/loaded"):

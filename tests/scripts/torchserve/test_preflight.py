@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from archive.repository import ROOT
-from scripts.torchserve.places import SOCKET_PATH_BYTES, temp_folder
+from scripts.torchserve.temp_folder import SOCKET_PATH_BYTES, find_temp_folder
 from tests.support.torchserve import TIMEOUT_S, TorchServe, nothing_left
 
 pytestmark = pytest.mark.server
@@ -115,9 +115,9 @@ def test_another_users_home_is_named(stopped: TorchServe) -> None:
     code = (
         "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
         "from pathlib import Path; from scripts.torchserve.server import Server; "
-        "from scripts.torchserve import faults; "
+        "from scripts.torchserve import preflight; "
         "from archive.process.command import run; home = Path(sys.argv[1]); "
-        "run(lambda: faults.check(Server(home)))"
+        "run(lambda: preflight.check_folders(Server(home)))"
     )
     for folder in (stopped.home, *stopped.home.parents):
         if folder.stat().st_uid == os.getuid() and folder != Path("/tmp") and "pytest" in str(folder):
@@ -125,7 +125,7 @@ def test_another_users_home_is_named(stopped: TorchServe) -> None:
     command = [
         sys.executable,
         "-c",
-        "import scripts.torchserve.server, scripts.torchserve.faults, archive.process.command, sys\n" + code,
+        "import scripts.torchserve.server, scripts.torchserve.preflight, archive.process.command, sys\n" + code,
     ]
     done = subprocess.run(
         [*command, str(stopped.home)], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
@@ -135,8 +135,8 @@ def test_another_users_home_is_named(stopped: TorchServe) -> None:
 
 @pytest.mark.parametrize("home", [Path("/srv/opserve"), Path("/x" * 60), Path("/" + "ü" * 45)])
 def test_sockets_have_room_and_do_not_lie_where_a_cleaner_takes_them(home: Path) -> None:
-    found = temp_folder(home)
-    assert found == temp_folder(home)
+    found = find_temp_folder(home)
+    assert found == find_temp_folder(home)
     assert len(os.fsencode(found / ".ts.sock.65535")) <= SOCKET_PATH_BYTES
     assert not any(found.is_relative_to(cleaned) for cleaned in ("/tmp", "/run", "/var/run"))
 
