@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from handlers.errors import printable
-from handlers.metrics import INTERVAL_S, METRICS, Reporter
+from handlers.metrics import INTERVAL_S, METRICS, Counts, Reporter
 from handlers.torchserve.configuration import METRICS_SWITCH, is_enabled
 from handlers.torchserve.log_throttle import throttle
-
-if TYPE_CHECKING:
-    from handlers.model import ServableModel
 
 logger = logging.getLogger(__name__)
 MAX_LABEL = 200
@@ -20,7 +17,18 @@ MAX_LABEL = 200
 _SEPARATORS = str.maketrans(":,|#", "----")
 
 
-def start_reporting(model: ServableModel, cache: Any) -> Reporter | None:
+class CountedModel(Protocol):
+    """The part of a model that is reported."""
+
+    name: str
+    version: str
+    counts: Counts
+
+    def describe(self) -> dict[str, Any]:
+        """The model's description, as the management API gives it."""
+
+
+def start_reporting(model: CountedModel, cache: Any) -> Reporter | None:
     """Reports a model's counts to TorchServe, if OPSERVE_METRICS allows it and its metrics_config declares them.
 
     Args:
