@@ -19,7 +19,7 @@ from archive.packer.verify import verify
 from archive.process import limits
 from archive.process.limits import Limits, call_limited
 from archive.repository import ROOT
-from handlers.yaml_text import load_yaml
+from handlers.codecs.safe_yaml import load_yaml
 from scripts.torchserve import archives as mar
 from tests.archive.packer.test_verify import listed
 from tests.support import archives, hostile
