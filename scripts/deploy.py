@@ -22,9 +22,8 @@ from scripts.torchserve import archives as mar
 from scripts.torchserve import deployment, snapshot
 from scripts.torchserve.arguments import add_server_arguments
 from scripts.torchserve.deployment import Deployment
-from scripts.torchserve.lock import server_lock
 from scripts.torchserve.scaling import wait_for_workers
-from scripts.torchserve.server import Server, error_message
+from scripts.torchserve.server import Server, error_message, server_lock
 from scripts.torchserve.worker_log import LogMark
 from scripts.torchserve.workers import set_worker_limits
 

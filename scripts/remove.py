@@ -12,8 +12,7 @@ from archive.process.command import run
 from scripts.deploy import TIMEOUT_S, change, describe_by_worker, drain
 from scripts.torchserve import deployment, snapshot
 from scripts.torchserve.arguments import add_server_arguments
-from scripts.torchserve.lock import server_lock
-from scripts.torchserve.server import Server
+from scripts.torchserve.server import Server, server_lock
 from scripts.torchserve.workers import count_ready_workers
 
 

@@ -13,7 +13,7 @@ from scripts.torchserve import snapshot
 from scripts.torchserve.arguments import add_server_arguments
 from scripts.torchserve.scaling import set_workers
 from scripts.torchserve.server import Server
-from scripts.torchserve.tables import format_table
+from scripts.torchserve.status import format_table
 from scripts.torchserve.workers import scaling_path
 
 # Every worker is a Python process with a model in it; a larger number is a slip of the finger.

@@ -16,11 +16,10 @@ from scripts.torchserve import preflight, processes, snapshot, supervision, supe
 from scripts.torchserve.arguments import StartOptions
 from scripts.torchserve.cleanup import clean_up
 from scripts.torchserve.launch import MODEL_API, QUIET, launch
-from scripts.torchserve.lock import server_lock
 from scripts.torchserve.model_store import select_archives
 from scripts.torchserve.readiness import wait_until_answering, wait_until_ready
 from scripts.torchserve.scaling import scale_to_cores
-from scripts.torchserve.server import Server
+from scripts.torchserve.server import Server, server_lock
 from scripts.torchserve.status import show_status
 from scripts.torchserve.worker_log import LogMark
 

@@ -16,10 +16,9 @@ from scripts.torchserve import preflight, processes, snapshot, supervision, work
 from scripts.torchserve.arguments import StartOptions, add_start_arguments
 from scripts.torchserve.cleanup import clean_up
 from scripts.torchserve.launch import launch
-from scripts.torchserve.lock import server_lock
 from scripts.torchserve.model_store import select_archives
 from scripts.torchserve.readiness import wait_until_answering, wait_until_ready
-from scripts.torchserve.server import Server
+from scripts.torchserve.server import Server, server_lock
 from scripts.torchserve.snapshot import ServedVersion
 from scripts.torchserve.worker_log import LogMark
 

@@ -6,11 +6,17 @@ import psutil
 
 from scripts.torchserve import deployment, processes, supervision
 from scripts.torchserve.server import Server
-from scripts.torchserve.tables import format_table
 from scripts.torchserve.worker_log import last_error
 from scripts.torchserve.workers import count_ended_workers, count_ready_workers, stand_in_errors
 
 MIB = 1024 * 1024
+
+
+def format_table(rows: list[list[str]]) -> str:
+    """Returns rows of text in aligned columns; the first row is the heading."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def show_status(server: Server) -> bool:
