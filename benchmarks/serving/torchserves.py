@@ -105,7 +105,7 @@ class StockServer(Server):
             raise ServerFailed("its environment was not made")
         processes = Processes()
         config = write_config(folder, "default_workers_per_model=1\ndisable_system_metrics=false\n")
-        found, _ = java.find()
+        found, _ = java.find_java()
         command = [str(python.parent / "torchserve"), "--start", "--foreground", "--ncs", "--model-store"]
         command += [
             str(self.model_store),

@@ -6,48 +6,39 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from archive.errors import OpserveError
 from scripts.torchserve import archives as mar
-from scripts.torchserve import limits, machine, worker_environment
+from scripts.torchserve import frontend_limits, worker_environment
 from scripts.torchserve.configuration import replace_properties
+from scripts.torchserve.frontend_limits import MIB
+from scripts.torchserve.machine import Machine, find_memory
 from scripts.torchserve.model_store import count_models
 from scripts.torchserve.server import Server
 
 POOL = "-Djava.util.concurrent.ForkJoinPool.common.parallelism="
 
 
-def find_machine() -> machine.Machine:
-    """Returns what this machine leaves to a server."""
-    try:
-        return machine.find()
-    except ValueError as error:
-        raise OpserveError(str(error)) from None
-
-
 def _fit_limits(
-    server: Server, here: machine.Machine, archives: Collection[mar.Archive], *, model_api: bool
-) -> limits.Limits:
+    server: Server, here: Machine, archives: Collection[mar.Archive], *, model_api: bool
+) -> frontend_limits.FrontendLimits:
     """Returns what the frontend may hold in this machine's memory, with a note when that is less than configured."""
-    try:
-        memory, origin = machine.memory()
-    except ValueError as error:
-        raise OpserveError(str(error)) from None
-    request, queue, heap = limits.wanted(server.properties)
-    workers = here.share(count_models(archives))
-    queues = [limits.read_queue(archive.path, workers=workers) for archive in archives]
+    memory, origin = find_memory()
+    request, queue, heap = frontend_limits.read_configured(server.properties)
+    workers = here.threads_per_model(count_models(archives))
+    queues = [frontend_limits.read_queue(archive.path, workers=workers) for archive in archives]
     if model_api:  # during a deploy, the old and the new version each have a queue
-        queues.append(limits.Queue(None, max((each.in_flight for each in queues), default=1)))
-    found = limits.fit(memory, queues, request, queue, heap)
+        queues.append(frontend_limits.ModelQueue(None, max((each.in_flight for each in queues), default=1)))
+    found = frontend_limits.fit_limits(memory, queues, request, queue, heap)
+    there = f"{memory // MIB} MiB ({origin})"
     if not found.fits:
         print(
-            f"note: {memory // limits.MIB} MiB ({origin}) is too little for {len(queues)} models: full queues of the "
-            f"largest requests would take {found.needed // limits.MIB} MiB of a heap of {found.heap // limits.MIB} MiB",
+            f"note: {there} is too little for {len(queues)} models: full queues of the largest requests would take "
+            f"{found.required // MIB} MiB of a heap of {found.heap // MIB} MiB",
             file=sys.stderr,
         )
     elif (found.request, found.queue) != (request, queue):
         print(
-            f"note: fitted to {memory // limits.MIB} MiB ({origin}) and {len(queues)} models: requests of up to "
-            f"{found.request / limits.MIB:.4g} MiB, {found.queue} waiting for each model",
+            f"note: fitted to {there} and {len(queues)} models: requests of up to {found.request / MIB:.4g} MiB, "
+            f"{found.queue} waiting for each model",
             file=sys.stderr,
         )
     return found
@@ -55,7 +46,7 @@ def _fit_limits(
 
 def write_fitted_config(
     server: Server,
-    here: machine.Machine,
+    here: Machine,
     archives: Collection[mar.Archive] = (),
     *,
     quiet: bool = False,
@@ -66,7 +57,7 @@ def write_fitted_config(
     A larger thread pool of the user's own stays.
     """
     found = _fit_limits(server, here, archives, model_api=model_api)
-    flags = limits.java_flags(found, server.properties.get("vmargs", "").split())
+    flags = frontend_limits.fit_java_flags(found, server.properties.get("vmargs", "").split())
     pools = [int(flag.removeprefix(POOL)) for flag in flags if re.fullmatch(f"{re.escape(POOL)}[0-9]+", flag)]
     flags = [flag for flag in flags if not flag.startswith(POOL)] + [f"{POOL}{max([here.pool_threads, *pools])}"]
     changes = {"vmargs": " ".join(flags)} | ({"disable_system_metrics": "true"} if quiet else {})

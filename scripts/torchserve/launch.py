@@ -12,8 +12,9 @@ from archive.errors import OpserveError
 from archive.process.signals import deferred
 from archive.repository import ROOT
 from scripts.torchserve import archives as mar
-from scripts.torchserve import java, limits, worker_environment
-from scripts.torchserve.fitting import find_machine, write_fitted_config
+from scripts.torchserve import frontend_limits, java, worker_environment
+from scripts.torchserve.fitting import write_fitted_config
+from scripts.torchserve.machine import find_machine
 from scripts.torchserve.model_store import count_models
 from scripts.torchserve.readiness import CONSOLE, console_text
 from scripts.torchserve.server import Server
@@ -36,12 +37,12 @@ def make_environment(server: Server, threads: int, *, quiet: bool) -> dict[str, 
     Raises:
         OpserveError: there is no Java that is new enough.
     """
-    found, remarks = java.find()
+    found, remarks = java.find_java()
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
     if found is None:
         raise OpserveError(
-            f"no Java {java.MINIMUM} or newer; `make env` installs one from PyPI into .venv, or set JAVA_HOME"
+            f"no Java {java.MINIMUM_VERSION} or newer; `make env` installs one from PyPI into .venv, or set JAVA_HOME"
         )
     temp = str(server.make_temp())
     inherited = worker_environment.filter_environment(os.environ)
@@ -77,7 +78,7 @@ def launch(
     command += ["--model-store", str(server.model_store), "--log-config", str(LOG_CONFIG)]
     # By name: `all` would also try every folder in the model store as an unpacked archive.
     command += ["--models", *(archive.path.name for archive in archives), *([MODEL_API] if model_api else [])]
-    environment = make_environment(server, here.share(count_models(archives)), quiet=quiet)
+    environment = make_environment(server, here.threads_per_model(count_models(archives)), quiet=quiet)
     # A launcher that is interrupted may have started a frontend without having written its pid.
     with (server.logs / CONSOLE).open("wb") as console, deferred():
         # In a session of its own, Ctrl-C in this terminal does not reach it. The umask keeps the tokens private.
@@ -91,7 +92,7 @@ def launch(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             umask=0o077,
-            preexec_fn=limits.restrict_process,
+            preexec_fn=frontend_limits.restrict_process,
             timeout=LAUNCH_S,
         )
     pid_file = server.temp / SERVER_PID_FILE

@@ -6,7 +6,7 @@ from typing import Any
 
 from archive.errors import OpserveError
 from scripts.torchserve import archives as mar
-from scripts.torchserve.fitting import find_machine
+from scripts.torchserve.machine import find_machine
 from scripts.torchserve.model_store import count_models
 from scripts.torchserve.recovery import revive
 from scripts.torchserve.server import Server
@@ -21,7 +21,7 @@ NEXT_TRY_S = 60.0
 
 def scale_to_cores(server: Server, archives: Collection[mar.Archive]) -> None:
     """Gives each model that may have more workers than it starts with its share of the cores."""
-    share = find_machine().share(count_models(archives))
+    share = find_machine().threads_per_model(count_models(archives))
     for model in dict.fromkeys(archive.model for archive in archives):
         described = server.require_model(model)
         min_workers, max_workers = int(described["minWorkers"]), int(described["maxWorkers"])

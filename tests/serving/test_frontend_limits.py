@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from scripts.torchserve.configuration import parse_properties, read_properties, shipped_config
-from scripts.torchserve.limits import DIRECT_FLAG, MIB, Queue, fit
+from scripts.torchserve.frontend_limits import DIRECT_FLAG, MIB, ModelQueue, fit_limits
 from scripts.torchserve.worker_log import LogMark
 from tests.support import archives
 from tests.support.torchserve import TorchServe, serving
@@ -121,7 +121,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
 def test_full_queues_of_the_largest_bodies_are_held(small: TorchServe, tmp_path: Path) -> None:
     limits = fitted(small)
     largest, queue = int(limits["max_request_size"]), int(limits["job_queue_size"])
-    found = fit(MEMORY_MIB * MIB, [Queue(None, 1)] * 2, 20 * MIB, 64)
+    found = fit_limits(MEMORY_MIB * MIB, [ModelQueue(None, 1)] * 2, 20 * MIB, 64)
     assert (largest, queue) == (found.request, found.queue) and found.fits
     unharmed, gate, body, surplus = Unharmed(small), tmp_path / "gate", os.urandom(largest - 1000), 4
     try:
