@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from archive.repository import ROOT
-from scripts import supervise
-from scripts.torchserve import processes
+from scripts.torchserve import processes, supervision
 from scripts.torchserve.server import Server
 from tests.support.torchserve import TIMEOUT_S, TorchServe, nothing_left, until
 
@@ -71,7 +70,7 @@ def test_at_the_last_moment_it_is_all_or_nothing(stopped: TorchServe) -> None:
     if starting.returncode != 0 and nothing_left(stopped.server):
         return
     assert tried(stopped.server)
-    assert supervise.supervisor_pid(stopped.server.temp) is not None
+    assert supervision.find_supervisor(stopped.server.temp) is not None
     assert stopped.predict("echo", json={"values": [1]}).json() == {"doubled": [2]}
 
 
@@ -86,7 +85,7 @@ def test_after_a_killed_start_the_next_one_begins_again(stopped: TorchServe, mom
     assert "already running" not in again.stdout
     assert '{"doubled": [3.0, 4]}' in again.stdout
     assert len(processes.frontends(stopped.home)) == 1
-    assert supervise.supervisor_pid(stopped.server.temp) is not None
+    assert supervision.find_supervisor(stopped.server.temp) is not None
     assert stopped.stop().stdout == "stopped\n"
     assert nothing_left(stopped.server)
 

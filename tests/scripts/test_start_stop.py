@@ -62,7 +62,7 @@ def test_start_goes_on_after_a_kill_and_a_later_start_notices_newer_archives(sto
     content = archive.read_bytes()
     archive.unlink()
     archive.write_bytes(content)
-    assert "note: echo.mar is newer than what is served" in stopped.start().stdout
+    assert "note: echo.mar is newer than the one being served" in stopped.start().stdout
 
 
 def test_a_server_started_by_hand_is_recognised_and_stopped(stopped: TorchServe, tmp_path: Path) -> None:

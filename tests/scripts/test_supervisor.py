@@ -16,8 +16,9 @@ import requests
 
 from archive.errors import OpserveError
 from archive.repository import ROOT
-from scripts import supervise
-from scripts.torchserve import processes
+from scripts.torchserve import processes, supervision
+from scripts.torchserve.arguments import StartOptions
+from scripts.torchserve.supervisor import LOG_BYTES, Supervisor
 from tests.support.torchserve import TIMEOUT_S, TorchServe, nothing_left, until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -36,8 +37,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory, store: dict[str, Path]) ->
         torchserve.stop()
 
 
+def make_supervisor(home: Path) -> Supervisor:
+    options = StartOptions(home, home / "config.properties", home / "model_store", [], 1.0, model_api=False, quiet=True)
+    return Supervisor(options, foreground=False)
+
+
 def state(torchserve: TorchServe) -> dict:
-    return supervise.state(torchserve.server.temp)
+    return supervision.read_state(torchserve.server.temp)
 
 
 def answers(torchserve: TorchServe) -> bool:
@@ -113,7 +119,7 @@ def test_a_start_that_fails_is_tried_again_and_reported(watched: TorchServe) -> 
 
 
 def test_a_killed_supervisor_is_noticed_and_replaced(watched: TorchServe) -> None:
-    supervisor = psutil.Process(supervise.supervisor_pid(watched.server.temp))
+    supervisor = psutil.Process(supervision.find_supervisor(watched.server.temp))
     supervisor.kill()
     until(lambda: not processes.alive(supervisor), "the supervisor's end")
     assert answers(watched)
@@ -121,13 +127,13 @@ def test_a_killed_supervisor_is_noticed_and_replaced(watched: TorchServe) -> Non
     before = watched.server.require_running().pid
     assert watched.start().returncode == 0
     assert watched.server.require_running().pid == before
-    assert supervise.supervisor_pid(watched.server.temp) not in (None, supervisor.pid)
+    assert supervision.find_supervisor(watched.server.temp) not in (None, supervisor.pid)
 
 
 def test_there_is_one_supervisor_and_it_is_small(watched: TorchServe) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "supervise.py"), "--home", str(watched.home)]
-    assert subprocess.run(command, timeout=TIMEOUT_S, check=False).returncode == 0
-    supervisor = psutil.Process(supervise.supervisor_pid(watched.server.temp))
+    command = [sys.executable, "-m", "scripts.supervise", "--home", str(watched.home)]
+    assert subprocess.run(command, cwd=ROOT, timeout=TIMEOUT_S, check=False).returncode == 0
+    supervisor = psutil.Process(supervision.find_supervisor(watched.server.temp))
     assert supervisor.memory_full_info().pss < 16 * MIB
     spent = sum(supervisor.cpu_times()[:2])
     time.sleep(2)  # nothing is awaited: what it costs while nothing happens
@@ -136,7 +142,7 @@ def test_there_is_one_supervisor_and_it_is_small(watched: TorchServe) -> None:
 
 def test_stop_ends_the_supervisor_first(stopped: TorchServe) -> None:
     assert stopped.start().returncode == 0
-    supervisor = psutil.Process(supervise.supervisor_pid(stopped.server.temp))
+    supervisor = psutil.Process(supervision.find_supervisor(stopped.server.temp))
     assert stopped.stop().stdout == "stopped\n"
     assert not processes.alive(supervisor)
     assert nothing_left(stopped.server)
@@ -154,7 +160,7 @@ def test_stop_ends_a_supervisor_that_is_starting_the_server_again(stopped: Torch
 
 def test_a_supervisor_that_cannot_be_found_any_more_starts_nothing(stopped: TorchServe) -> None:
     assert stopped.start().returncode == 0
-    supervisor = psutil.Process(supervise.supervisor_pid(stopped.server.temp))
+    supervisor = psutil.Process(supervision.find_supervisor(stopped.server.temp))
     shutil.rmtree(stopped.server.temp)
     assert stopped.stop().stdout == "stopped\n"
     until(lambda: not processes.alive(supervisor), "the supervisor's end")
@@ -185,29 +191,29 @@ def test_stop_ends_one_in_the_foreground_too(stopped: TorchServe) -> None:
 
 
 def test_without_a_server_it_says_so(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "supervise.py"), "--home", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    said = f"error: no server that `make start` has started runs in {tmp_path}\n"
+    command = [sys.executable, "-m", "scripts.supervise", "--home", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    said = f"error: no server that `make start` started runs in {tmp_path}\n"
     assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_its_log_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
-    watching = supervise.Supervisor(tmp_path, [], foreground=False)
+    watching = make_supervisor(tmp_path)
     for _ in range(40):
-        watching.log("x" * (supervise.LOG_BYTES // 10))
+        watching.log("x" * (LOG_BYTES // 10))
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "logs").iterdir()}
     assert set(sizes) == {"supervisor.log", "supervisor.log.1"}
-    assert max(sizes.values()) < 1.2 * supervise.LOG_BYTES
+    assert max(sizes.values()) < 1.2 * LOG_BYTES
 
 
 def test_the_cause_of_an_end_is_found_where_java_leaves_it(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
-    watching = supervise.Supervisor(tmp_path, [], foreground=False)
-    assert "without a last word" in watching._cause(7)
+    watching = make_supervisor(tmp_path)
+    assert "it left no message" in watching._cause(7)
     console = tmp_path / "logs" / "console.log"
     console.write_text("Warning: -XX:+ExitOnOutOfMemoryError\n")
-    assert "without a last word" in watching._cause(7)
+    assert "it left no message" in watching._cause(7)
     console.write_text(console.read_text() + "Terminating due to java.lang.OutOfMemoryError: Java heap space\n")
     assert watching._cause(7) == "Terminating due to java.lang.OutOfMemoryError: Java heap space"
     (tmp_path / "hs_err_pid7.log").write_text("")
@@ -216,6 +222,6 @@ def test_the_cause_of_an_end_is_found_where_java_leaves_it(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"restarts": 1})])
 def test_what_is_left_of_its_state_is_read(tmp_path: Path, content: str) -> None:
-    (tmp_path / supervise.STATE_FILE).write_text(content)
-    assert supervise.state(tmp_path) == ({"restarts": 1} if "restarts" in content else {})
-    assert supervise.supervisor_pid(tmp_path) is None
+    (tmp_path / supervision.STATE_FILE).write_text(content)
+    assert supervision.read_state(tmp_path) == ({"restarts": 1} if "restarts" in content else {})
+    assert supervision.find_supervisor(tmp_path) is None

@@ -42,7 +42,7 @@ def one_line(done: subprocess.CompletedProcess[str], *said: str) -> bool:
 def test_a_key_file_that_is_a_folder(stopped: TorchServe) -> None:
     stopped.server.key_file.mkdir()
     for script in ("start", "stop"):
-        assert one_line(stopped.script(script), f"{stopped.server.key_file} is a folder", "take it away")
+        assert one_line(stopped.script(script), f"{stopped.server.key_file} is a folder", "remove it")
     stopped.server.key_file.rmdir()
     assert nothing_left(stopped.server)
 
@@ -56,21 +56,21 @@ def test_stop_ends_the_server_also_when_its_key_file_is_a_folder(stopped: TorchS
     assert nothing_left(stopped.server)
 
 
-def test_logs_that_are_no_folder(stopped: TorchServe) -> None:
+def test_logs_that_are_not_a_folder(stopped: TorchServe) -> None:
     stopped.server.logs.write_text("")
-    assert one_line(stopped.start(), f"cannot make the folder {stopped.server.logs}: it is no folder")
+    assert one_line(stopped.start(), f"cannot make the folder {stopped.server.logs}: a file of that name exists")
 
 
 def test_a_log_that_is_a_folder(stopped: TorchServe) -> None:
     (stopped.server.logs / "ts_log.log").mkdir(parents=True)
-    assert one_line(stopped.start(), "ts_log.log cannot be written to", "take it away")
+    assert one_line(stopped.start(), "ts_log.log cannot be written to", "remove it")
 
 
 def test_a_model_store_that_is_missing_or_no_folder(stopped: TorchServe) -> None:
     shutil.rmtree(stopped.model_store)
     assert one_line(stopped.start(), f"{stopped.model_store} does not exist", "`make archive`")
     stopped.model_store.write_text("")
-    assert one_line(stopped.start(), f"{stopped.model_store} is no folder")
+    assert one_line(stopped.start(), f"{stopped.model_store} is not a folder")
 
 
 def test_a_temporary_folder_of_somebody_else(stopped: TorchServe) -> None:
@@ -85,9 +85,9 @@ def test_a_temporary_folder_of_somebody_else(stopped: TorchServe) -> None:
 
 def test_a_home_that_is_missing(tmp_path: Path, stopped: TorchServe) -> None:
     for script in ("start", "stop"):
-        command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), "--home", str(tmp_path / "gone")]
+        command = [sys.executable, "-m", f"scripts.{script}", "--home", str(tmp_path / "gone")]
         command += ["--config", str(stopped.server.config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         assert one_line(done, f"cannot open the folder {tmp_path / 'gone'}: No such file or directory")
 
 

@@ -113,8 +113,8 @@ def test_any_archives_model_is_revived_and_its_error_is_shown(server: TorchServe
     assert "`make scale MODEL=loads_once WORKERS=1`" in server.script("status").stdout
     for mark in (server.server.temp / "models").glob("*/loaded"):
         mark.unlink()
-    revived = server.script("recovery")
+    revived = server.script("torchserve.recovery")
     while revived.returncode == 0:  # TorchServe is trying it at this moment
-        revived = server.script("recovery")
-    assert revived.stdout == "loads_once 1.0 does not load; its workers are started afresh\n"
+        revived = server.script("torchserve.recovery")
+    assert revived.stdout == "loads_once 1.0 does not load; its workers are being started afresh\n"
     until(lambda: server.predict("loads_once", json={}).status_code == 200, "an answer")
