@@ -23,11 +23,12 @@ from archive.process.command import run
 from archive.process.signals import deferred
 from archive.repository import ROOT
 from scripts import status, supervise
-from scripts.predict import curl, try_sample
 from scripts.stop import PID_FILE, stop
-from scripts.torchserve import archives as mar
 from scripts.torchserve import frontend_limits, java, machine, preflight, processes, snapshot, worker_environment
 from scripts.torchserve.arguments import add_server_arguments
+from scripts.torchserve.archives import Archive, read_archive
+from scripts.torchserve.client import check_sample
+from scripts.torchserve.curl import predict_command
 from scripts.torchserve.lock import server_lock
 from scripts.torchserve.scaling import set_workers
 from scripts.torchserve.server import Server
@@ -51,7 +52,7 @@ POOL = "-Djava.util.concurrent.ForkJoinPool.common.parallelism="
 OVERRIDES = ("TS_CONFIG_FILE", "LOG_LOCATION", "METRICS_LOCATION", "PYTHONPATH", "PYTHONHOME")
 
 
-def chosen_archives(server: Server, models: list[str]) -> list[mar.Archive]:
+def chosen_archives(server: Server, models: list[str]) -> list[Archive]:
     """Read and check the archives that shall be served: all of the model store, or the named ones.
 
     Of several versions of a model the newest comes first: TorchServe makes the first one the default.
@@ -62,7 +63,7 @@ def chosen_archives(server: Server, models: list[str]) -> list[mar.Archive]:
         paths = sorted(server.model_store.glob("*.mar"))
     if not paths:
         raise OpserveError(f"{server.model_store} holds no archives; `make archive` builds them")
-    archives = [mar.read(path) for path in paths]
+    archives = [read_archive(path) for path in paths]
     seen: dict[tuple[str, str], Path] = {}
     for archive in archives:
         other = seen.setdefault((archive.model, archive.version), archive.path)
@@ -108,7 +109,7 @@ def check_metrics(server: Server) -> None:
 
 
 def fitted_limits(
-    server: Server, here: machine.Machine, archives: Collection[mar.Archive], model_api: bool
+    server: Server, here: machine.Machine, archives: Collection[Archive], model_api: bool
 ) -> frontend_limits.FrontendLimits:
     """What the frontend may hold on this machine; says so where that is less than the configuration wants."""
     memory, origin = machine.find_memory()
@@ -137,7 +138,7 @@ def fitted_config(
     server: Server,
     here: machine.Machine,
     quiet: bool,
-    archives: Collection[mar.Archive] = (),
+    archives: Collection[Archive] = (),
     model_api: bool = False,
 ) -> Path:
     """Write the server's configuration with what follows from this machine; a larger pool of the user's own stays."""
@@ -187,7 +188,7 @@ def environment(server: Server, threads: int, quiet: bool) -> dict[str, str]:
 
 
 def launch(
-    server: Server, archives: Collection[mar.Archive], model_api: bool = False, quiet: bool = False
+    server: Server, archives: Collection[Archive], model_api: bool = False, quiet: bool = False
 ) -> psutil.Process:
     """Run the real `torchserve` in the home folder and return its Java process."""
     here = machine.find_machine()
@@ -239,12 +240,12 @@ def launch(
         raise OpserveError(f"torchserve ended at once: {console_text(server)}") from None
 
 
-def count_models(archives: Collection[mar.Archive]) -> int:
+def count_models(archives: Collection[Archive]) -> int:
     """How many models share the machine; of several versions one is asked."""
     return len({archive.model for archive in archives})
 
 
-def add_workers(server: Server, archives: list[mar.Archive]) -> None:
+def add_workers(server: Server, archives: list[Archive]) -> None:
     """Give each model that may have more workers than it starts with its share of the cores."""
     share = machine.find_machine().threads_per_model(count_models(archives))
     for model in dict.fromkeys(archive.model for archive in archives):
@@ -272,7 +273,7 @@ def console_text(server: Server) -> str:
 
 
 def wait_ready(
-    server: Server, frontend: psutil.Process, archives: list[mar.Archive], mark: LogMark, timeout: float
+    server: Server, frontend: psutil.Process, archives: list[Archive], mark: LogMark, timeout: float
 ) -> None:
     """Wait until every model has a READY worker; a worker or frontend that dies is an error at once."""
     deadline = time.monotonic() + timeout
@@ -308,7 +309,7 @@ def _is_ready(server: Server, model: str, version: str) -> bool:
     return count_ready_workers(described) > 0 or int(described["minWorkers"]) == 0
 
 
-def try_samples(server: Server, archives: list[mar.Archive]) -> None:
+def try_samples(server: Server, archives: list[Archive]) -> None:
     """Predict every archive's sample; a wrong answer is an error."""
     tried: set[str] = set()
     for archive in archives:
@@ -316,10 +317,10 @@ def try_samples(server: Server, archives: list[mar.Archive]) -> None:
         name = archive.model if archive.model not in tried else f"{archive.model}/{archive.version}"
         tried.add(archive.model)
         if archive.sample is None:
-            print(f"{name}\n  ready; {archive.path.name} carries no sample to try")
+            print(f"{name}\n  ready; {archive.path.name} contains no sample to try")
             continue
-        try_sample(server, name, archive, name)
-        print(f"  {curl(server, name, archive.sample)}")
+        check_sample(server, name, archive, name)
+        print(f"  {predict_command(server, name, archive.sample)}")
 
 
 def join(

@@ -11,7 +11,7 @@ import psutil
 
 from archive.process.command import run
 from scripts import supervise
-from scripts.torchserve import deployment, processes
+from scripts.torchserve import deploy_record, processes
 from scripts.torchserve.arguments import add_server_arguments
 from scripts.torchserve.server import Server
 from scripts.torchserve.worker_log import last_error
@@ -77,7 +77,7 @@ def show(server: Server) -> bool:
     print(table(rows))
     for line in troubles:
         print(line)
-    for left in deployment.unfinished(server):
+    for left in deploy_record.load_unfinished(server):
         print(left.describe())
     return True
 

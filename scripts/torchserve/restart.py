@@ -15,10 +15,10 @@ from archive.errors import OpserveError
 from archive.process.command import run
 from archive.process.signals import deferred
 from scripts import start, supervise
-from scripts.predict import try_sample
 from scripts.stop import clear
-from scripts.torchserve import archives as mar
 from scripts.torchserve import preflight, processes, snapshot, workers
+from scripts.torchserve.archives import Archive, read_archive
+from scripts.torchserve.client import check_sample
 from scripts.torchserve.lock import server_lock
 from scripts.torchserve.server import Server
 from scripts.torchserve.worker_log import LogMark
@@ -29,14 +29,14 @@ OTHERS_END_WITHIN_S = 60.0
 POLL_S = 0.1
 
 
-def last_archives(server: Server, models: list[str], known: list[snapshot.ServedVersion]) -> list[mar.Archive]:
+def last_archives(server: Server, models: list[str], known: list[snapshot.ServedVersion]) -> list[Archive]:
     """The archives of what was served last, or, where that is not known, those of a start."""
     if not known:
         return start.chosen_archives(server, models)
     found = []
     for each in known:
         try:
-            found.append(mar.read(server.model_store / each.archive))
+            found.append(read_archive(server.model_store / each.archive))
         except OpserveError as error:
             print(f"{each.model} {each.version} is left out: {error}")
     if not found:
@@ -90,7 +90,7 @@ def restart(server: Server, models: list[str], timeout: float, model_api: bool, 
     for archive in archives:
         try:
             start.wait_ready(server, frontend, [archive], mark, timeout)
-            try_sample(server, f"{archive.model}/{archive.version}", archive, archive.model)
+            check_sample(server, f"{archive.model}/{archive.version}", archive, archive.model)
         except OpserveError as error:
             if not processes.alive(frontend):
                 raise
