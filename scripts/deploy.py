@@ -6,12 +6,11 @@ from archive.process.command import run
 from scripts.torchserve import snapshot
 from scripts.torchserve.arguments import add_server_arguments
 from scripts.torchserve.deployment import deploy
-from scripts.torchserve.lock import server_lock
-from scripts.torchserve.server import Server
+from scripts.torchserve.server import Server, server_lock
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a served model")
     parser.add_argument("version", help="the version that is to become the default; its archive is packed")

@@ -5,13 +5,12 @@ import argparse
 from archive.process.command import run
 from scripts.torchserve import snapshot
 from scripts.torchserve.arguments import add_server_arguments
-from scripts.torchserve.lock import server_lock
-from scripts.torchserve.server import Server
+from scripts.torchserve.server import Server, server_lock
 from scripts.torchserve.versions import remove
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a served model")
     parser.add_argument("version", nargs="?", default="", help="one of its versions (all of them)")

@@ -23,7 +23,7 @@ def worker_count(text: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a served model")
     parser.add_argument("workers", type=worker_count, help="the number of workers it is to have")

@@ -2,7 +2,8 @@
 
 import sys
 
-if not __package__:  # run as a file: import from the repository, not from this folder
+# Clients call this file by its path, from any folder.
+if not __package__:
     sys.path[0] = __file__.rpartition("/scripts/")[0]
 
 import argparse
@@ -13,7 +14,7 @@ from scripts.torchserve.server import Server
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=["inference", "management"])
     add_server_arguments(parser)

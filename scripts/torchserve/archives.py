@@ -31,10 +31,10 @@ class Sample:
     """A request that an archive carries, and the answer that it must get.
 
     Attributes:
-        parts: File name -> content, each a part of a multipart form.
-        body: The whole JSON body, for a sample without parts.
-        answer: The expected answer; None if the archive has none.
-        tolerance: How far numbers may differ from it.
+        parts: file name -> content, each a part of a multipart form.
+        body: the whole JSON body, for a sample without parts.
+        answer: the expected answer; None if the archive has none.
+        tolerance: how far numbers may differ from it.
     """
 
     parts: dict[str, bytes] = field(default_factory=dict)
@@ -64,7 +64,10 @@ class Archive:
             OpserveError: The archive has none.
         """
         if self.sample is None:
-            raise OpserveError(f"{self.path.name} contains no sample; `make archive` packs it with one")
+            raise OpserveError(
+                f"{self.path.name} contains no sample; `make archive` packs it with one, "
+                "and `make predict MODEL=… REQUEST=file.json` sends a request of your own"
+            )
         return self.sample
 
 
@@ -72,7 +75,7 @@ def find_archive(model_store: Path, model: str, version: str) -> Archive:
     """Looks for the archive of a version of a model.
 
     Raises:
-        OpserveError: The model store has none.
+        OpserveError: the model store has none.
     """
     named = [model_store / f"{model}.mar", model_store / f"{model}@{version}.mar"]
     others = sorted(set(model_store.glob("*.mar")) - set(named))
@@ -93,7 +96,7 @@ def read_archive(path: Path) -> Archive:
     without it.
 
     Raises:
-        OpserveError: Naming the file and the reason.
+        OpserveError: naming the file and the reason.
     """
     try:
         if not _FILE_NAME.fullmatch(path.name):
@@ -119,14 +122,14 @@ def read_checked(path: str, key: str | None) -> dict[str, Any]:
     """The part of `read_archive` that does not depend on this machine; called in a process with limits.
 
     Args:
-        path: The archive.
-        key: Absolute path of the public key that must have signed it, or None.
+        path: the archive.
+        key: absolute path of the public key that must have signed it, or None.
 
     Returns:
         `model` and `version`; `libraries`: the requirements of each; `sample`: its bytes in base64, or None.
 
     Raises:
-        ArchiveError, ModelError: Naming the file in it and the reason.
+        ArchiveError, ModelError: naming the file in it and the reason.
     """
     with Container(Path(path)) as archive:
         libraries = {}

@@ -43,12 +43,12 @@ def predict(server: Server, model: str, sample: Sample) -> Any:
     """Sends a sample and returns the prediction.
 
     Args:
-        server: A running server.
-        model: A served model, or `MODEL/VERSION`.
-        sample: The request.
+        server: a running server.
+        model: a served model, or `MODEL/VERSION`.
+        sample: the request.
 
     Raises:
-        OpserveError: The answer is not a prediction.
+        OpserveError: the answer is not a prediction.
     """
     response = server.request("inference", "POST", f"/predictions/{model}", TIMEOUT_S, **request_options(sample))
     if response.status_code != 200:
@@ -62,7 +62,7 @@ def parse_grpc_answer(model: str, body: bytes) -> Any:
     """Returns the prediction in an answer that came by gRPC, which has no status: a refusal is an answer too.
 
     Raises:
-        OpserveError: The answer is not a prediction.
+        OpserveError: the answer is not a prediction.
     """
     answer = _parse_json(model, body.decode(errors="replace"))
     if isinstance(answer, dict) and answer.keys() == {"error"}:
@@ -80,7 +80,7 @@ def check_sample(server: Server, model: str, archive: Archive, name: str) -> Non
     """Sends an archive's sample to a model and prints the outcome under a name.
 
     Raises:
-        OpserveError: The answer is not the expected one.
+        OpserveError: the answer is not the expected one.
     """
     sample = archive.require_sample()
     outcome = compare(predict(server, model, sample), sample)

@@ -1,4 +1,4 @@
-"""Keeps a record of a deploy while it runs, so that one that was interrupted is noticed, and finished or rolled back."""
+"""Keeps a record of a deploy while it runs: one that was interrupted is noticed, and finished or rolled back."""
 
 import contextlib
 import json
@@ -17,11 +17,11 @@ class DeployRecord:
     """A deploy that has begun and is not finished.
 
     Attributes:
-        model: The model.
-        old: The version that was the default when the deploy began.
-        new: The version that is to replace it.
-        server: Pid and start time of the TorchServe on which it began; the record means nothing to another one.
-        deployer: Pid and start time of the process that deploys, or did.
+        model: the model.
+        old: the version that was the default when the deploy began.
+        new: the version that is to replace it.
+        server: pid and start time of the TorchServe on which it began; the record means nothing to another one.
+        deployer: pid and start time of the process that deploys, or did.
     """
 
     model: str

@@ -22,13 +22,13 @@ def deploy(server: Server, model: str, version: str, timeout: float) -> None:
     An interrupted deploy of the model is finished first, or rolled back if it had not reached the switch.
 
     Args:
-        server: The server.
-        model: A served model.
-        version: A version that is not served yet and whose archive is in the model store.
-        timeout: Seconds for each step.
+        server: the server.
+        model: a served model.
+        version: a version that is not served yet and whose archive is in the model store.
+        timeout: seconds for each step.
 
     Raises:
-        OpserveError: The version cannot be deployed; the message says why.
+        OpserveError: the version cannot be deployed; the message says why.
     """
     server.require_running()
     if not is_name(version):
@@ -81,7 +81,7 @@ def _start_workers(server: Server, model: str, version: str, workers: int, mark:
     workers, most = max(workers, configured), max(workers, int(described["maxWorkers"]))
     if configured < workers:
         set_worker_limits(server, model, version, workers, most, timeout)
-    wait_for_workers(server, model, workers, most, version, set(), mark, timeout)
+    wait_for_workers(server, model, workers, most, version=version, mark=mark, timeout=timeout)
 
 
 def _settle(server: Server, record: DeployRecord, timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""What a server served last, so that one that has ended serves the same again."""
+"""Records what a server serves, so that one that has ended can be started with the same models and workers."""
 
 import json
 from pathlib import Path
@@ -7,40 +7,33 @@ from typing import NamedTuple
 from archive.errors import OpserveError
 from scripts.torchserve.server import Server
 
-# Also the mark of a server whose start was not interrupted: it is written when every sample has been tried.
+# Written once every sample has been tried, so it also marks a start that was not interrupted.
 FILE = "served.json"
 
 
 class ServedVersion(NamedTuple):
-    """One version of a model: its archive's name in the model store, and its workers."""
+    """One version of a model, and the name of its archive in the model store."""
 
     archive: str
     model: str
     version: str
     default: bool
-    fewest: int
-    most: int
+    min_workers: int
+    max_workers: int
 
 
 def save(server: Server) -> None:
-    """Write down what a server serves now; nothing where it was not `make start` that started it."""
+    """Records what a server serves now, unless it was started by other means than `make start`."""
     if not server.temp.is_dir():
         return
     found = []
     for model in server.models():
         default = (server.describe(model) or {}).get("modelVersion")
-        found += [
-            ServedVersion(
-                Path(described["modelUrl"]).name,
-                model,
-                version,
-                version == default,
-                int(described["minWorkers"]),
-                int(described["maxWorkers"]),
-            )
-            for version, described in server.versions(model).items()
-        ]
-    # The defaults first: of several versions TorchServe makes the first one it is given the default.
+        for version, described in server.versions(model).items():
+            archive = Path(described["modelUrl"]).name
+            limits = int(described["minWorkers"]), int(described["maxWorkers"])
+            found.append(ServedVersion(archive, model, version, version == default, *limits))
+    # The defaults first: TorchServe makes the first of several versions the default.
     found.sort(key=lambda each: not each.default)
     path = server.temp / FILE
     new = path.with_suffix(".new")
@@ -52,7 +45,7 @@ def save(server: Server) -> None:
 
 
 def load(server: Server) -> list[ServedVersion]:
-    """What was written down last; empty when nothing was."""
+    """Returns what was recorded last; empty when nothing was."""
     try:
         return [ServedVersion(**each) for each in json.loads((server.temp / FILE).read_text())]
     except (OSError, ValueError, TypeError):

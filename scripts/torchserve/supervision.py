@@ -9,6 +9,8 @@ from typing import Any
 
 # The supervisor holds a lock on the first for as long as it runs.
 PID_FILE, STATE_FILE, SERVER_PID_FILE = "supervisor.pid", "supervisor.json", ".model_server.pid"
+# The exit code of restart.py when a server that `make start` did not start runs in the home.
+NOT_OURS = 4
 FRONTEND = b"org.pytorch.serve.ModelServer"
 
 

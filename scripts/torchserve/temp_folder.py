@@ -1,4 +1,4 @@
-"""Where a server keeps what it needs while it runs; by the standard library only."""
+"""Where a server keeps its files while it runs. Standard library only."""
 
 import contextlib
 import hashlib
@@ -6,24 +6,23 @@ import os
 import pwd
 from pathlib import Path
 
-# A Unix socket's path has 107 bytes, and TorchServe's sockets lie in this folder itself.
+# A Unix socket's path has at most 107 bytes, and TorchServe puts its sockets directly into this folder.
 SOCKET_PATH_BYTES, LONGEST_SOCKET = 107, len("/.ts.sock.65535")
 FOLDER = ".opserve-run"
 
 
 def find_temp_folder(home: Path) -> Path:
-    """The folder for a server's pid file, sockets and unpacked archives: the same for whoever asks, in any shell.
+    """Returns the folder for a server's pid file, sockets and unpacked archives: the same in every shell.
 
-    Not below /tmp or /run/user: the one is cleaned of what is ten days old, the other when its user logs out, and
-    TorchServe needs the unpacked archives for as long as it runs. One a home, because servers share no sockets. In the
-    home, or, where its path is too long for a socket, in the user's state folder (~/.local/state/opserve); in
-    /var/tmp for a user who has no home either.
+    It is not below /tmp or /run/user, because TorchServe needs the unpacked archives for as long as it runs: the former
+    is cleaned of files that are ten days old, the latter when its user logs out. It is in the home; if that path is too
+    long for a socket, in the user's state folder (~/.local/state/opserve); in /var/tmp for a user without a home.
     """
     found = home / FOLDER
     if _fits(found):
         return found
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:10]
-    # Not $HOME or $XDG_STATE_HOME, which may differ in the shell that stops the server.
+    # Not $HOME or $XDG_STATE_HOME, which may be different in the shell that stops the server.
     with contextlib.suppress(KeyError):
         base = Path(pwd.getpwuid(os.getuid()).pw_dir)
         found = base / ".local" / "state" / "opserve" / digest

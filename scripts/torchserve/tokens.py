@@ -68,7 +68,7 @@ class KeyFile:
                 return entry["key"], datetime.fromisoformat(expires) if expires else None
             except FileNotFoundError:
                 raise OpserveError(
-                    f"{self.path} does not exist: TorchServe writes it when it starts; `make stop start` writes a new one"
+                    f"{self.path} does not exist; TorchServe writes it when it starts (`make stop start`)"
                 ) from None
             except PermissionError:
                 raise OpserveError(

@@ -39,7 +39,7 @@ def call(server: Server, method: str, path: str, timeout: float) -> None:
     """Calls the management API.
 
     Raises:
-        OpserveError: The answer is not a success.
+        OpserveError: the answer is not a success.
     """
     answer = server.request("management", method, path, timeout)
     if answer.status_code == 405:
@@ -52,13 +52,13 @@ def remove(server: Server, model: str, version: str, timeout: float) -> None:
     """Removes a version of a model, or all of them, from the server; archives stay in the model store.
 
     Args:
-        server: The server.
-        model: A served model.
-        version: The version; all of them if empty.
-        timeout: Seconds for each step.
+        server: the server.
+        model: a served model.
+        version: the version; all of them if empty.
+        timeout: seconds for each step.
 
     Raises:
-        OpserveError: There is no such version, or it is the default one of several.
+        OpserveError: there is no such version, or it is the default one of several.
     """
     server.require_running()
     default = server.require_model(model)["modelVersion"]
@@ -90,7 +90,7 @@ def drain(server: Server, model: str, version: str, timeout: float) -> None:
     request for a description waits behind them: a worker that has answered one has answered everything before it.
 
     Raises:
-        OpserveError: It took longer than `timeout` seconds.
+        OpserveError: it took longer than `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     idle: set[int] = set()

@@ -14,17 +14,17 @@ REQUEST_S = 30.0
 
 
 def count_ready_workers(description: dict[str, Any]) -> int:
-    """How many workers of a described model answer requests."""
+    """Returns how many workers of a described model answer requests."""
     return sum(worker["status"] == "READY" for worker in description.get("workers", []))
 
 
 def count_ended_workers(description: dict[str, Any]) -> int:
-    """How many workers of a described model have ended, whether TorchServe means to try them again or not."""
+    """Returns how many workers of a described model have ended, whether TorchServe will try them again or not."""
     return sum(worker["status"] == ENDED for worker in description.get("workers", []))
 
 
 def stand_in_errors(server: Server, description: dict[str, Any]) -> list[str]:
-    """The errors for which workers of a described model came up without it and answer 503 in its place."""
+    """Returns why workers of a described model could not load it; each answers 503 as a stand-in, and counts as ready."""
     pids = {int(worker["pid"]) for worker in description.get("workers", []) if worker["status"] == "READY"}
     found = []
     for path in (server.temp / "models").glob(".*.load"):
@@ -35,24 +35,24 @@ def stand_in_errors(server: Server, description: dict[str, Any]) -> list[str]:
     return found
 
 
-def scaling_path(model: str, fewest: int, most: int, version: str = "") -> str:
-    """The call of the management API that asks for a number of workers, and is answered at once.
+def scaling_path(model: str, min_workers: int, max_workers: int, version: str = "") -> str:
+    """Returns the path of the management call that asks for a number of workers and is answered at once.
 
-    With `synchronous=true` TorchServe would block one of the threads that serve every client's connections until the
-    model is loaded.
+    With `synchronous=true` TorchServe would block one of the threads that serve all clients until the model is loaded.
     """
     name = f"{model}/{version}" if version else model
-    return f"/models/{name}?min_worker={fewest}&max_worker={most}&synchronous=false"
+    return f"/models/{name}?min_worker={min_workers}&max_worker={max_workers}&synchronous=false"
 
 
 def set_worker_limits(
-    server: Server, model: str, version: str, fewest: int, most: int, timeout: float = REQUEST_S
+    server: Server, model: str, version: str, min_workers: int, max_workers: int, timeout: float = REQUEST_S
 ) -> None:
-    """Set how many workers a version of a model (the default one if empty) has at least and at most; does not wait.
+    """Sets the minimum and maximum of a version's workers (the default version if empty); does not wait for them.
 
     Raises:
         OpserveError: TorchServe refused.
     """
-    answer = server.request("management", "PUT", scaling_path(model, fewest, most, version), timeout)
-    if answer.status_code >= 300:
-        raise OpserveError(f"TorchServe did not scale {model}{version and ' '}{version}: {error_message(answer.text)}")
+    response = server.request("management", "PUT", scaling_path(model, min_workers, max_workers, version), timeout)
+    if response.status_code >= 300:
+        name = f"{model} {version}" if version else model
+        raise OpserveError(f"TorchServe did not scale {name}: {error_message(response.text)}")

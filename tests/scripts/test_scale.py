@@ -79,7 +79,7 @@ def test_a_model_whose_workers_were_given_up_is_mended(tmp_path: Path) -> None:
         until(lambda: "Auto recovery failed again" in log.read_text(), "the worker being given up")
         failed = server.script("scale", "mended", "1")
         assert failed.returncode == 1
-        assert "mended has 0 of 1 workers ready; a new one died while it loaded:\n" in failed.stderr
+        assert "mended has 0 of 1 workers ready; a new one died while loading:\n" in failed.stderr
         assert "RuntimeError: the disk is full" in failed.stderr
         switch.unlink()
         mended = server.script("scale", "mended", "1")

@@ -12,8 +12,7 @@ import psutil
 import requests
 
 from archive.repository import ROOT
-from scripts import supervise
-from scripts.torchserve import processes
+from scripts.torchserve import processes, supervision
 from scripts.torchserve.configuration import write_config
 from scripts.torchserve.server import Server
 
@@ -83,7 +82,7 @@ def nothing_left(server: Server) -> bool:
     """No process, socket, pid file or key of this home."""
     its = processes.launchers(server.home) + processes.frontends(server.home)
     its += processes.workers(server.home, server.temp, [])
-    supervised = supervise.supervisor_pid(server.temp) is not None
+    supervised = supervision.find_supervisor(server.temp) is not None
     return not its and not supervised and not server.temp.exists() and not server.key_file.exists()
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from archive.repository import ROOT
 from scripts import doctor
-from scripts.start import fitted_config
 from scripts.torchserve import frontend_limits, java, machine
 from scripts.torchserve.configuration import read_properties
+from scripts.torchserve.fitting import write_fitted_config
 from scripts.torchserve.frontend_limits import MIB, FrontendLimits, ModelQueue, fit_limits, required_heap
 from scripts.torchserve.machine import Machine
 from scripts.torchserve.server import Server
@@ -128,7 +128,7 @@ def test_the_fitted_configuration_holds_the_limits(
     (tmp_path / "config.properties").write_text((ROOT / "config.properties").read_text())
     server = Server(tmp_path)
     try:
-        fitted = read_properties(fitted_config(server, Machine(2, ""), quiet=False))
+        fitted = read_properties(write_fitted_config(server, Machine(2, "")))
     finally:
         server.remove_temp()
     found = fit_limits(2 * GIB, [], 20 * MIB, 64)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from archive.errors import OpserveError
-from scripts.start import fitted_config
 from scripts.torchserve import machine
+from scripts.torchserve.fitting import write_fitted_config
 from scripts.torchserve.machine import Machine
 from scripts.torchserve.server import Server
 
@@ -104,7 +104,7 @@ def test_the_pool_is_as_large_as_the_machine_wants_or_the_user_says(tmp_path: Pa
     (tmp_path / "config.properties").write_text(f"# a = b\nvmargs=-Xmx1g {written}\nmetrics_mode=prometheus\n")
     server = Server(tmp_path)
     try:
-        lines = fitted_config(server, Machine(8, ""), quiet=True).read_text().splitlines()
+        lines = write_fitted_config(server, Machine(8, ""), quiet=True).read_text().splitlines()
     finally:
         server.remove_temp()
     (vmargs,) = [line for line in lines if line.startswith("vmargs=")]
