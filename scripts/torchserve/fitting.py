@@ -6,8 +6,8 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from scripts.torchserve import archives as mar
 from scripts.torchserve import frontend_limits, worker_environment
+from scripts.torchserve.archives import Archive
 from scripts.torchserve.configuration import replace_properties
 from scripts.torchserve.frontend_limits import MIB
 from scripts.torchserve.machine import Machine, find_memory
@@ -18,7 +18,7 @@ POOL = "-Djava.util.concurrent.ForkJoinPool.common.parallelism="
 
 
 def _fit_limits(
-    server: Server, here: Machine, archives: Collection[mar.Archive], *, model_api: bool
+    server: Server, here: Machine, archives: Collection[Archive], *, model_api: bool
 ) -> frontend_limits.FrontendLimits:
     """Returns what the frontend may hold in this machine's memory, with a note when that is less than configured."""
     memory, origin = find_memory()
@@ -47,7 +47,7 @@ def _fit_limits(
 def write_fitted_config(
     server: Server,
     here: Machine,
-    archives: Collection[mar.Archive] = (),
+    archives: Collection[Archive] = (),
     *,
     quiet: bool = False,
     model_api: bool = False,

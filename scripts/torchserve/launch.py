@@ -11,8 +11,8 @@ import psutil
 from archive.errors import OpserveError
 from archive.process.signals import deferred
 from archive.repository import ROOT
-from scripts.torchserve import archives as mar
 from scripts.torchserve import frontend_limits, java, worker_environment
+from scripts.torchserve.archives import Archive
 from scripts.torchserve.fitting import write_fitted_config
 from scripts.torchserve.machine import find_machine
 from scripts.torchserve.model_store import count_models
@@ -62,7 +62,7 @@ def make_environment(server: Server, threads: int, *, quiet: bool) -> dict[str, 
 
 
 def launch(
-    server: Server, archives: Collection[mar.Archive], *, model_api: bool = False, quiet: bool = False
+    server: Server, archives: Collection[Archive], *, model_api: bool = False, quiet: bool = False
 ) -> psutil.Process:
     """Runs `torchserve` in the home folder, and returns its Java process.
 

@@ -10,11 +10,12 @@ import psutil
 from archive.errors import OpserveError
 from archive.process.signals import deferred
 from archive.repository import ROOT
-from scripts.predict import curl, try_sample
-from scripts.torchserve import archives as mar
 from scripts.torchserve import preflight, processes, snapshot, supervision, supervisor
+from scripts.torchserve.archives import Archive
 from scripts.torchserve.arguments import StartOptions
 from scripts.torchserve.cleanup import clean_up
+from scripts.torchserve.client import check_sample
+from scripts.torchserve.curl import predict_command
 from scripts.torchserve.launch import MODEL_API, QUIET, launch
 from scripts.torchserve.model_store import select_archives
 from scripts.torchserve.readiness import wait_until_answering, wait_until_ready
@@ -97,7 +98,7 @@ def _join(server: Server, frontend: psutil.Process, options: StartOptions, *, pr
         _try_samples(server, archives)
 
 
-def _try_samples(server: Server, archives: list[mar.Archive]) -> None:
+def _try_samples(server: Server, archives: list[Archive]) -> None:
     """Predicts every archive's sample; a wrong answer is an error."""
     tried: set[str] = set()
     for archive in archives:
@@ -107,8 +108,8 @@ def _try_samples(server: Server, archives: list[mar.Archive]) -> None:
         if archive.sample is None:
             print(f"{name}\n  ready; {archive.path.name} has no sample to try")
             continue
-        try_sample(server, name, archive, name)
-        print(f"  {curl(server, name, archive.sample)}")
+        check_sample(server, name, archive, name)
+        print(f"  {predict_command(server, name, archive.sample)}")
 
 
 def _start_supervisor(server: Server, options: StartOptions) -> None:

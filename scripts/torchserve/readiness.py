@@ -6,8 +6,8 @@ import time
 import psutil
 
 from archive.errors import OpserveError
-from scripts.torchserve import archives as mar
 from scripts.torchserve import preflight, processes
+from scripts.torchserve.archives import Archive
 from scripts.torchserve.server import Server
 from scripts.torchserve.worker_log import LogMark, model_name
 from scripts.torchserve.workers import count_ready_workers
@@ -50,7 +50,7 @@ def wait_until_answering(server: Server, frontend: psutil.Process, mark: LogMark
 
 
 def wait_until_ready(
-    server: Server, frontend: psutil.Process, archives: list[mar.Archive], mark: LogMark, timeout: float
+    server: Server, frontend: psutil.Process, archives: list[Archive], mark: LogMark, timeout: float
 ) -> None:
     """Waits until every model has a worker that is ready.
 

@@ -10,11 +10,11 @@ import time
 from archive.errors import OpserveError
 from archive.process.command import run
 from archive.process.signals import deferred
-from scripts.predict import try_sample
-from scripts.torchserve import archives as mar
 from scripts.torchserve import preflight, processes, snapshot, supervision, workers
+from scripts.torchserve.archives import Archive, read_archive
 from scripts.torchserve.arguments import StartOptions, add_start_arguments
 from scripts.torchserve.cleanup import clean_up
+from scripts.torchserve.client import check_sample
 from scripts.torchserve.launch import launch
 from scripts.torchserve.model_store import select_archives
 from scripts.torchserve.readiness import wait_until_answering, wait_until_ready
@@ -27,14 +27,14 @@ KEPT = (supervision.PID_FILE, supervision.STATE_FILE, snapshot.FILE)
 OTHERS_END_WITHIN_S = 60.0
 
 
-def _select_last(server: Server, models: list[str], last: list[ServedVersion]) -> list[mar.Archive]:
+def _select_last(server: Server, models: list[str], last: list[ServedVersion]) -> list[Archive]:
     """Reads the archives that were served last, or, where that is not known, those that a start would serve."""
     if not last:
         return select_archives(server, models)
     found = []
     for each in last:
         try:
-            found.append(mar.read(server.model_store / each.archive))
+            found.append(read_archive(server.model_store / each.archive))
         except OpserveError as error:
             print(f"{each.model} {each.version} is left out: {error}")
     if not found:
@@ -80,7 +80,7 @@ def restart(server: Server, options: StartOptions) -> int:
     for archive in archives:
         try:
             wait_until_ready(server, frontend, [archive], mark, options.timeout)
-            try_sample(server, f"{archive.model}/{archive.version}", archive, archive.model)
+            check_sample(server, f"{archive.model}/{archive.version}", archive, archive.model)
         except OpserveError as error:
             if not processes.alive(frontend):
                 raise

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from archive.errors import OpserveError
-from scripts.torchserve import archives as mar
+from scripts.torchserve.archives import Archive
 from scripts.torchserve.machine import find_machine
 from scripts.torchserve.model_store import count_models
 from scripts.torchserve.recovery import revive
@@ -19,7 +19,7 @@ POLL_S = 0.1
 NEXT_TRY_S = 60.0
 
 
-def scale_to_cores(server: Server, archives: Collection[mar.Archive]) -> None:
+def scale_to_cores(server: Server, archives: Collection[Archive]) -> None:
     """Gives each model that may have more workers than it starts with its share of the cores."""
     share = find_machine().threads_per_model(count_models(archives))
     for model in dict.fromkeys(archive.model for archive in archives):

@@ -146,8 +146,8 @@ def without_handler(path: Path) -> None:
         (truncated, "bad.mar: not a readable archive"),
         (flipped, "bad.mar: "),
         (flipped_end, "bad.mar: echo_handler.py: "),
-        (foreign, "bad.mar: no TorchServe archive"),
-        (without_handler, "bad.mar: the handler gone.py that it names is not in it"),
+        (foreign, "bad.mar: not a TorchServe archive"),
+        (without_handler, "bad.mar: it does not contain its handler gone.py"),
     ],
 )
 def test_a_broken_archive_is_named_before_anything_starts(

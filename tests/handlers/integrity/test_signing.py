@@ -19,7 +19,7 @@ from archive.repository import ROOT
 from handlers.errors import ModelError
 from handlers.integrity import manifest as seal
 from handlers.integrity.manifest import PUBLIC_KEY_VARIABLE, SEAL_FILE, SIGNATURE_FILE
-from scripts.torchserve import archives as mar
+from scripts.torchserve.archives import read_archive
 from tests.support import archives
 from tests.support.packed import demand, files_in
 
@@ -60,7 +60,7 @@ def refusal(folder: Path) -> str:
 def test_a_signed_archive_is_accepted_with_and_without_a_key(folder, signed, demanded, monkeypatch):
     seal.check(folder)
     verify(signed, str(demanded), run=False)
-    assert mar.read(signed).model == "mine"
+    assert read_archive(signed).model == "mine"
     monkeypatch.delenv(PUBLIC_KEY_VARIABLE)
     seal.check(folder)
 
@@ -76,7 +76,7 @@ def test_an_unsigned_archive_is_refused(unpacked, packed, demanded):
     with pytest.raises(ArchiveError, match=r"^mine\.mar: opserve\.sig: missing"):
         verify(packed, str(demanded), run=False)
     with pytest.raises(OpserveError, match=r"^mine\.mar: opserve\.sig: missing"):
-        mar.read(packed)
+        read_archive(packed)
 
 
 def test_the_command_demands_what_the_environment_does(packed, demanded):
@@ -93,7 +93,7 @@ def test_who_packs_need_not_sign_where_servers_demand_it(their, demanded, tmp_pa
 
 def test_an_archive_of_another_packer_is_refused(demanded, tmp_path):
     with pytest.raises(OpserveError, match=r"^echo\.mar: opserve\.sig: missing"):
-        mar.read(archives.echo(tmp_path))
+        read_archive(archives.echo(tmp_path))
 
 
 def test_an_archive_signed_by_someone_else_is_refused(folder, tmp_path, monkeypatch):
