@@ -1,4 +1,4 @@
-"""The scripts beside a server that runs: status, predict, scale, logs, token, and a second start."""
+"""The commands used with a running server: status, predict, scale, logs, tokens, and a second start."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_a_second_start_says_so_and_disturbs_nothing(running: TorchServe) -> Non
     assert running.server.require_running().pid == before
 
 
-def test_the_configuration_that_ships_takes_effect(running: TorchServe) -> None:
+def test_the_shipped_configuration_takes_effect(running: TorchServe) -> None:
     model = running.describe("echo")
     assert running.management("POST", "/models?url=http://127.0.0.1:1/x.mar").status_code == 405
     assert requests.get(f"{running.server.address('management')}/models", timeout=10).status_code == 400
@@ -73,7 +73,7 @@ def test_predict_fails_when_the_answer_is_not_the_expected_one(running: TorchSer
     assert "DIFFERENT: answer.doubled[0] is 2, expected 2.1" in shown.stdout
 
 
-def test_predict_takes_a_request_of_ones_own(running: TorchServe, tmp_path: Path) -> None:
+def test_predict_takes_your_own_request(running: TorchServe, tmp_path: Path) -> None:
     request = tmp_path / "my request.json"
     request.write_text('{"values": [21]}')
     shown = running.script("predict", "echo", "--request", str(request))

@@ -27,7 +27,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory, store: dict[str, Path]) -> Iterator[TorchServe]:
-    """A server that these tests kill, one after the other; it was started quiet, and with the model API."""
+    """A server that these tests kill one after the other; it was started quiet and with the model API."""
     torchserve = TorchServe(tmp_path_factory.mktemp("watched") / "home", [store["echo"]])
     try:
         started = torchserve.start("--quiet", "--model-api")
@@ -54,11 +54,11 @@ def answers(torchserve: TorchServe) -> bool:
 
 
 def kill_java(torchserve: TorchServe) -> list[psutil.Process]:
-    """Kill a server's Java process; gives back its workers."""
+    """Kills a server's Java process, waits for the restart, and returns the old workers."""
     before = state(torchserve)["restarts"]
     frontend = torchserve.server.require_running()
     its = processes.workers(torchserve.home, torchserve.server.temp, [frontend])
-    # A worker that is stopped cannot notice that its frontend is gone.
+    # A suspended worker cannot notice that its frontend is gone.
     its[0].suspend()
     frontend.kill()
     until(lambda: state(torchserve).get("restarts") == before + 1, "the restart")
@@ -130,13 +130,13 @@ def test_a_killed_supervisor_is_noticed_and_replaced(watched: TorchServe) -> Non
     assert supervision.find_supervisor(watched.server.temp) not in (None, supervisor.pid)
 
 
-def test_there_is_one_supervisor_and_it_is_small(watched: TorchServe) -> None:
+def test_there_is_only_one_supervisor_and_it_is_small(watched: TorchServe) -> None:
     command = [sys.executable, "-m", "scripts.supervise", "--home", str(watched.home)]
     assert subprocess.run(command, cwd=ROOT, timeout=TIMEOUT_S, check=False).returncode == 0
     supervisor = psutil.Process(supervision.find_supervisor(watched.server.temp))
     assert supervisor.memory_full_info().pss < 16 * MIB
     spent = sum(supervisor.cpu_times()[:2])
-    time.sleep(2)  # nothing is awaited: what it costs while nothing happens
+    time.sleep(2)  # what it costs while nothing happens
     assert sum(supervisor.cpu_times()[:2]) - spent < 0.02
 
 
@@ -158,7 +158,7 @@ def test_stop_ends_a_supervisor_that_is_starting_the_server_again(stopped: Torch
     assert nothing_left(stopped.server)
 
 
-def test_a_supervisor_that_cannot_be_found_any_more_starts_nothing(stopped: TorchServe) -> None:
+def test_a_supervisor_that_can_no_longer_be_found_starts_nothing(stopped: TorchServe) -> None:
     assert stopped.start().returncode == 0
     supervisor = psutil.Process(supervision.find_supervisor(stopped.server.temp))
     shutil.rmtree(stopped.server.temp)
@@ -167,7 +167,7 @@ def test_a_supervisor_that_cannot_be_found_any_more_starts_nothing(stopped: Torc
     assert nothing_left(stopped.server)
 
 
-def test_in_the_foreground_it_starts_and_stops_the_server(stopped: TorchServe) -> None:
+def test_in_the_foreground_the_supervisor_starts_and_stops_the_server(stopped: TorchServe) -> None:
     command = ["env", "--default-signal", sys.executable, "-m", "scripts.supervise", "--foreground"]
     running = subprocess.Popen([*command, "--home", str(stopped.home)], cwd=ROOT, stdout=subprocess.DEVNULL)
     until(lambda: state(stopped).get("now") == "watching" or running.poll() is not None, "the start")
@@ -180,24 +180,24 @@ def test_in_the_foreground_it_starts_and_stops_the_server(stopped: TorchServe) -
     assert nothing_left(stopped.server)
 
 
-def test_stop_ends_one_in_the_foreground_too(stopped: TorchServe) -> None:
+def test_stop_ends_a_supervisor_in_the_foreground_too(stopped: TorchServe) -> None:
     command = ["env", "--default-signal", sys.executable, "-m", "scripts.supervise", "--foreground"]
     running = subprocess.Popen([*command, "--home", str(stopped.home)], cwd=ROOT, stdout=subprocess.DEVNULL)
     until(lambda: state(stopped).get("now") == "watching" or running.poll() is not None, "the start")
     assert stopped.stop().stdout == "stopped\n"
-    # No failure, after which a service manager would start it again.
+    # Not a failure, after which a service manager would restart it.
     assert running.wait(TIMEOUT_S) == 0
     assert nothing_left(stopped.server)
 
 
-def test_without_a_server_it_says_so(tmp_path: Path) -> None:
+def test_a_supervisor_without_a_server_is_an_error(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scripts.supervise", "--home", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     said = f"error: no server that `make start` started runs in {tmp_path}\n"
     assert (done.returncode, done.stderr) == (1, said)
 
 
-def test_its_log_is_bounded(tmp_path: Path) -> None:
+def test_the_log_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     watching = make_supervisor(tmp_path)
     for _ in range(40):
@@ -207,7 +207,7 @@ def test_its_log_is_bounded(tmp_path: Path) -> None:
     assert max(sizes.values()) < 1.2 * LOG_BYTES
 
 
-def test_the_cause_of_an_end_is_found_where_java_leaves_it(tmp_path: Path) -> None:
+def test_why_java_ended_is_found_in_its_logs(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     watching = make_supervisor(tmp_path)
     assert "it left no message" in watching._cause(7)
@@ -221,7 +221,7 @@ def test_the_cause_of_an_end_is_found_where_java_leaves_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"restarts": 1})])
-def test_what_is_left_of_its_state_is_read(tmp_path: Path, content: str) -> None:
+def test_a_damaged_state_is_read_as_empty(tmp_path: Path, content: str) -> None:
     (tmp_path / supervision.STATE_FILE).write_text(content)
     assert supervision.read_state(tmp_path) == ({"restarts": 1} if "restarts" in content else {})
     assert supervision.find_supervisor(tmp_path) is None
