@@ -23,9 +23,9 @@ def files_in(archive: Path) -> Files:
 
 
 @pytest.fixture(scope="session")
-def packed(their, tmp_path_factory) -> Path:
+def packed(external, tmp_path_factory) -> Path:
     """`mine.mar`: a scripted model with an operator library that is not ours."""
-    contents = contents_of_files("mine", their.scripted, [their.library], their.config, None)
+    contents = contents_of_files("mine", external.scripted, [external.library], external.config, None)
     path, _ = pack(contents, tmp_path_factory.mktemp("packed"))
     return path
 
