@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from archive.errors import OpserveError
-from archive.packer.contents import contents_of_files
+from archive.packer.contents import ArchiveContents
 from archive.packer.manifest import seal_archive
 from archive.packer.pack import pack, unpack
 from archive.repository import ROOT
@@ -60,7 +60,7 @@ def make(external, tmp_path_factory) -> Callable[[str], Path]:
             sample = folder / "sample.json"
             # What is tried takes this long to answer.
             sample.write_text(json.dumps({"x": [SLOW_SAMPLE.get(version, 0), 1]}))
-            contents = contents_of_files("mine", external.scripted, [external.library], config, sample, version)
+            contents = ArchiveContents.from_files("mine", external.scripted, [external.library], config, sample, version=version)
             made[version], _ = pack(contents, folder)
         return made[version]
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from archive.packer.container import write_archive
-from archive.packer.contents import contents_of_files
+from archive.packer.contents import ArchiveContents
 from archive.packer.keys import load_private_key, make_keys
 from archive.packer.pack import pack
 from handlers.integrity.manifest import PUBLIC_KEY_VARIABLE
@@ -30,7 +30,7 @@ def make(external, tmp_path_factory) -> Callable[..., Path]:
         config = write_model_config(folder / "mine.yaml")
         with config.open("a") as file:
             file.writelines(f"{name}: {value}\n" for name, value in settings.items())
-        contents = contents_of_files("mine", external.scripted, [external.library], config, None, version)
+        contents = ArchiveContents.from_files("mine", external.scripted, [external.library], config, version=version)
         path, _ = pack(contents, folder, load_private_key(key) if key else None)
         return path
 

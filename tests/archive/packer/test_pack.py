@@ -206,7 +206,7 @@ class TestRefusals:
         from archive.packer import contents as parts
         from archive.packer.pack import pack
 
-        ours = parts.contents_of_model("digits")
+        ours = parts.ArchiveContents.from_model("digits")
         sample = tmp_path / "sample"
         (sample / "request").mkdir(parents=True)
         for path in (ours.sample / "request").iterdir():
@@ -231,7 +231,7 @@ def test_device_cuda_takes_the_libraries_for_cuda_along(tmp_path, monkeypatch):
     def gather(device: str) -> contents.ArchiveContents:
         changed = document | {"opserve": document["opserve"] | {"device": device}}
         (tmp_path / "archive" / "mine" / "model-config.yaml").write_text(yaml.safe_dump(changed))
-        return contents.contents_of_model("mine", built)
+        return contents.ArchiveContents.from_model("mine", built)
 
     assert [path.name for path in gather("auto").op_libraries] == ["libopserve_torch.so"]
     with pytest.raises(ArchiveError, match=r"libopserve_torch_cuda\.so does not exist; make ext CUDA=on"):

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from archive.errors import ArchiveError, OpserveError
-from archive.packer.contents import contents_of_files
+from archive.packer.contents import ArchiveContents
 from archive.packer.keys import load_private_key, make_keys
 from archive.packer.pack import pack, unpack
 from archive.packer.verify import verify
@@ -33,7 +33,7 @@ def keys(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def signed(external, keys, tmp_path_factory) -> Path:
-    contents = contents_of_files("mine", external.scripted, [external.library], external.config, None)
+    contents = ArchiveContents.from_files("mine", external.scripted, [external.library], external.config)
     path, _ = pack(contents, tmp_path_factory.mktemp("signed"), load_private_key(keys[0]))
     return path
 
@@ -87,7 +87,7 @@ def test_the_command_demands_what_the_environment_does(packed, demanded):
 
 
 def test_who_packs_need_not_sign_where_servers_demand_it(external, demanded, tmp_path):
-    contents = contents_of_files("mine", external.scripted, [external.library], external.config, None)
+    contents = ArchiveContents.from_files("mine", external.scripted, [external.library], external.config)
     assert SIGNATURE_FILE not in files_in(pack(contents, tmp_path)[0])
 
 
