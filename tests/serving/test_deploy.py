@@ -15,7 +15,7 @@ import pytest
 
 from archive.errors import OpserveError
 from archive.packer.contents import ArchiveContents
-from archive.packer.manifest import seal_archive
+from archive.packer.manifest import write_archive_with_manifest
 from archive.packer.pack import pack, unpack
 from archive.repository import ROOT
 from handlers.integrity.manifest import SEAL_FILE
@@ -60,7 +60,9 @@ def make(external, tmp_path_factory) -> Callable[[str], Path]:
             sample = folder / "sample.json"
             # What is tried takes this long to answer.
             sample.write_text(json.dumps({"x": [SLOW_SAMPLE.get(version, 0), 1]}))
-            contents = ArchiveContents.from_files("mine", external.scripted, [external.library], config, sample, version=version)
+            contents = ArchiveContents.from_files(
+                "mine", external.scripted, [external.library], config, sample, version=version
+            )
             made[version], _ = pack(contents, folder)
         return made[version]
 
@@ -93,7 +95,7 @@ def changed(archive: Path, folder: Path, name: str, content: bytes) -> Path:
     unpacked = unpack(archive, folder / "unpacked")
     (unpacked / name).write_bytes(content)
     (unpacked / SEAL_FILE).unlink()
-    seal_archive(unpacked, folder / archive.name)
+    write_archive_with_manifest(unpacked, folder / archive.name)
     return folder / archive.name
 
 

@@ -115,11 +115,14 @@ def test_a_temporary_file_that_was_renamed_stays(tmp_path) -> None:
 BUILD = """
 import time
 from pathlib import Path
-from archive.packer.output import output_folder
-with output_folder("A model that is never done.") as folder:
+from archive.building.output import run_build
+
+def build(folder):
     (folder / "half").write_text("a model")
     Path(folder.parents[1], "begun").touch()
     time.sleep(1000)
+
+run_build(build)
 """
 
 

@@ -12,9 +12,9 @@ import torch
 import yaml
 from torch import nn
 
+from archive.building.export import quiet_torchscript
 from archive.errors import ArchiveError
 from archive.packer import contents
-from archive.packer.export import quiet_torchscript
 from archive.repository import ROOT
 from tests.support.external import write_model_config
 from tests.support.packed import files_in

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from archive.packer.export import quiet_torchscript, save_script_module
+from archive.building.export import quiet_torchscript, save_script_module
 from archive.repository import BUILD, ROOT
 from tests.support.packed import files_in
 
@@ -60,7 +60,7 @@ def test_packing_in_two_folders_gives_the_same_archive(folders):
 def test_exporting_to_onnx_in_two_folders_gives_the_same_file(folders):
     for index, folder in enumerate(folders):
         shutil.copytree(BUILD / "models" / "karate", folder / "build" / "models" / "karate")
-        run(folder, "archive.karate_onnx.build", "--output", "build/models/karate_onnx", seed=str(index + 1))
+        run(folder, "archive.karate.build_onnx", "--output", "build/models/karate_onnx", seed=str(index + 1))
     one, other = (folder / "build" / "models" / "karate_onnx" / "karate.onnx" for folder in folders)
     assert sha256(one) == sha256(other)
     for root in (folders[0], Path(torch.__file__).parent):
@@ -115,7 +115,7 @@ def test_a_module_is_saved_alike_by_every_process(tmp_path):
     """Sets of names have another order in each."""
     script = (
         "import sys, torch; from pathlib import Path; from tests.archive.packer.test_reproducible import Small;"
-        "from archive.packer.export import save_script_module; torch.manual_seed(0);"
+        "from archive.building.export import save_script_module; torch.manual_seed(0);"
         "save_script_module(torch.jit.script(Small()), Path(sys.argv[1]))"
     )
     saved = []
