@@ -18,7 +18,7 @@ from archive.packer.contents import ArchiveContents
 from archive.packer.manifest import write_archive_with_manifest
 from archive.packer.pack import pack, unpack
 from archive.repository import ROOT
-from handlers.integrity.manifest import SEAL_FILE
+from handlers.integrity.manifest import MANIFEST_FILE
 from scripts import deploy, grpc_client
 from scripts.torchserve import deployment
 from scripts.torchserve.server import ready_workers
@@ -94,7 +94,7 @@ def changed(archive: Path, folder: Path, name: str, content: bytes) -> Path:
     """An archive that says it is whole, of which a file is another."""
     unpacked = unpack(archive, folder / "unpacked")
     (unpacked / name).write_bytes(content)
-    (unpacked / SEAL_FILE).unlink()
+    (unpacked / MANIFEST_FILE).unlink()
     write_archive_with_manifest(unpacked, folder / archive.name)
     return folder / archive.name
 

@@ -66,7 +66,7 @@ def begin(external, tmp_path) -> Callable[[], tuple[subprocess.Popen, str]]:
 
 
 def command(external, config: Path, store: Path) -> list[str]:
-    words = [sys.executable, "-m", "archive.packer.pack", "--artifact", external.scripted, "--ops", external.library]
+    words = [sys.executable, "-m", "archive.pack", "--artifact", external.scripted, "--ops", external.library]
     return [*map(str, [*words, "--name", "mine", "--config", config, "--model-store", store])]
 
 

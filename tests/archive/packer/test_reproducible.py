@@ -51,7 +51,7 @@ def test_packing_in_two_folders_gives_the_same_archive(folders):
             if path.is_file():
                 os.utime(path, (1_000_000_000 * (index + 1),) * 2)
                 path.chmod(0o644 if index else 0o755)
-        run(folder, "archive.packer.pack", "digits", "--version", "2.0", seed=str(index + 1))
+        run(folder, "archive.pack", "digits", "--version", "2.0", seed=str(index + 1))
     one, other = (folder / "model_store" / "digits@2.0.mar" for folder in folders)
     assert files_in(one) == files_in(other)
     assert sha256(one) == sha256(other)
@@ -72,7 +72,7 @@ def test_training_and_packing_in_two_folders_gives_the_same_archive(folders):
     for folder in folders:
         shutil.rmtree(folder / "build" / "models", ignore_errors=True)
         run(folder, "archive.digits.build", "--output", "build/models/digits")
-        run(folder, "archive.packer.pack", "digits")
+        run(folder, "archive.pack", "digits")
     one, other = (folder / "model_store" / "digits.mar" for folder in folders)
     assert files_in(one) == files_in(other)
     assert sha256(one) == sha256(other)
