@@ -35,6 +35,7 @@ $(call need,remove,MODEL,MODEL=digits VERSION=2.0)
 $(call need,predict,MODEL,MODEL=digits)
 $(call need,loadtest,MODEL,MODEL=digits CONNECTIONS=32)
 $(call need,verify,ARCHIVE,ARCHIVE=model_store/digits.mar)
+$(call need,new-model,NAME,NAME=mine)
 
 # archive/digits/model-config.yaml is the model digits, archive/digits/model-config.onnx.yaml the model digits_onnx.
 configs := $(wildcard archive/*/model-config.yaml archive/*/model-config.*.yaml)
@@ -70,7 +71,7 @@ handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/nu
 packer := $(wildcard archive/*.py archive/packer/*.py archive/process/*.py)
 .PRECIOUS: build/models/%/.built
 
-.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale deploy remove logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
+.PHONY: help env env-dev ext train model archive new-model verify serve start stop status predict scale deploy remove logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
 
 help: ## list the targets
 	@echo 'usage: make TARGET [SETTING=value ...]'
@@ -135,6 +136,9 @@ endif
 model_store/%.mar: build/models/%/.built $$(wildcard $$(dir $$(config-$$*))*.yaml) $(handlers) $(packer) $(library) $(if $(VERSION)$(PROFILE)$(SIGN_KEY),FORCE) | $(link)
 	@$(pack) "$*"
 	$(eval packed += $@)
+
+new-model: $(environment) ## write the folder of a new model, archive/NAME, that can be packed as it is: NAME=mine
+	@$(python) -m scripts.new_model -- "$$NAME"
 
 verify: $(environment) ## check an archive without a server: ARCHIVE=model_store/digits.mar
 	@$(python) -m archive.verify -- "$$ARCHIVE"

@@ -10,8 +10,8 @@ MODEL_STORE = ROOT / "model_store"
 def find_models(root: Path = ROOT) -> "dict[str, Path]":
     """The configuration of each model under `archive/`, by the model's name, sorted.
 
-    `archive/digits/model-config.yaml` is that of the model `digits`, `archive/digits/model-config.onnx.yaml` that of its
-    variant `digits_onnx`.
+    `archive/digits/model-config.yaml` is that of the model `digits`, `archive/digits/model-config.onnx.yaml` that of
+    its variant `digits_onnx`.
     """
     found = {}
     for path in (root / "archive").glob("*/model-config*.yaml"):

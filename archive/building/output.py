@@ -28,7 +28,9 @@ def run_build(build: Callable[[Path], None]) -> None:
 
     def main() -> int:
         parser = argparse.ArgumentParser(description=(build.__doc__ or "").partition("\n")[0])
-        parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the artifact is written")
+        parser.add_argument(
+            "--output", type=Path, required=True, metavar="FOLDER", help="where the artifact is written"
+        )
         target: Path = parser.parse_args().output
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(f".{target.name}-", target.parent) as temporary:

@@ -1,6 +1,6 @@
 """Keys to sign archives with.
 
-`key.pem` signs (`make archive SIGN_KEY=key.pem`) and stays where archives are packed; `key.pub.pem` goes to the servers,
+`key.pem` signs (`make archive SIGN_KEY=key.pem`) and stays where archives are packed; `key.pub.pem` goes to servers,
 which get its absolute path in OPSERVE_PUBLIC_KEY. They are ordinary ed25519 keys, which OpenSSL makes as well:
 
     openssl genpkey -algorithm ed25519 -out key.pem

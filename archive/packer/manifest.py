@@ -1,4 +1,4 @@
-"""Makes the archive that is served of what torch-model-archiver made: with a manifest, perhaps signed, in canonical form."""
+"""Makes the archive that is served: with a manifest of its files, perhaps signed, and in canonical form."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_archive_with_manifest(folder: Path, target: Path, key: Ed25519PrivateK
 
 
 def _fix_time(path: Path) -> tuple[str, str]:
-    """Fixes the time in TorchServe's manifest, which differs between two builds; returns the model's name and version."""
+    """Makes TorchServe's manifest the same in every build; returns the model's name and version."""
     document = json.loads(path.read_bytes())
     document["createdOn"] = CREATED_ON
     path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """Profiles: named settings of a model, of which an archive is packed with one.
 
-`opserve: profile:` in a configuration names the default, `opserve: profiles:` lists the settings. The packer writes those
-of the chosen profile to where TorchServe and the worker look for them, so neither needs to know about profiles.
+`opserve: profile:` in a configuration names the default, `opserve: profiles:` lists the settings. The packer writes
+those of the chosen profile to where TorchServe and the worker look for them, so neither has to know about profiles.
 """
 
 from __future__ import annotations

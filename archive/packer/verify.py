@@ -1,8 +1,8 @@
 """The checks of an archive.
 
 Each is made by the code of this repository, none by the archive's own, and nothing is unpacked except into a temporary
-folder. Last, if wanted, the model answers its sample in a fresh process: that executes the archive's model, libraries and
-hooks, with the rights of the caller.
+folder. Last, if wanted, the model answers its sample in a fresh process: that executes the archive's model, libraries
+and hooks, with the rights of the caller.
 """
 
 from __future__ import annotations

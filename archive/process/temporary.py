@@ -1,4 +1,4 @@
-"""Temporary files and folders that never stay: removed at the end of a block, or after a kill by the next such block."""
+"""Temporary files and folders, removed at the end of a block, or after a kill by the next such block."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from archive.process.signals import deferred
 def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
     """An empty folder with a random name, removed when the block ends, also by an exception.
 
-    It is locked until then: a folder of this kind that is not locked was left behind by a killed process, and is removed
-    first.
+    It is locked until then: a folder of this kind that is not locked was left behind by a killed process, and is
+    removed first.
 
     Args:
         prefix: the start of its name, which nothing else in opserve uses.

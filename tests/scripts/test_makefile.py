@@ -113,6 +113,7 @@ def test_help_is_the_default_and_lists_every_target(sandbox: MakefileSandbox) ->
         (["archive", "ARTIFACT=my.pt", "NAME=mine"], "needs CONFIG too"),
         (["archive", "OPS=my.so"], "needs ARTIFACT NAME CONFIG too"),
         (["archive", "ARTIFACT=a", "NAME=b", "CONFIG=c", "MODEL=one"], "give one of them"),
+        (["new-model"], "make new-model needs NAME, for example: make new-model NAME=mine"),
         (["serv"], "No rule to make target 'serv'"),
     ],
 )
@@ -168,6 +169,7 @@ def test_somebody_elses_model_is_packed_with_what_was_given(sandbox: MakefileSan
         (["predict", "MODEL=one", "GRPC=1"], "python <-m><scripts.predict><--grpc><--><one>"),
         (["test"], "python <-m><pytest><-n><2><--dist><loadfile><--no-loadscope-reorder>"),
         (["test", "TESTS=tests/a b.py::c[1]"], "python <-m><pytest><tests/a b.py::c[1]>"),
+        (["new-model", "NAME=a b; x"], "python <-m><scripts.new_model><--><a b; x>"),
         (["predict", "MODEL=one", "REQUEST=a b"], "python <-m><scripts.predict><--request><a b><--><one>"),
     ],
 )
