@@ -103,22 +103,11 @@ def check_metrics(server: Server) -> None:
         )
 
 
-def found_machine() -> machine.Machine:
-    """What this machine leaves to a server."""
-    try:
-        return machine.find()
-    except ValueError as error:
-        raise OpserveError(str(error)) from None
-
-
 def fitted_limits(
     server: Server, here: machine.Machine, archives: Collection[mar.Archive], model_api: bool
 ) -> limits.Limits:
     """What the frontend may hold on this machine; says so where that is less than the configuration wants."""
-    try:
-        memory, origin = machine.memory()
-    except ValueError as error:
-        raise OpserveError(str(error)) from None
+    memory, origin = machine.memory()
     request, queue, heap = limits.wanted(server.properties)
     workers = here.share(count_models(archives))
     queues = [limits.read_queue(archive.path, workers=workers) for archive in archives]
@@ -197,7 +186,7 @@ def launch(
     server: Server, archives: Collection[mar.Archive], model_api: bool = False, quiet: bool = False
 ) -> psutil.Process:
     """Run the real `torchserve` in the home folder and return its Java process."""
-    here = found_machine()
+    here = machine.find()
     executable = Path(sys.executable).parent / "torchserve"
     if not executable.is_file():
         raise OpserveError(f"{executable} does not exist; `make env` installs TorchServe")
@@ -253,7 +242,7 @@ def count_models(archives: Collection[mar.Archive]) -> int:
 
 def add_workers(server: Server, archives: list[mar.Archive]) -> None:
     """Give each model that may have more workers than it starts with its share of the cores."""
-    share = found_machine().share(count_models(archives))
+    share = machine.find().share(count_models(archives))
     for model in dict.fromkeys(archive.model for archive in archives):
         described = server.require_model(model)
         fewest, most = int(described["minWorkers"]), int(described["maxWorkers"])

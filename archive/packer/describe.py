@@ -6,10 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container
 from archive.packer.verify import describe, is_sealed
-from handlers.errors import ModelError
 from handlers.integrity.manifest import SEAL_FILE, SIGNATURE_FILE, Seal
 
 
@@ -24,7 +23,7 @@ def main() -> int:
                 print(describe(path, Seal.decode(container.read(SEAL_FILE))))
                 if SIGNATURE_FILE in container.names:
                     print("  signed")
-        except (ArchiveError, ModelError, OSError) as error:
+        except (OpserveError, OSError) as error:
             print(f"error: {path}: {error}", file=sys.stderr)
             return 1
     return 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container
 from archive.packer.contents import (
     DEFAULT_VERSION,
@@ -185,7 +185,7 @@ def main() -> int:
                 arguments.profile,
             )
         path, seal = pack(contents, arguments.model_store, signing_key(arguments.sign_key))
-    except (ArchiveError, OSError) as error:
+    except (OpserveError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(describe(path, seal) + ("\n  signed" if arguments.sign_key else ""))

@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container, check_growth
 from archive.process.command import run as run_main
 from archive.process.limits import Limits, call_limited
@@ -61,7 +61,7 @@ def verify(path: Path, key: str | None = None, run: bool = True) -> Seal:
                 seal.check_machine()
                 run_sample(folder)
             return seal
-    except (ArchiveError, ModelError) as error:
+    except OpserveError as error:
         raise ArchiveError(f"{path.name}: {error}") from error
 
 
@@ -77,7 +77,7 @@ def unpack_checked(path: str, folder: str, key: str | None) -> str:
         Its seal, as it stands in the archive.
 
     Raises:
-        ArchiveError, ModelError: naming the file and the reason.
+        OpserveError: naming the file and the reason.
     """
     with Container(Path(path)) as container:
         seal = check_sealed(container, key)
@@ -99,7 +99,7 @@ def check_sealed(container: Container, key: str | None) -> Seal:
         key: absolute path of a public key that it must be signed for, or `None`.
 
     Raises:
-        ArchiveError, ModelError: naming the file and the reason.
+        OpserveError: naming the file and the reason.
     """
     if not is_sealed(container):
         check_signature(b"", None, key)
@@ -156,7 +156,7 @@ def check_contents(folder: Path, seal: Seal) -> None:
     """Checks an unpacked archive for sense: its configuration, the files it names, and what its libraries need.
 
     Raises:
-        ArchiveError, ModelError: naming the file and the reason.
+        OpserveError: naming the file and the reason.
     """
     # Slow to import, and not needed where only the files are checked.
     from archive.packer.requirements import is_library, read_needs
@@ -233,7 +233,7 @@ def main() -> int:
     key = str(arguments.key.resolve()) if arguments.key else demanded_key()
     try:
         seal = verify(arguments.archive, key, run=not arguments.no_run)
-    except (ArchiveError, OSError) as error:
+    except (OpserveError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(describe(arguments.archive, seal))

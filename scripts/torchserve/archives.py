@@ -14,7 +14,6 @@ from archive.packer.container import Container
 from archive.packer.names import is_name
 from archive.packer.verify import MANIFEST_FILE, check_sealed, is_sealed
 from archive.process.limits import Limits, call_limited
-from handlers.errors import ModelError
 from handlers.integrity.manifest import check_signature, demanded_key
 from handlers.integrity.requirements import LibraryNeeds
 from handlers.sample import TOLERANCE
@@ -69,7 +68,7 @@ def read(path: Path) -> Archive:
         )
         for name, needs in found["libraries"].items():
             LibraryNeeds.from_dict(needs, name).check(name)
-    except (ArchiveError, ModelError) as error:
+    except OpserveError as error:
         if not path.exists():
             raise OpserveError(f"{path} does not exist; `make archive` builds the archives") from None
         raise OpserveError(
@@ -89,7 +88,7 @@ def read_checked(path: str, key: str | None) -> dict[str, Any]:
         `model` and `version`; `libraries`: what each needs; `sample`, its bytes in base64, or `None`.
 
     Raises:
-        ArchiveError, ModelError: naming the file in it and the reason.
+        OpserveError: naming the file in it and the reason.
     """
     with Container(Path(path)) as archive:
         libraries = {}

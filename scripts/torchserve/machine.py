@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from archive.errors import OpserveError
+
 # Say how many cores, and how many MiB of memory, to reckon with, instead of what is found.
 SWITCH = "OPSERVE_CORES"
 MEMORY_SWITCH = "OPSERVE_MEMORY_MIB"
@@ -44,12 +46,12 @@ def find(proc_cgroup: Path = PROC_CGROUP, cgroups: Path = CGROUPS) -> Machine:
     """What the machine, this process's affinity, its control group and the environment leave to a server.
 
     Raises:
-        ValueError: OPSERVE_CORES is no number of cores.
+        OpserveError: OPSERVE_CORES is no number of cores.
     """
     wanted = os.environ.get(SWITCH)
     if wanted is not None:
         if not (wanted.isascii() and wanted.isdigit() and int(wanted) > 0):
-            raise ValueError(f"{SWITCH}: expected a number of cores, got {wanted!r}")
+            raise OpserveError(f"{SWITCH}: expected a number of cores, got {wanted!r}")
         return Machine(int(wanted), SWITCH)
     cores, origin = len(os.sched_getaffinity(0)), "processors this process may run on"
     limit = quota(proc_cgroup, cgroups)
@@ -62,16 +64,16 @@ def memory(proc_cgroup: Path = PROC_CGROUP, cgroups: Path = CGROUPS, meminfo: Pa
     """Bytes of memory that a server may use together with its workers, and where that number is from.
 
     Raises:
-        ValueError: OPSERVE_MEMORY_MIB is no number of MiB, or the system does not say how much memory it has.
+        OpserveError: OPSERVE_MEMORY_MIB is no number of MiB, or the system does not say how much memory it has.
     """
     wanted = os.environ.get(MEMORY_SWITCH)
     if wanted is not None:
         if not (wanted.isascii() and wanted.isdigit() and int(wanted) > 0):
-            raise ValueError(f"{MEMORY_SWITCH}: expected a number of MiB, got {wanted!r}")
+            raise OpserveError(f"{MEMORY_SWITCH}: expected a number of MiB, got {wanted!r}")
         return int(wanted) * MIB, MEMORY_SWITCH
     total = re.search(r"^MemTotal: +([0-9]+) kB", _text(meminfo), re.MULTILINE)
     if total is None:
-        raise ValueError(f"{meminfo} does not say how much memory there is; set {MEMORY_SWITCH}")
+        raise OpserveError(f"{meminfo} does not say how much memory there is; set {MEMORY_SWITCH}")
     found = int(total.group(1)) * 1024
     limit = memory_limit(proc_cgroup, cgroups)
     if limit is not None and limit < found:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from archive.errors import OpserveError
-from scripts.start import fitted_config, found_machine
+from scripts.start import fitted_config
 from scripts.torchserve import machine
 from scripts.torchserve.machine import Machine
 from scripts.torchserve.server import Server
@@ -86,7 +86,7 @@ def test_who_says_a_number_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for slip in ("0", "two", "", "-1", "1.5"):
         monkeypatch.setenv(machine.SWITCH, slip)
         with pytest.raises(OpserveError, match="OPSERVE_CORES: expected a number of cores, got '"):
-            found_machine()
+            machine.find()
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 4, 16, 64])
@@ -133,5 +133,5 @@ def test_the_smallest_limit_of_memory_counts(groups: Groups, tmp_path: Path, mon
     assert found("4:memory:/c") == (512 * 2**20, machine.MEMORY_SWITCH)
     monkeypatch.delenv(machine.MEMORY_SWITCH)
     meminfo.write_text("")
-    with pytest.raises(ValueError, match="does not say how much memory there is; set OPSERVE_MEMORY_MIB"):
+    with pytest.raises(OpserveError, match="does not say how much memory there is; set OPSERVE_MEMORY_MIB"):
         machine.memory(groups.proc, groups.root, meminfo)
