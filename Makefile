@@ -45,11 +45,11 @@ endif
 chosen := $(or $(MODEL),$(models))
 
 ifneq ($(filter archive,$(goals)),)
-  foreign := $(strip $(ARTIFACT)$(OPS)$(NAME)$(CONFIG)$(SAMPLE))
-  ifneq ($(foreign),)
+  external := $(strip $(ARTIFACT)$(OPS)$(NAME)$(CONFIG)$(SAMPLE))
+  ifneq ($(external),)
     missing := $(strip $(foreach v,ARTIFACT NAME CONFIG,$(if $(strip $($v)),,$v)))
-    $(if $(missing),$(error somebody else's model needs $(missing) too: make archive ARTIFACT=my.pt OPS=my.so NAME=mine CONFIG=my.yaml))
-    $(if $(MODEL),$(error MODEL names one of archive/*, ARTIFACT somebody else's model: give one of them))
+    $(if $(missing),$(error your own model needs $(missing) too: make archive ARTIFACT=my.pt OPS=my.so NAME=mine CONFIG=my.yaml))
+    $(if $(MODEL),$(error MODEL names one of archive/*, ARTIFACT your own model: give one of them))
   endif
 endif
 
@@ -115,7 +115,7 @@ build/models/%/.built: $$(wildcard archive/$$*/*.py) archive/packer/export.py | 
 build/models/digits_onnx/.built: build/models/digits/.built
 build/models/karate_onnx/.built: build/models/karate/.built
 
-ifneq ($(foreign),)
+ifneq ($(external),)
 archive: $(library) $(link)
 	@arguments=(--artifact "$$ARTIFACT" --name "$$NAME" --config "$$CONFIG"); \
 	  if [[ -n $$OPS ]]; then arguments+=(--ops "$$OPS"); fi; \

@@ -17,19 +17,13 @@ import yaml
 
 from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container
-from archive.packer.contents import (
-    DEFAULT_VERSION,
-    ROOT,
-    ArchiveContents,
-    contents_of_files,
-    contents_of_model,
-    synthetic_body,
-)
+from archive.packer.contents import DEFAULT_VERSION, ArchiveContents, make_request_body
 from archive.packer.manifest import seal_archive
 from archive.packer.verify import describe, verify
 from archive.process.command import run
 from archive.process.fresh import run_in_fresh_process
 from archive.process.temporary import temporary_file, temporary_folder
+from archive.repository import MODEL_STORE, ROOT
 from handlers.config import CONFIG_FILE
 from handlers.integrity.manifest import SEAL_FILE, SIGNATURE_FILE, Seal
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED
@@ -37,7 +31,6 @@ from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-MODEL_STORE = ROOT / "model_store"
 HANDLERS = ROOT / "handlers"
 # What TorchServe is pointed at.
 HANDLER = HANDLERS / "opserve_handler.py"
@@ -92,7 +85,7 @@ def stage_files(contents: ArchiveContents, stage: Path) -> None:
     sample = stage / SAMPLE_FOLDER
     if contents.sample is None:
         (sample / "request").mkdir(parents=True)
-        (sample / "request" / "body.json").write_bytes(synthetic_body(contents.config.inputs))
+        (sample / "request" / "body.json").write_bytes(make_request_body(contents.config.inputs))
     elif contents.sample.is_dir():
         shutil.copytree(contents.sample, sample)
     else:
@@ -172,17 +165,17 @@ def main() -> int:
     arguments = parse_arguments()
     try:
         if arguments.model:
-            contents = contents_of_model(arguments.model, version=arguments.version, profile=arguments.profile)
+            contents = ArchiveContents.from_model(arguments.model, version=arguments.version, profile=arguments.profile)
         else:
             libraries = [Path(library) for library in arguments.ops.split(",") if library]
-            contents = contents_of_files(
+            contents = ArchiveContents.from_files(
                 arguments.name,
                 arguments.artifact,
                 libraries,
                 arguments.config,
                 arguments.sample,
-                arguments.version,
-                arguments.profile,
+                version=arguments.version,
+                profile=arguments.profile,
             )
         path, seal = pack(contents, arguments.model_store, signing_key(arguments.sign_key))
     except (OpserveError, OSError) as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from archive.packer.contents import contents_of_model
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.process.command import run
 from archive.repository import ROOT
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("| --- |" + " ---: |" * len(CONNECTIONS))
     with tempfile.TemporaryDirectory(prefix="opserve-limit-") as name:
         store = Path(name)
-        contents = contents_of_model(tiny.model, profile="throughput")
+        contents = ArchiveContents.from_model(tiny.model, profile="throughput")
         pack(contents, store)
         pack_constant(contents.document, store)
         server = opserve_server("throughput", store)

@@ -15,7 +15,7 @@ import numpy
 import orjson
 import yaml
 
-from archive.packer.contents import ArchiveContents, contents_of_files, contents_of_model
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.repository import ROOT
 from benchmarks.payloads import REGION_PREFIX
@@ -217,7 +217,7 @@ def write_config(folder: Path, base: str) -> Path:
 
 def opserve_archives(profile: str, files: Path, store: Path) -> Path:
     """Pack the models of the benchmark with one profile; the model store."""
-    shipped = [contents_of_model(name, profile=profile) for name in ("scaled_add", "digits")]
+    shipped = [ArchiveContents.from_model(name, profile=profile) for name in ("scaled_add", "digits")]
     for contents in (*shipped, graph_contents(files, profile)):
         section = contents.document["opserve"] | EQUAL_THREADS
         document = contents.document | EQUAL_WORKERS | {"opserve": section}
@@ -232,7 +232,7 @@ def graph_contents(files: Path, profile: str) -> ArchiveContents:
     features = numpy.linspace(0, 1, 2 * FEATURES, dtype="float32").reshape(2, FEATURES)
     small = {"rowptr": [0, 2, 3], "col": [0, 1, 1], "value": [0.5, 0.5, 1], "x": features}
     sample.write_bytes(orjson.dumps(small, option=orjson.OPT_SERIALIZE_NUMPY))
-    return contents_of_files("graph_op", files / "graph.pt", [LIBRARY], config, sample, profile=profile)
+    return ArchiveContents.from_files("graph_op", files / "graph.pt", [LIBRARY], config, sample, profile=profile)
 
 
 def opserve_server(profile: str, store: Path) -> OpserveServer:

@@ -18,7 +18,7 @@ import yaml
 from torch import nn
 
 import opserve_ops  # noqa: F401  registers the operators
-from archive.packer.contents import contents_of_files, contents_of_model
+from archive.packer.contents import ArchiveContents
 from archive.packer.export import save_torchscript
 from archive.packer.pack import pack
 from archive.repository import BUILD
@@ -115,7 +115,7 @@ def pack_model(name: str, folder: Path) -> Path:
 
 
 def _pack_shipped(name: str, folder: Path) -> Path:
-    contents = contents_of_model(name)
+    contents = ArchiveContents.from_model(name)
     document = contents.document | _server_keys(BATCH)
     document["opserve"] = document["opserve"] | {"batching": BATCHING[name], "threads": 1}
     return pack(replace(contents, document=document, config=ModelConfig.parse(document)), folder)[0]
@@ -133,7 +133,7 @@ def _pack_own(name: str, own: Own, folder: Path) -> Path:
     (work / "model.yaml").write_text(yaml.safe_dump(document))
     sample = work / "sample.json"
     sample.write_bytes(innocents(name)[0].body)
-    return pack(contents_of_files(name, work / f"{name}.pt", [], work / "model.yaml", sample), folder)[0]
+    return pack(ArchiveContents.from_files(name, work / f"{name}.pt", [], work / "model.yaml", sample), folder)[0]
 
 
 def _server_keys(batch: int) -> dict[str, int]:

@@ -17,7 +17,7 @@ import torch
 
 import opserve_ops  # noqa: F401
 from archive.digits.photos import load_split, photograph, random_corners
-from archive.packer.contents import contents_of_model
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from handlers.codecs.npy import NPZ_TYPE
 from handlers.config import ModelConfig
@@ -37,7 +37,7 @@ Request = dict[str, Any]
 
 def pack_batched(name: str, folder: Path) -> Path:
     """One of the shipped models as `NAME_batched`, which the server asks in batches of eight."""
-    contents = contents_of_model(name)
+    contents = ArchiveContents.from_model(name)
     document = contents.document | {"batchSize": SIZE, "maxBatchDelay": DELAY_MS}
     document["opserve"] = document["opserve"] | {"batching": BATCHING[name]}
     changed = replace(contents, name=f"{name}_batched", document=document, config=ModelConfig.parse(document))

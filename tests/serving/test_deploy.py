@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from archive.errors import OpserveError
-from archive.packer.contents import contents_of_files
+from archive.packer.contents import ArchiveContents
 from archive.packer.manifest import seal_archive
 from archive.packer.pack import pack, unpack
 from archive.repository import ROOT
@@ -22,7 +22,8 @@ from handlers.integrity.manifest import SEAL_FILE
 from scripts import deploy, grpc_client
 from scripts.torchserve import deployment
 from scripts.torchserve.server import ready_workers
-from tests.support import archives, foreign
+from tests.support import archives
+from tests.support.external import write_model_config
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
 pytestmark = pytest.mark.server
@@ -47,7 +48,7 @@ SLOW_SAMPLE = {"4.0": 2}
 
 
 @pytest.fixture(scope="module")
-def make(their, tmp_path_factory) -> Callable[[str], Path]:
+def make(external, tmp_path_factory) -> Callable[[str], Path]:
     """`make(version)` packs a version; each is packed once."""
     made: dict[str, Path] = {}
 
@@ -55,11 +56,11 @@ def make(their, tmp_path_factory) -> Callable[[str], Path]:
         if version not in made:
             folder = tmp_path_factory.mktemp("packed")
             (folder / "hooks.py").write_text(HOOKS.format(version=version))
-            config = foreign.write_config(folder / "mine.yaml", hooks="hooks.py")
+            config = write_model_config(folder / "mine.yaml", hooks="hooks.py")
             sample = folder / "sample.json"
             # What is tried takes this long to answer.
             sample.write_text(json.dumps({"x": [SLOW_SAMPLE.get(version, 0), 1]}))
-            contents = contents_of_files("mine", their.scripted, [their.library], config, sample, version)
+            contents = ArchiveContents.from_files("mine", external.scripted, [external.library], config, sample, version=version)
             made[version], _ = pack(contents, folder)
         return made[version]
 

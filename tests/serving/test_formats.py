@@ -15,7 +15,7 @@ from archive.digits.photos import load_split, photograph, random_corners
 from archive.karate.club import load_club
 from archive.karate.model import Communities
 from archive.karate.train import model_inputs
-from archive.packer.contents import contents_of_model
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.repository import BUILD
 from handlers.config import ModelConfig
@@ -81,7 +81,7 @@ def programs(serve, tmp_path_factory):
     folder = tmp_path_factory.mktemp("formats")
     archives = []
     for name, export in PROGRAMS.items():
-        program, contents = export(), contents_of_model(name)
+        program, contents = export(), ArchiveContents.from_model(name)
         for kind, write in WRITERS.items():
             artifact = folder / f"{name}_{kind}.pt2"
             write(program, artifact)

@@ -9,13 +9,12 @@ import numpy
 import pytest
 
 from archive.karate.club import load_club
-from archive.packer.contents import known_models
-from archive.repository import BUILD
+from archive.repository import BUILD, find_models
 from handlers.sample import difference
 
 pytestmark = pytest.mark.server
 
-MODELS = known_models()
+MODELS = find_models()
 
 
 @pytest.fixture

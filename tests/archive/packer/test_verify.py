@@ -17,7 +17,7 @@ import yaml
 
 from archive.errors import ArchiveError
 from archive.packer.container import write_archive
-from archive.packer.contents import contents_of_model
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.packer.verify import verify
 from archive.repository import ROOT
@@ -284,6 +284,6 @@ def test_the_check_at_the_start_of_a_server_is_fast(packed):
 
 
 def test_our_own_archive_is_accepted(tmp_path):
-    path, seal = pack(contents_of_model("digits"), tmp_path)
+    path, seal = pack(ArchiveContents.from_model("digits"), tmp_path)
     assert verify(path) == seal
     assert seal.libraries["libopserve_torch.so"].torch_stable_abi == "2.10"
