@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from archive.repository import ROOT
+from scripts.torchserve.configuration import write_config
 from tests.support.external import ExternalFiles
-from tests.support.torchserve import write_config
 
 pytestmark = pytest.mark.server
 

@@ -25,6 +25,7 @@ from archive.errors import OpserveError
 from archive.packer.names import is_name
 from archive.repository import ROOT
 from scripts.torchserve import processes
+from scripts.torchserve.configuration import read_properties
 from scripts.torchserve.places import temp_folder
 
 Kind = Literal["inference", "management", "metrics"]
@@ -35,16 +36,6 @@ DEFAULT_GRPC = {"inference": 7070, "management": 7071}
 # A token must outlive the request it is put into.
 TOKEN_MARGIN = timedelta(seconds=10)
 KEY_FILE_WITHIN_S = 2.0
-
-
-def read_properties(path: Path) -> dict[str, str]:
-    """The `key=value` lines of a configuration, read as TorchServe's own launcher reads them."""
-    try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
-    except OSError as error:
-        raise OpserveError(f"cannot read the configuration {path}: {error.strerror}") from None
-    pairs = [line.split("=", 1) for line in lines if not line.startswith("#") and "=" in line]
-    return {key.strip(): value.strip() for key, value in pairs}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

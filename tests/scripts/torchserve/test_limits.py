@@ -13,9 +13,10 @@ from archive.repository import ROOT
 from scripts import doctor
 from scripts.start import fitted_config
 from scripts.torchserve import java, limits, machine
+from scripts.torchserve.configuration import read_properties
 from scripts.torchserve.limits import MIB, Limits, Queue, fit, needed_heap
 from scripts.torchserve.machine import Machine
-from scripts.torchserve.server import Server, read_properties
+from scripts.torchserve.server import Server
 
 GIB = 1024 * MIB
 SHIPPED = read_properties(ROOT / "config.properties")

@@ -7,7 +7,7 @@ import pytest
 from archive.errors import OpserveError
 from archive.repository import ROOT
 from scripts.torchserve import worker_environment
-from scripts.torchserve.server import read_properties
+from scripts.torchserve.configuration import read_properties
 
 SECRETS = (
     "AWS_SECRET_ACCESS_KEY",
