@@ -19,7 +19,7 @@ from archive.process.command import run
 from scripts.predict import archive_of, try_sample
 from scripts.stop import alone
 from scripts.torchserve import archives as mar
-from scripts.torchserve import deployment, served
+from scripts.torchserve import deployment, snapshot
 from scripts.torchserve.deployment import Deployment
 from scripts.torchserve.recovery import set_limits
 from scripts.torchserve.server import Server, add_arguments, reason
@@ -77,7 +77,7 @@ def deploy(server: Server, model: str, version: str, timeout: float) -> None:
         raise
     print(f"{model} {version} is the default; {old['modelVersion']} answers what it was given before", flush=True)
     # A server that ends while the old one is waited for comes back with the new one.
-    served.remember(server)
+    snapshot.save(server)
     retire(server, model, old["modelVersion"], timeout)
 
 
@@ -204,7 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
     server = Server.of(options)
     with alone(server):
         deploy(server, options.model, options.version, options.timeout)
-        served.remember(server)
+        snapshot.save(server)
     return 0
 
 

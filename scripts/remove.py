@@ -11,7 +11,7 @@ from archive.errors import OpserveError
 from archive.process.command import run
 from scripts.deploy import TIMEOUT_S, change, describe_by_worker, drain
 from scripts.stop import alone
-from scripts.torchserve import deployment, served
+from scripts.torchserve import deployment, snapshot
 from scripts.torchserve.server import Server, add_arguments, ready_workers
 
 
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     server = Server.of(options)
     with alone(server):
         remove(server, options.model, options.version, options.timeout)
-        served.remember(server)
+        snapshot.save(server)
     return 0
 
 

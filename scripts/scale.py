@@ -10,7 +10,7 @@ import argparse
 from archive.process.command import run
 from scripts.predict import token_command
 from scripts.status import table
-from scripts.torchserve import served
+from scripts.torchserve import snapshot
 from scripts.torchserve.recovery import worker_path
 from scripts.torchserve.server import Server, add_arguments
 from scripts.torchserve.workers import set_workers
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     server = Server.of(options)
     scale(server, options.model, options.workers)
-    served.remember(server)
+    snapshot.save(server)
     return 0
 
 

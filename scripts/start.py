@@ -26,7 +26,7 @@ from scripts import status, supervise
 from scripts.predict import curl, try_sample
 from scripts.stop import PID_FILE, alone, stop
 from scripts.torchserve import archives as mar
-from scripts.torchserve import faults, java, limits, machine, processes, served, worker_environment
+from scripts.torchserve import faults, java, limits, machine, processes, snapshot, worker_environment
 from scripts.torchserve.server import Server, add_arguments, ready_workers
 from scripts.torchserve.worker_log import LogMark, model_of
 from scripts.torchserve.workers import set_workers
@@ -395,7 +395,7 @@ def start(
         wait_ready(server, frontend, archives, mark, timeout)
         add_workers(server, archives)
         try_samples(server, archives)
-        served.remember(server)
+        snapshot.save(server)
         if supervised is not None:
             start_supervisor(server, supervised)
         print(f"ready in {time.monotonic() - begun:.1f} s")
@@ -409,13 +409,13 @@ def start(
 
 def was_tried(server: Server, frontend: psutil.Process) -> bool:
     """Whether a server that runs is one whose start came to its end; one that was started by hand is."""
-    return processes.temp_folder(frontend) != server.temp or (server.temp / served.FILE).is_file()
+    return processes.used_temp_folder(frontend) != server.temp or (server.temp / snapshot.FILE).is_file()
 
 
 def start_supervisor(server: Server, arguments: list[str]) -> None:
     """Leave a supervisor behind a server that `make start` has started, unless one is there."""
     frontend = server.frontend()
-    if frontend is None or processes.temp_folder(frontend) != server.temp:
+    if frontend is None or processes.used_temp_folder(frontend) != server.temp:
         return
     if supervise.supervisor_pid(server.temp) is not None:
         return

@@ -94,7 +94,7 @@ def supervisor_line(server: Server, frontend: psutil.Process | None) -> str:
     pid, told = supervise.supervisor_pid(server.temp), supervise.state(server.temp)
     restarts = int(told.get("restarts") or 0)
     if pid is None:
-        ours = frontend is None or processes.temp_folder(frontend) == server.temp
+        ours = frontend is None or processes.used_temp_folder(frontend) == server.temp
         fix = "`make start` starts one" if ours else "it was not `make start` that started this server"
         line = f"supervisor  none; {fix}"
     else:

@@ -66,7 +66,7 @@ def end_supervisor(server: Server) -> bool:
         if pid in {parent.pid for parent in psutil.Process().parents()}:
             return False
         # It ends what it has begun, which may be a start.
-        processes.end([supervisor], supervise.CHILD_GRACE_S)
+        processes.terminate([supervisor], supervise.CHILD_GRACE_S)
     except psutil.NoSuchProcess:
         pass
     return True
@@ -83,16 +83,16 @@ def clear(server: Server, keep: Collection[str] = ()) -> bool:
     ran = False
     # What starts a frontend first, and then once more: it may have done so just before it ended.
     while launchers := processes.launchers(server.home):
-        processes.end(launchers, WORKER_GRACE_S)
+        processes.terminate(launchers, WORKER_GRACE_S)
         ran = True
     frontends = processes.frontends(server.home)
     workers = processes.workers(server.home, server.temp, frontends)
-    folders = {processes.temp_folder(frontend) for frontend in frontends} | {Path("/tmp"), server.temp}
+    folders = {processes.used_temp_folder(frontend) for frontend in frontends} | {Path("/tmp"), server.temp}
     pids = {frontend.pid for frontend in frontends}
     unpacked = {folder for folder in map(_unpacked, workers) if folder is not None}
     # The frontend first: it would replace a worker that ends before it.
-    processes.end(frontends)
-    processes.end(workers, WORKER_GRACE_S)
+    processes.terminate(frontends)
+    processes.terminate(workers, WORKER_GRACE_S)
     for folder in folders:
         # A folder that other servers share is touched only where a server ended.
         if _remove_pid_file(folder / PID_FILE, pids):

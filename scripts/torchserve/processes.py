@@ -60,7 +60,7 @@ def workers(home: Path, temp: Path, parents: Iterable[psutil.Process]) -> list[p
     return _matching(ours)
 
 
-def temp_folder(frontend: psutil.Process) -> Path:
+def used_temp_folder(frontend: psutil.Process) -> Path:
     """Where this frontend keeps its sockets and unpacked archives."""
     with contextlib.suppress(psutil.Error):
         for argument in frontend.cmdline():
@@ -69,7 +69,7 @@ def temp_folder(frontend: psutil.Process) -> Path:
     return Path("/tmp")
 
 
-def end(processes: list[psutil.Process], grace_s: float = GRACE_S) -> None:
+def terminate(processes: list[psutil.Process], grace_s: float = GRACE_S) -> None:
     """Ask these processes to end, wait for it, and kill what is left after a bounded time."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -18,17 +18,17 @@ from scripts import start, supervise
 from scripts.predict import try_sample
 from scripts.stop import alone, clear
 from scripts.torchserve import archives as mar
-from scripts.torchserve import faults, processes, recovery, served
+from scripts.torchserve import faults, processes, recovery, snapshot
 from scripts.torchserve.server import Server
 from scripts.torchserve.worker_log import LogMark
 
-KEPT = (supervise.PID_FILE, supervise.STATE_FILE, served.FILE)
+KEPT = (supervise.PID_FILE, supervise.STATE_FILE, snapshot.FILE)
 # A deploy that lost its server gives up sooner.
 OTHERS_END_WITHIN_S = 60.0
 POLL_S = 0.1
 
 
-def last_archives(server: Server, models: list[str], known: list[served.Served]) -> list[mar.Archive]:
+def last_archives(server: Server, models: list[str], known: list[snapshot.ServedVersion]) -> list[mar.Archive]:
     """The archives of what was served last, or, where that is not known, those of a start."""
     if not known:
         return start.chosen_archives(server, models)
@@ -55,7 +55,7 @@ def wait_answering(server: Server, timeout: float, mark: LogMark) -> None:
         time.sleep(POLL_S)
 
 
-def restore(server: Server, each: served.Served) -> None:
+def restore(server: Server, each: snapshot.ServedVersion) -> None:
     """Give a version the workers that it had, and its place as the default one."""
     described = server.describe(each.model, each.version)
     if described is None:
@@ -70,8 +70,8 @@ def restart(server: Server, models: list[str], timeout: float, model_api: bool, 
     """Start the server again; 0 when it answers, whatever its models do."""
     frontend = server.frontend()
     if frontend is not None:
-        return 0 if processes.temp_folder(frontend) == server.temp else supervise.NOT_OURS
-    known = served.remembered(server)
+        return 0 if processes.used_temp_folder(frontend) == server.temp else supervise.NOT_OURS
+    known = snapshot.load(server)
     clear(server, KEPT)
     faults.check(server)
     start.check_ports(server)

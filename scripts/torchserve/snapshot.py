@@ -11,7 +11,7 @@ from scripts.torchserve.server import Server
 FILE = "served.json"
 
 
-class Served(NamedTuple):
+class ServedVersion(NamedTuple):
     """One version of a model: its archive's name in the model store, and its workers."""
 
     archive: str
@@ -22,7 +22,7 @@ class Served(NamedTuple):
     most: int
 
 
-def remember(server: Server) -> None:
+def save(server: Server) -> None:
     """Write down what a server serves now; nothing where it was not `make start` that started it."""
     if not server.temp.is_dir():
         return
@@ -30,7 +30,7 @@ def remember(server: Server) -> None:
     for model in server.models():
         default = (server.describe(model) or {}).get("modelVersion")
         found += [
-            Served(
+            ServedVersion(
                 Path(described["modelUrl"]).name,
                 model,
                 version,
@@ -51,9 +51,9 @@ def remember(server: Server) -> None:
         raise OpserveError(f"cannot write {path}: {error.strerror}") from None
 
 
-def remembered(server: Server) -> list[Served]:
+def load(server: Server) -> list[ServedVersion]:
     """What was written down last; empty when nothing was."""
     try:
-        return [Served(**each) for each in json.loads((server.temp / FILE).read_text())]
+        return [ServedVersion(**each) for each in json.loads((server.temp / FILE).read_text())]
     except (OSError, ValueError, TypeError):
         return []
