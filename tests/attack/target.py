@@ -18,15 +18,15 @@ import yaml
 from torch import nn
 
 import opserve_ops  # noqa: F401  registers the operators
+from archive.building.export import save_torchscript
 from archive.packer.contents import ArchiveContents
-from archive.packer.export import save_torchscript
 from archive.packer.pack import pack
 from archive.repository import BUILD
 from handlers.config import ModelConfig
 from handlers.sample import difference
 from scripts.torchserve.configuration import read_properties
 from tests.attack.wire import JSON, Connection, Shot
-from tests.serving.test_models import part_of_the_club
+from tests.serving.test_models import karate_subgraph
 from tests.support.torchserve import TorchServe
 
 # Hostile and innocent requests share batches: so many, for which the first waits so long.
@@ -153,7 +153,7 @@ def innocents(model: str) -> list[Shot]:
     if model == "digits":
         return _innocent_digits()
     if model.startswith("karate"):
-        bodies = [part_of_the_club(list(range(size))) for size in (34, 5, 20, 12)]
+        bodies = [karate_subgraph(list(range(size))) for size in (34, 5, 20, 12)]
     elif model == "scaled_add":
         sizes = (3, 1, 3, 7, 3, 500)
         bodies = [{name: [generator.randrange(999) / 8 for _ in range(size)] for name in "xy"} for size in sizes]

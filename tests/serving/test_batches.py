@@ -22,7 +22,7 @@ from archive.packer.pack import pack
 from handlers.codecs.npy import NPZ_TYPE
 from handlers.config import ModelConfig
 from handlers.sample import difference
-from tests.serving.test_models import part_of_the_club
+from tests.serving.test_models import karate_subgraph
 from tests.support.torchserve import TIMEOUT_S, TorchServe
 
 pytestmark = pytest.mark.server
@@ -109,7 +109,7 @@ def good_digits() -> list[Request]:
 
 
 def good_karate() -> list[Request]:
-    return [as_json(part_of_the_club(list(range(size)))) for size in (34, 1, 5, 20, 2, 12, 33)]
+    return [as_json(karate_subgraph(list(range(size)))) for size in (34, 1, 5, 20, 2, 12, 33)]
 
 
 def good_scaled_add() -> list[Request]:

@@ -15,10 +15,10 @@ import pytest
 
 from archive.errors import OpserveError
 from archive.packer.contents import ArchiveContents
-from archive.packer.manifest import seal_archive
+from archive.packer.manifest import write_archive_with_manifest
 from archive.packer.pack import pack, unpack
 from archive.repository import ROOT
-from handlers.integrity.manifest import SEAL_FILE
+from handlers.integrity.manifest import MANIFEST_FILE
 from scripts import deploy, grpc_client
 from scripts.torchserve import deployment
 from scripts.torchserve.server import ready_workers
@@ -60,7 +60,9 @@ def make(external, tmp_path_factory) -> Callable[[str], Path]:
             sample = folder / "sample.json"
             # What is tried takes this long to answer.
             sample.write_text(json.dumps({"x": [SLOW_SAMPLE.get(version, 0), 1]}))
-            contents = ArchiveContents.from_files("mine", external.scripted, [external.library], config, sample, version=version)
+            contents = ArchiveContents.from_files(
+                "mine", external.scripted, [external.library], config, sample, version=version
+            )
             made[version], _ = pack(contents, folder)
         return made[version]
 
@@ -92,8 +94,8 @@ def changed(archive: Path, folder: Path, name: str, content: bytes) -> Path:
     """An archive that says it is whole, of which a file is another."""
     unpacked = unpack(archive, folder / "unpacked")
     (unpacked / name).write_bytes(content)
-    (unpacked / SEAL_FILE).unlink()
-    seal_archive(unpacked, folder / archive.name)
+    (unpacked / MANIFEST_FILE).unlink()
+    write_archive_with_manifest(unpacked, folder / archive.name)
     return folder / archive.name
 
 

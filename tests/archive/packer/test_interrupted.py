@@ -66,7 +66,7 @@ def begin(external, tmp_path) -> Callable[[], tuple[subprocess.Popen, str]]:
 
 
 def command(external, config: Path, store: Path) -> list[str]:
-    words = [sys.executable, "-m", "archive.packer.pack", "--artifact", external.scripted, "--ops", external.library]
+    words = [sys.executable, "-m", "archive.pack", "--artifact", external.scripted, "--ops", external.library]
     return [*map(str, [*words, "--name", "mine", "--config", config, "--model-store", store])]
 
 
@@ -115,11 +115,14 @@ def test_a_temporary_file_that_was_renamed_stays(tmp_path) -> None:
 BUILD = """
 import time
 from pathlib import Path
-from archive.packer.output import output_folder
-with output_folder("A model that is never done.") as folder:
+from archive.building.output import run_build
+
+def build(folder):
     (folder / "half").write_text("a model")
     Path(folder.parents[1], "begun").touch()
     time.sleep(1000)
+
+run_build(build)
 """
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,17 @@ import torch
 import yaml
 from torch import nn
 
+from archive.building.export import quiet_torchscript
 from archive.errors import ArchiveError
-from archive.packer import contents
-from archive.packer.export import quiet_torchscript
+from archive.packer import pack as packer
+from archive.packer.contents import ArchiveContents
 from archive.repository import ROOT
 from tests.support.external import write_model_config
 from tests.support.packed import files_in
 
 
 def pack(*arguments, store: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "archive.packer.pack", *map(str, arguments), "--model-store", str(store)]
+    command = [sys.executable, "-m", "archive.pack", *map(str, arguments), "--model-store", str(store)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -202,11 +204,7 @@ class TestRefusals:
 
     def test_a_wrong_expected_answer(self, store, tmp_path):
         """A model of ours whose library changed since its answer was recorded."""
-        from archive.errors import ArchiveError
-        from archive.packer import contents as parts
-        from archive.packer.pack import pack
-
-        ours = parts.ArchiveContents.from_model("digits")
+        ours = ArchiveContents.from_model("digits")
         sample = tmp_path / "sample"
         (sample / "request").mkdir(parents=True)
         for path in (ours.sample / "request").iterdir():
@@ -214,29 +212,27 @@ class TestRefusals:
         answer = json.loads((ours.sample / "answer.json").read_text())
         answer["probabilities"][0] += 1e-3
         (sample / "answer.json").write_text(json.dumps(answer))
-        changed = parts.ArchiveContents(**(vars(ours) | {"sample": sample}))
+        changed = replace(ours, sample=sample)
         with pytest.raises(ArchiveError, match=r"digits: .* wrong answer: answer\.probabilities\[0\] is "):
-            pack(changed, store)
+            packer.pack(changed, store)
 
 
-def test_device_cuda_takes_the_libraries_for_cuda_along(tmp_path, monkeypatch):
-    monkeypatch.setattr(contents, "MODELS", tmp_path / "archive")
-    built = tmp_path / "build"
+def test_device_cuda_takes_the_libraries_for_cuda_along(tmp_path):
     for folder in ("archive/mine", "build/lib", "build/models/mine/sample"):
         (tmp_path / folder).mkdir(parents=True)
     document = yaml.safe_load((ROOT / "archive" / "scaled_add" / "model-config.yaml").read_text())
-    (built / "models" / "mine" / document["opserve"]["artifact"]).touch()
-    (built / "lib" / "libopserve_torch.so").touch()
+    (tmp_path / "build" / "models" / "mine" / document["opserve"]["artifact"]).touch()
+    (tmp_path / "build" / "lib" / "libopserve_torch.so").touch()
 
-    def gather(device: str) -> contents.ArchiveContents:
+    def gather(device: str) -> ArchiveContents:
         changed = document | {"opserve": document["opserve"] | {"device": device}}
         (tmp_path / "archive" / "mine" / "model-config.yaml").write_text(yaml.safe_dump(changed))
-        return contents.ArchiveContents.from_model("mine", built)
+        return ArchiveContents.from_model("mine", root=tmp_path)
 
     assert [path.name for path in gather("auto").op_libraries] == ["libopserve_torch.so"]
     with pytest.raises(ArchiveError, match=r"libopserve_torch_cuda\.so does not exist; make ext CUDA=on"):
         gather("cuda")
-    (built / "lib" / "libopserve_torch_cuda.so").touch()
+    (tmp_path / "build" / "lib" / "libopserve_torch_cuda.so").touch()
     found = gather("cuda")
     assert [path.name for path in found.op_libraries] == ["libopserve_torch.so", "libopserve_torch_cuda.so"]
     assert found.document["opserve"]["op_libraries"] == list(found.config.op_libraries)

@@ -1,4 +1,4 @@
-"""`python -m archive.packer.verify`: what it accepts, what it refuses, and that it executes nothing it should not."""
+"""`python -m archive.verify`: what it accepts, what it refuses, and that it executes nothing it should not."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.packer.verify import verify
 from archive.repository import ROOT
-from handlers.integrity.manifest import SEAL_FILE, FileRecord, Seal
+from handlers.integrity.manifest import MANIFEST_FILE, FileRecord, Manifest
 from tests.support.packed import Files, resealed
 
 MANIFEST = "MAR-INF/MANIFEST.json"
@@ -37,18 +37,18 @@ def refusal(path: Path, run: bool = False) -> str:
 
 def listed(files: Files) -> None:
     """Makes the seal fit files that were changed, as somebody would who knows the format."""
-    seal = Seal.decode(files[SEAL_FILE])
+    seal = Manifest.decode(files[MANIFEST_FILE])
     records = {
         name: FileRecord(hashlib.sha256(content).hexdigest(), len(content))
         for name, content in files.items()
-        if name != SEAL_FILE
+        if name != MANIFEST_FILE
     }
     libraries = {name: needs for name, needs in seal.libraries.items() if name in records}
-    files[SEAL_FILE] = Seal(seal.name, seal.version, records, libraries).encode()
+    files[MANIFEST_FILE] = Manifest(seal.name, seal.version, records, libraries).encode()
 
 
 def run_cli(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "archive.packer.verify", *map(str, arguments)]
+    command = [sys.executable, "-m", "archive.verify", *map(str, arguments)]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=300
     )
@@ -65,7 +65,7 @@ def test_a_good_archive_is_accepted_and_described(packed):
 
 def test_what_an_archive_is_can_be_asked_without_a_check(packed, tmp_path):
     def describe(*archives: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "archive.packer.describe", *map(str, archives)]
+        command = [sys.executable, "-m", "archive.describe", *map(str, archives)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     said = describe(packed).stdout.splitlines()
@@ -193,7 +193,7 @@ def test_needs_that_the_library_does_not_have_are_refused(changed):
     """Nobody can edit them to make a library fit."""
 
     def edit(files: Files) -> None:
-        files[SEAL_FILE] = resealed(files[SEAL_FILE], symbols={"GLIBC": "2.0"})
+        files[MANIFEST_FILE] = resealed(files[MANIFEST_FILE], symbols={"GLIBC": "2.0"})
 
     assert refusal(changed(edit)).startswith(
         "opserve.json: says symbols {'GLIBC': '2.0'} of libmine.so; the file itself"
@@ -225,7 +225,7 @@ def test_a_machine_that_does_not_fit_matters_only_where_it_is_run(changed):
     """The needs of someone else's library on the stable ABI are not in the file, so they can be edited here."""
 
     def edit(files: Files) -> None:
-        files[SEAL_FILE] = resealed(files[SEAL_FILE], torch_exactly="1.13")
+        files[MANIFEST_FILE] = resealed(files[MANIFEST_FILE], torch_exactly="1.13")
 
     path = changed(edit)
     verify(path, run=False)

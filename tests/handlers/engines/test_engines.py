@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 import opserve_ops
-from archive.packer.export import export_onnx, save_torchscript
+from archive.building.export import export_onnx, save_torchscript
 from handlers.codecs.request import Part
 from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.engines import load_engine, meaning_of
