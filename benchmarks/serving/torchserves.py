@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +13,19 @@ import numpy
 import orjson
 import yaml
 
-from archive.packer.contents import ArchiveContents, contents_of_files, contents_of_model
+from archive.errors import ArchiveError
+from archive.packer.archiver import run_model_archiver
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.repository import ROOT
 from benchmarks.payloads import REGION_PREFIX
 from benchmarks.serving.network import FEATURES
 from benchmarks.serving.processes import Processes
-from benchmarks.serving.servers import PEERS, Running, Server, ServerFailed, free_ports, serving_variables
+from benchmarks.serving.servers import PEERS, Running, Server, ServerFailed, serving_variables
 from benchmarks.serving.workloads import LIBRARY, Workload
-from scripts.torchserve import java
+from scripts.torchserve import java, workers
 from scripts.torchserve import server as scripts_server
+from scripts.torchserve.configuration import write_config
 
 # Workers and threads are those of everybody else, whatever a profile says.
 EQUAL_WORKERS, EQUAL_THREADS = {"minWorkers": 1, "maxWorkers": 1}, {"threads": 1}
@@ -56,15 +57,6 @@ GRAPH_CONFIG = {
         },
     },
 }
-PORTS = {
-    "inference_address": "http://127.0.0.1:{}",
-    "management_address": "http://127.0.0.1:{}",
-    "metrics_address": "http://127.0.0.1:{}",
-    "grpc_inference_port": "{}",
-    "grpc_management_port": "{}",
-    # Workers of two servers are told apart by this number.
-    "initial_worker_port": "{}",
-}
 START_S = 120.0
 
 
@@ -80,14 +72,14 @@ class OpserveServer(Server):
     model_store: Path
 
     def launch(self, models: Sequence[str], files: Path, python: Path | None, folder: Path) -> Running:
-        """Start it with scripts/start.py, on the shipped configuration with ports of its own."""
+        """Start it with scripts.start, on the shipped configuration with ports of its own."""
         processes = Processes()
-        config = write_config(folder, (ROOT / "config.properties").read_text())
-        command = [sys.executable, str(ROOT / "scripts" / "start.py"), "--home", str(folder), "--config", str(config)]
+        config = write_config(folder)
+        command = [sys.executable, "-m", "scripts.start", "--home", str(folder), "--config", str(config)]
         command += ["--model-store", str(self.model_store), "--models", *models]
         log = folder / "server.log"
         running = TorchServeRunning(self, processes, folder, config, log)
-        starting = processes.spawn(command, folder, log, {})
+        starting = processes.spawn(command, ROOT, log, {})
         try:
             status = starting.wait(START_S)
         except BaseException as error:
@@ -114,7 +106,7 @@ class StockServer(Server):
             raise ServerFailed("its environment was not made")
         processes = Processes()
         config = write_config(folder, "default_workers_per_model=1\ndisable_system_metrics=false\n")
-        found, _ = java.find()
+        found, _ = java.find_java()
         command = [str(python.parent / "torchserve"), "--start", "--foreground", "--ncs", "--model-store"]
         command += [
             str(self.model_store),
@@ -172,7 +164,7 @@ class TorchServeRunning(Running):
 
     def _ready(self, model: str) -> int:
         try:
-            return scripts_server.ready_workers(self._torchserve.describe(model) or {})
+            return workers.count_ready_workers(self._torchserve.describe(model) or {})
         except scripts_server.OpserveError:  # not listening yet, or no key file yet
             return 0
 
@@ -204,20 +196,9 @@ class TorchServeRunning(Running):
         self._torchserve.remove_temp()
 
 
-def write_config(folder: Path, base: str) -> Path:
-    """A configuration with ports of its own, in the folder the server runs in."""
-    ports = free_ports(len(PORTS))
-    replaced = {name: text.format(port) for (name, text), port in zip(PORTS.items(), ports, strict=True)}
-    kept = [line for line in base.splitlines() if line.partition("=")[0] not in replaced]
-    path = folder / "config.properties"
-    path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in replaced.items())]) + "\n")
-    shutil.copy(ROOT / "metrics.yaml", folder)
-    return path
-
-
 def opserve_archives(profile: str, files: Path, store: Path) -> Path:
     """Pack the models of the benchmark with one profile; the model store."""
-    shipped = [contents_of_model(name, profile=profile) for name in ("scaled_add", "digits")]
+    shipped = [ArchiveContents.from_model(name, profile=profile) for name in ("scaled_add", "digits")]
     for contents in (*shipped, graph_contents(files, profile)):
         section = contents.document["opserve"] | EQUAL_THREADS
         document = contents.document | EQUAL_WORKERS | {"opserve": section}
@@ -232,41 +213,20 @@ def graph_contents(files: Path, profile: str) -> ArchiveContents:
     features = numpy.linspace(0, 1, 2 * FEATURES, dtype="float32").reshape(2, FEATURES)
     small = {"rowptr": [0, 2, 3], "col": [0, 1, 1], "value": [0.5, 0.5, 1], "x": features}
     sample.write_bytes(orjson.dumps(small, option=orjson.OPT_SERIALIZE_NUMPY))
-    return contents_of_files("graph_op", files / "graph.pt", [LIBRARY], config, sample, profile=profile)
+    return ArchiveContents.from_files("graph_op", files / "graph.pt", [LIBRARY], config, sample, profile=profile)
 
 
 def opserve_server(profile: str, store: Path) -> OpserveServer:
-    """opserve on the archives of one profile."""
+    """Opserve on the archives of one profile."""
     return OpserveServer(name=OPSERVE[profile], environment="", takes=_own, path=predictions, model_store=store)
-
-
-def pack_handler(
-    python: Path, model: str, handler: Path, modules: Sequence[Path], store: Path, config: Path | None = None
-) -> None:
-    """Pack a handler and the modules it imports with torch-model-archiver.
-
-    Raises:
-        ServerFailed: the archiver says no.
-    """
-    store.mkdir(parents=True, exist_ok=True)
-    command = [str(python), "-m", "model_archiver.model_packaging", "--model-name", model, "--version", "1.0"]
-    command += ["--handler", str(handler), "--extra-files", ",".join(map(str, modules))]
-    command += ["--export-path", str(store), "--force"]
-    if config is not None:
-        command += ["--config-file", str(config)]
-    # It deletes a folder of the model's name in TMPDIR.
-    with tempfile.TemporaryDirectory(dir=store, prefix=".") as scratch:
-        done = subprocess.run(
-            command, env={"TMPDIR": scratch}, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-        )
-    if done.returncode:
-        raise ServerFailed(f"torch-model-archiver: {done.stderr.strip()[-300:]}")
 
 
 def stock_archives(models: Sequence[str], python: Path, store: Path) -> Path:
     """Pack the models for the stock server; the model store."""
     for model in models:
-        pack_handler(python, model, PEERS / "torchserve_handler.py", [PEERS / "common.py"], store)
+        run_model_archiver(
+            model, PEERS / "torchserve_handler.py", store, extra_files=[PEERS / "common.py"], python=python
+        )
     return store
 
 
@@ -284,7 +244,7 @@ def torchserves(
             raise ServerFailed("the peers' environment was not made")
         store = stock_archives(models, python, stores / "stock")
         found.append(StockServer(name=STOCK, distribution="torchserve", path=predictions, model_store=store))
-    except ServerFailed as error:
+    except (ServerFailed, ArchiveError) as error:
         missing[STOCK] = str(error)
     return found, missing
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from handlers.engines.pytorch import PyTorchEngine
-from handlers.errors import ModelError, lines_of
+from handlers.errors import ModelError, error_lines
 
 
 class TorchScriptEngine(PyTorchEngine):
-    """A scripted or traced module; frozen and optimised for inference where the configuration asks for it."""
+    """A scripted or traced module, frozen and optimised for inference if the configuration says so."""
 
     format = "TorchScript"
 
@@ -21,10 +21,10 @@ class TorchScriptEngine(PyTorchEngine):
         """Reads the file.
 
         Raises:
-            ModelError: it is no TorchScript, needs an operator nobody registered, or cannot be frozen.
+            ModelError: it is not TorchScript, needs an operator that is not registered, or cannot be frozen.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript's own, on every load
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript warns on every load
             module = self._read(path)
             try:
                 if self.config.freeze:
@@ -33,7 +33,7 @@ class TorchScriptEngine(PyTorchEngine):
                     module = torch.jit.optimize_for_inference(module)
             except RuntimeError as error:
                 raise ModelError(
-                    f"{path.name}: it cannot be frozen or optimised for inference: {lines_of(error)[0]}; "
+                    f"{path.name}: it cannot be frozen or optimised for inference: {error_lines(error)[0]}; "
                     "take freeze and optimize_for_inference out"
                 ) from error
         return module
@@ -48,4 +48,6 @@ class TorchScriptEngine(PyTorchEngine):
                     f"{path.name}: it needs the operator {missing[1]}, which no library under op_libraries registers; "
                     "add the library that does"
                 ) from error
-            raise ModelError(f"{path.name}: not a TorchScript model that can be read: {lines_of(error)[0]}") from error
+            raise ModelError(
+                f"{path.name}: not a TorchScript model that can be read: {error_lines(error)[0]}"
+            ) from error
