@@ -47,8 +47,7 @@ class OpserveHandler:
     """
 
     model: ServableModel
-    # TorchServe's: it has no type annotations, and a version of its own in every environment.
-    context: Any
+    context: Any  # TorchServe has no type annotations
 
     def __init__(self) -> None:
         self.manifest: dict | None = None
@@ -65,7 +64,7 @@ class OpserveHandler:
         In a worker that has failed several times, a stand-in answers instead of the model for a while.
 
         Raises:
-            ModelError: the archive cannot be served; TorchServe's log then says why.
+            ModelError: the archive cannot be served; TorchServe's log contains the reason.
         """
         attempts = find_attempts(Path(context.system_properties["model_dir"]))
         if attempts is None:
@@ -108,7 +107,7 @@ class OpserveHandler:
             self._replaces_reader = is_enabled(READ_AHEAD_SWITCH) and is_known(properties.get("server_version"))
             if decodes_requests():
                 logger.warning("TorchServe parses JSON itself, and slowly: set decode_input_request=false")
-            # From here on records may quote requests; the ones before say why a model does not load.
+            # From here on records may quote requests; those before explain why a model does not load.
             install_safe_formatters()
         else:
             from ts.torch_handler.base_handler import BaseHandler
@@ -215,8 +214,8 @@ class OpserveHandler:
             self.context.set_response_status(answer.status, responses.get(answer.status, ""), index)
         headers = self.context.get_all_request_header(index)
         if not isinstance(headers.get("Host"), str) and not any(isinstance(value, str) for value in headers.values()):
-            # By gRPC. TorchServe ends the worker of a stream whose response does not say whether it is the last; over
-            # HTTP it would wait for more.
+            # By gRPC. TorchServe ends the worker of a stream whose response is not marked as the last; over HTTP it
+            # would wait for more.
             self.context.set_response_header(index, STREAM_NEXT, "false")
 
 

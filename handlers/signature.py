@@ -81,8 +81,8 @@ class TensorSpec:
                 not rounded to floats, and whole floats are integers up to the limits of the dtype.
 
         Raises:
-            RequestError: not numbers, ragged, a value the dtype cannot hold, another shape than asked for, or a number
-                below the minimum.
+            RequestError: not numbers, ragged, a value the dtype cannot hold, another shape, or a number below the
+                minimum.
         """
         array = self._checked(value) if isinstance(value, numpy.ndarray) else self._from_json(value)
         if not self.matches(array.shape):

@@ -1,4 +1,4 @@
-"""A loaded archive answers requests one by one, whatever else is in their batch."""
+"""A loaded archive answers requests one by one, whatever else their batch contains."""
 
 import io
 import json
@@ -32,7 +32,7 @@ class Root(nn.Module):
 
 
 class Sign(nn.Module):
-    """Data-dependent control flow on one request at a time."""
+    """Control flow that depends on the data of one request."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if bool(x.sum() > 0):
@@ -48,7 +48,7 @@ def contents(answer):
     return answer.status, json.loads(answer.body)
 
 
-def test_batching_none_calls_the_model_once_a_request(unpacked_archive):
+def test_batching_none_calls_the_model_once_per_request(unpacked_archive):
     model = ServableModel(unpacked_archive(Sign(), VECTOR, VECTOR_OUT))
     answers = [contents(answer) for answer in model.answer([body([1, 2]), body([-3]), body([])])]
     assert answers == [(200, {"y": [1, 2]}), (200, {"y": [3]}), (200, {"y": []})]
@@ -122,14 +122,14 @@ def test_nan_never_makes_invalid_json(unpacked_archive):
         ([*VECTOR_OUT, {"name": "z", "dtype": "float32", "shape": []}], "returned Tensor; .* the tensors y, z"),
     ],
 )
-def test_an_answer_against_the_signature_is_our_fault(unpacked_archive, outputs, message):
+def test_a_response_that_violates_the_signature_is_our_fault(unpacked_archive, outputs, message):
     answer = ServableModel(unpacked_archive(Sign(), VECTOR, outputs)).answer([body([1])])[0]
     status, content = contents(answer)
     assert status == 500
     assert re.search(message, content["error"]["message"])
 
 
-def test_a_stacked_model_that_forgets_the_first_dimension_is_told(unpacked_archive):
+def test_a_stacked_model_without_the_first_dimension_is_reported(unpacked_archive):
     class Total(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.sum()
@@ -179,7 +179,7 @@ class TestLoading:
         with pytest.raises(ModelError, match=r"libx\.so: .* undefined symbol: \w*nobody_defines_this"):
             ServableModel(folder)
 
-    def test_an_artifact_that_is_no_torchscript(self, unpacked_archive):
+    def test_an_artifact_that_is_not_torchscript(self, unpacked_archive):
         folder = unpacked_archive(Sign(), VECTOR, VECTOR_OUT)
         (folder / "model.pt").write_bytes(b"PK\x03\x04 truncated")
         with pytest.raises(ModelError, match=r"model\.pt: not a TorchScript model") as caught:
@@ -195,7 +195,7 @@ class TestLoading:
             ServableModel(folder)
 
 
-def test_a_worker_without_images_does_not_carry_the_image_library() -> None:
+def test_a_worker_without_images_does_not_import_the_image_library() -> None:
     code = "import sys, handlers.model; print('PIL' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
