@@ -149,24 +149,24 @@ class ServableModel:
 
     def run(self, prepared: Sequence[ModelInput]) -> list[ModelOutput]:
         """Joins the requests that can share a call, runs the model and splits its outputs; errors are passed on."""
-        results: dict[int, Mapping[str, Any] | RequestError] = {}
-        requests: dict[int, Arrays] = {}
-        for index, each in enumerate(prepared):
-            if isinstance(each.inputs, BaseException):
-                results[index] = each.inputs
-            elif not each.explain:
-                requests[index] = each.inputs
+        results: list[Any] = [each.inputs for each in prepared]
+        requests = {
+            index: each.inputs
+            for index, each in enumerate(prepared)
+            if not (each.explain or isinstance(each.inputs, BaseException))
+        }
         groups = group(requests, self.batching, hooked=self.hooks.preprocess is not None)
         for members in groups:
             outputs = self._try_together([requests[member] for member in members], keep=len(groups) > 1)
-            results.update(zip(members, outputs, strict=True))
-        if len(results) < len(prepared):
+            for member, result in zip(members, outputs, strict=True):
+                results[member] = result
+        if len(requests) < len(prepared):
             for index, each in enumerate(prepared):
-                if index not in results:
+                if each.explain and not isinstance(each.inputs, BaseException):
                     results[index] = self._explain(each.inputs)
-        return [ModelOutput(results[index], each.reply, each.explain) for index, each in enumerate(prepared)]
+        return [ModelOutput(result, each.reply, each.explain) for result, each in zip(results, prepared, strict=True)]
 
-    def _explain(self, inputs: Any) -> Mapping[str, Any] | RequestError:
+    def _explain(self, inputs: Arrays) -> Mapping[str, Any] | RequestError:
         def predict(inputs: Arrays) -> Arrays:
             """The model's outputs for the inputs of one request, which are not changed."""
             return self._run_together([_copied(inputs)], keep=True)[0]
