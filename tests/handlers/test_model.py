@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy
@@ -79,24 +78,6 @@ def test_one_bad_request_costs_only_its_sender(unpacked_archive, position, bad, 
     answers = model.answer([*good[:position], bad, *good[position:]])
     assert answers.pop(position).status == status
     assert [answer.body for answer in answers] == [answer.body for answer in without]
-
-
-def test_hooks_see_arrays_and_may_refuse(unpacked_archive):
-    hooks = """
-        from handlers.errors import RequestError
-
-        def preprocess(inputs):
-            if inputs["x"].size == 0:
-                raise RequestError("'x' is empty", field="x", status=422)
-            return {"x": inputs["x"] * 2}
-
-        def postprocess(outputs):
-            return {"total": float(outputs["y"].sum())}
-    """
-    folder = unpacked_archive(Sign(), VECTOR, VECTOR_OUT, hooks=textwrap.dedent(hooks))
-    answers = [contents(answer) for answer in ServableModel(folder).answer([body([1, 2]), body([])])]
-    assert answers[0] == (200, {"total": 6})
-    assert answers[1] == (422, {"error": {"code": 422, "field": "x", "message": "'x' is empty"}})
 
 
 def test_the_configuration_bounds_what_an_npz_unpacks_to(unpacked_archive):
@@ -185,14 +166,6 @@ class TestLoading:
         with pytest.raises(ModelError, match=r"model\.pt: not a TorchScript model") as caught:
             ServableModel(folder)
         assert "\n" not in str(caught.value)
-
-    def test_hooks_that_do_not_import_or_define_nothing(self, unpacked_archive):
-        folder = unpacked_archive(Sign(), VECTOR, VECTOR_OUT, hooks="import no_such_module")
-        with pytest.raises(ModelError, match="hooks do not import: ModuleNotFoundError"):
-            ServableModel(folder)
-        (folder / "hooks.py").write_text("x = 1")
-        with pytest.raises(ModelError, match="defines neither preprocess"):
-            ServableModel(folder)
 
 
 def test_a_worker_without_images_does_not_import_the_image_library() -> None:
