@@ -8,12 +8,12 @@ import os
 import sys
 import time
 from http import HTTPStatus
-from http.client import responses
+from http.client import responses as REASONS
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from handlers.codecs.request import BODY, Answer, Part, Request
+from handlers.codecs.request import BODY, Part, Request, Response
 from handlers.errors import ModelError, RequestError, as_request_error
 from handlers.integrity import check as integrity
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest
@@ -145,12 +145,12 @@ class OpserveHandler:
 
     def _answer(self, data: list[dict]) -> list[bytes]:
         try:
-            answers = self.postprocess(self.inference(self.preprocess(data)))
-            if len(answers) != len(data):
-                raise ValueError(f"{len(answers)} answers to {len(data)} requests")
-            for index, answer in enumerate(answers):
-                self._report(answer, index)
-            return [answer.body for answer in answers]
+            responses = self.postprocess(self.inference(self.preprocess(data)))
+            if len(responses) != len(data):
+                raise ValueError(f"{len(responses)} responses to {len(data)} requests")
+            for index, response in enumerate(responses):
+                self._report(response, index)
+            return [response.body for response in responses]
         except BaseException as error:
             # From a step of a subclass: those of this class answer every exception themselves.
             from handlers.codecs.encode import encode_error
@@ -178,7 +178,7 @@ class OpserveHandler:
         """Joins the requests that can share a call, runs the model, and splits its outputs."""
         return self.model.run(data)
 
-    def postprocess(self, data: list[ModelOutput]) -> list[Answer]:
+    def postprocess(self, data: list[ModelOutput]) -> list[Response]:
         """Runs the model's own `postprocess` hook, and encodes each result as its request asked for."""
         return self.model.encode(data)
 
@@ -206,12 +206,12 @@ class OpserveHandler:
                 request.open_inference = True
         return request
 
-    def _report(self, answer: Answer, index: int) -> None:
-        self.context.set_response_content_type(index, answer.content_type)
-        for name, value in answer.headers.items():
+    def _report(self, response: Response, index: int) -> None:
+        self.context.set_response_content_type(index, response.content_type)
+        for name, value in response.headers.items():
             self.context.set_response_header(index, name, value)
-        if answer.status != HTTPStatus.OK:
-            self.context.set_response_status(answer.status, responses.get(answer.status, ""), index)
+        if response.status != HTTPStatus.OK:
+            self.context.set_response_status(response.status, REASONS.get(response.status, ""), index)
         headers = self.context.get_all_request_header(index)
         if not isinstance(headers.get("Host"), str) and not any(isinstance(value, str) for value in headers.values()):
             # By gRPC. TorchServe ends the worker of a stream whose response is not marked as the last; over HTTP it

@@ -194,7 +194,7 @@ class TensorSpec:
                     converted.astype(array.dtype), array
                 )
         else:
-            if not typed and array.dtype.kind == "f" and reaches(array, EXACT_BELOW):
+            if not typed and array.dtype.kind == "f" and has_magnitude(array, EXACT_BELOW):
                 raise self._inexact()
             with numpy.errstate(invalid="ignore"):
                 converted = array.astype(self.dtype)
@@ -231,6 +231,6 @@ def _wraps(array: numpy.ndarray, dtype: numpy.dtype) -> bool:
     return float(array.min()) < float(limits.min) or float(array.max()) >= float(limits.max) + 1.0
 
 
-def reaches(array: numpy.ndarray, bound: int) -> bool:
+def has_magnitude(array: numpy.ndarray, bound: int) -> bool:
     """Whether a number has an absolute value of `bound` or more."""
     return array.size > 0 and bool(array.max() >= bound or array.min() <= -bound)

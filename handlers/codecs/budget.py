@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handlers.codecs.json_arrays import MAX_BYTES as MAX_JSON_BYTES
+from handlers.codecs.limits import MAX_JSON_BYTES
 from handlers.errors import RequestError
 
 

@@ -11,13 +11,13 @@ import numpy
 from handlers.codecs import content_encoding as compressed
 from handlers.codecs import npy, oip
 from handlers.codecs.budget import Budget
-from handlers.codecs.encode import Reply, choose_reply
 from handlers.codecs.images import MAGIC as IMAGE_MAGIC
 from handlers.codecs.images import accepts_image, decode_image
-from handlers.codecs.json_arrays import MAX_BYTES as MAX_JSON_BYTES
-from handlers.codecs.json_arrays import parse_json
+from handlers.codecs.json_arrays import parse_json_tensors
+from handlers.codecs.limits import MAX_JSON_BYTES, MAX_UNPACKED_BYTES
+from handlers.codecs.negotiation import ResponseFormat, choose_format
 from handlers.codecs.request import BODY, Buffer, Part, Request
-from handlers.codecs.shared_memory import OFF, SharedMemory
+from handlers.codecs.shared_memory import NO_SHARED_MEMORY, SharedMemory
 from handlers.errors import RequestError
 from handlers.signature import MAX_NAME, TensorSpec
 
@@ -29,21 +29,21 @@ _MAGIC_BYTES = {magic[0] for magic in (*IMAGE_MAGIC, npy.NPY_MAGIC, *npy.NPZ_MAG
 _KINDS = {npy.NPY_TYPE: "npy", npy.NPZ_TYPE: "npz"}
 
 
-class Decoded(NamedTuple):
+class DecodedRequest(NamedTuple):
     """A request as the model and the encoder need it: arrays by name, and how it wants to be answered."""
 
     inputs: dict[str, numpy.ndarray]
-    reply: Reply
+    response_format: ResponseFormat
 
 
 def decode_request(
     request: Request,
     specs: Sequence[TensorSpec],
     max_image_pixels: int,
-    max_npz_bytes: int = npy.MAX_UNPACKED_BYTES,
-    memory: SharedMemory = OFF,
+    max_npz_bytes: int = MAX_UNPACKED_BYTES,
+    memory: SharedMemory = NO_SHARED_MEMORY,
     max_json_bytes: int = MAX_JSON_BYTES,
-) -> Decoded:
+) -> DecodedRequest:
     """The inputs of one request, converted to their dtypes and checked against their shapes.
 
     Accepted: parts named as the inputs (multipart form), each a PNG/JPEG, an `.npy`, an `.npz` of one array, or a JSON
@@ -89,7 +89,7 @@ def decode_request(
             _complain_of_names(values, specs, form=values is request)
         present = [spec for spec in specs if spec.name in values]
         inputs = {spec.name: _decode_value(values[spec.name], spec, typed, budget) for spec in present}
-        return Decoded(inputs, choose_reply(headers.get("accept", ""), call))
+        return DecodedRequest(inputs, choose_format(headers.get("accept", ""), call))
     except RequestError as error:
         error.open_inference = call is not None
         raise
@@ -115,15 +115,15 @@ def _values_of_body(
     names: set[str],
     budget: Budget,
     memory: SharedMemory,
-) -> tuple[Mapping[str, Any], oip.Call | None, bool]:
+) -> tuple[Mapping[str, Any], oip.InferRequest | None, bool]:
     """The values by name, what an Open Inference Protocol request says of its answer, and whether each has a dtype."""
     content = body.content
     if len(content) == 0:
         raise RequestError("the request's body is empty; " + _wanted(specs))
     if json_length is not None:
         text, binary = oip.split_body(content, json_length)
-        document = parse_json(text, None, specs, budget.max_json_bytes)
-        if not oip.is_call(document, set()):
+        document = parse_json_tensors(text, None, specs, budget.max_json_bytes)
+        if not oip.is_infer_request(document, set()):
             raise RequestError(f'{oip.JSON_LENGTH_HEADER} is for an Open Inference Protocol request: {{"inputs": […]}}')
         return *_values_of_call(document, binary, specs, names, memory), True
     kind = _kind(body)
@@ -144,8 +144,8 @@ def _values_of_body(
             f"image/jpeg, {npy.NPY_TYPE} or {npy.NPZ_TYPE}",
             status=415,
         )
-    document = parse_json(content, None, specs, budget.max_json_bytes)
-    if oip.is_call(document, names):
+    document = parse_json_tensors(content, None, specs, budget.max_json_bytes)
+    if oip.is_infer_request(document, names):
         return *_values_of_call(document, memoryview(b""), specs, names, memory), True
     if isinstance(document, dict):
         return document, None, False
@@ -156,13 +156,13 @@ def _values_of_body(
 
 def _values_of_call(
     document: dict[str, Any], binary: memoryview, specs: Sequence[TensorSpec], names: set[str], memory: SharedMemory
-) -> tuple[dict[str, Any], oip.Call]:
+) -> tuple[dict[str, Any], oip.InferRequest]:
     try:
         # Before a tensor is read: there are then no more of them than the model has inputs.
         given = set(oip.input_names(document))
         if given != names:
             _complain_of_names(given, specs)
-        return oip.read_tensors(document, binary, memory), oip.read_call(document, memory)
+        return oip.read_tensors(document, binary, memory), oip.read_infer_request(document, memory)
     except RequestError as error:
         error.open_inference = True
         raise
@@ -187,7 +187,7 @@ def _decode_value(value: Any, spec: TensorSpec, typed: bool, budget: Budget) -> 
     if not _looks_like_json(content):
         expected = "an image (PNG or JPEG), .npy nor JSON" if accepts_image(spec) else ".npy nor JSON"
         raise RequestError(f"'{spec.name}' is neither {expected}", field=spec.name)
-    return _convert(parse_json(content, spec.name, (spec,), budget.max_json_bytes), spec, False, budget)
+    return _convert(parse_json_tensors(content, spec.name, (spec,), budget.max_json_bytes), spec, False, budget)
 
 
 def _convert(value: Any, spec: TensorSpec, typed: bool, budget: Budget) -> numpy.ndarray:

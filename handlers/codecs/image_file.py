@@ -51,7 +51,7 @@ def read_orientation(exif: Buffer) -> int:
     return 1
 
 
-def turned(pixels: numpy.ndarray, orientation: int) -> numpy.ndarray:
+def apply_orientation(pixels: numpy.ndarray, orientation: int) -> numpy.ndarray:
     """A view of pixels, [H, W] or [H, W, C], as a person sees the image."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)

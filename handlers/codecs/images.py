@@ -8,7 +8,7 @@ import numpy
 
 from handlers.codecs import jpeg, png
 from handlers.codecs.budget import Budget
-from handlers.codecs.image_file import DamagedImage, TooComplex, turned
+from handlers.codecs.image_file import DamagedImage, TooComplex, apply_orientation
 from handlers.codecs.request import Buffer
 from handlers.errors import RequestError
 from handlers.signature import TensorSpec
@@ -53,7 +53,7 @@ def decode_image(content: Buffer, spec: TensorSpec, budget: Budget) -> numpy.nda
         raise RequestError(f"'{spec.name}' is a damaged image: {error}", field=spec.name) from None
     except TooComplex as error:
         raise RequestError(f"the image '{spec.name}' is not accepted: {error}", field=spec.name, status=413) from None
-    pixels = turned(pixels, image.orientation)
+    pixels = apply_orientation(pixels, image.orientation)
     if layout == "chw3":
         pixels = pixels.transpose(2, 0, 1)
     elif layout == "chw1":

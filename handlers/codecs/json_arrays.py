@@ -22,10 +22,11 @@ import numpy
 import orjson
 import simdjson
 
-from handlers.codecs.oip import DATATYPES
+from handlers.codecs.datatypes import DATATYPES
+from handlers.codecs.limits import MAX_JSON_BYTES
 from handlers.codecs.request import Buffer
 from handlers.errors import RequestError
-from handlers.signature import EXACT_BELOW, TensorSpec, reaches
+from handlers.signature import EXACT_BELOW, TensorSpec, has_magnitude
 
 # Under so many bytes orjson and a list are faster than the handling of proxies.
 SMALL = 1024
@@ -33,8 +34,6 @@ SMALL = 1024
 # time. It is some 13 times the text at worst, so after larger texts it is given back.
 KEPT = 4 << 20
 
-# The longest text. `max_request_size` in config.properties is as much; gzip could hold more.
-MAX_BYTES = 1 << 26
 # simdjson counts the elements of an array in 24 bits, and of more than that it says 2**24 - 1.
 MAX_VALUES = (1 << 24) - 2
 # An array that is proved to be regular is looked at one by one.
@@ -58,7 +57,9 @@ _BEYOND = 10**400
 _kept = threading.local()  # .parser, one a thread: what it parsed last lives in it
 
 
-def parse_json(content: Buffer, field: str | None, specs: Sequence[TensorSpec], max_bytes: int = MAX_BYTES) -> Any:
+def parse_json_tensors(
+    content: Buffer, field: str | None, specs: Sequence[TensorSpec], max_bytes: int = MAX_JSON_BYTES
+) -> Any:
     """Parses JSON text; of a large one, the values that are tensors come as arrays of float64 or int64.
 
     Tensors are the members of an object that `specs` name, the `data` of Open Inference Protocol inputs, and a bare
@@ -268,7 +269,7 @@ def _numbers(root: simdjson.Array, kind: str) -> numpy.ndarray:
             except (TypeError, ValueError):
                 pass  # 3.0 is a whole number too, and the conversion to the signature's dtype sees to that
     doubles = numpy.frombuffer(root.as_buffer(of_type="d"), numpy.float64)
-    if kind != "f" and reaches(doubles, EXACT_BELOW):
+    if kind != "f" and has_magnitude(doubles, EXACT_BELOW):
         raise _NotPlain  # it depends on how each was written
     return doubles
 

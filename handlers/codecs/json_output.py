@@ -8,17 +8,13 @@ from typing import Any
 import numpy
 import orjson
 
-# What an answer may have: a bit less than what TorchServe takes from a worker (max_response_size of config.properties),
-# which ends a worker that sends more.
-MAX_RESPONSE_BYTES = 63 << 20
-
 # Characters of the longest number and its comma: -2.2250738585072014e-308,
 _LONGEST_NUMBER = 26
 _NUMBERS_AT_ONCE = 1 << 18
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
-class TooLarge(Exception):
+class ResponseTooLarge(Exception):
     """The text would be longer than it may be."""
 
 
@@ -29,7 +25,7 @@ def write_json(document: dict[str, Any], max_bytes: int) -> bytes:
     are ever there. What else the document holds is in memory already, and is measured once it is written.
 
     Raises:
-        TooLarge: it has more than `max_bytes`.
+        ResponseTooLarge: it has more than `max_bytes`.
         TypeError: it holds what JSON cannot.
     """
     if _may_exceed(document, max_bytes):
@@ -43,15 +39,15 @@ def write_json(document: dict[str, Any], max_bytes: int) -> bytes:
     else:
         body = orjson.dumps(document, _unusual, _OPTIONS)
     if len(body) > max_bytes:
-        raise TooLarge
+        raise ResponseTooLarge
     return body
 
 
-def written(document: dict[str, Any], max_bytes: int) -> dict[str, Any]:
+def preserialize(document: dict[str, Any], max_bytes: int) -> dict[str, Any]:
     """The document with its arrays replaced by their text, where that may be longer than is allowed.
 
     Raises:
-        TooLarge: the text has more than `max_bytes`.
+        ResponseTooLarge: the text has more than `max_bytes`.
     """
     if not _may_exceed(document, max_bytes):
         return document
@@ -81,7 +77,7 @@ def _text(value: Any, max_bytes: int) -> list[bytes]:
     """The text of a value, in parts.
 
     Raises:
-        TooLarge: it is an array, and its text has more than `max_bytes`.
+        ResponseTooLarge: it is an array, and its text has more than `max_bytes`.
     """
     if not (isinstance(value, numpy.ndarray) and value.ndim and value.dtype.kind in "biuf"):
         return [dump(value)]
@@ -89,7 +85,7 @@ def _text(value: Any, max_bytes: int) -> list[bytes]:
     for piece in _pieces(value):
         max_bytes -= len(piece)
         if max_bytes < 0:
-            raise TooLarge
+            raise ResponseTooLarge
         pieces.append(piece)
     return pieces
 

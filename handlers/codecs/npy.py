@@ -18,6 +18,7 @@ import numpy
 from isal import isal_zlib
 
 from handlers.codecs import inflate
+from handlers.codecs.limits import MAX_UNPACKED_BYTES
 from handlers.codecs.request import Buffer
 from handlers.errors import RequestError
 
@@ -25,8 +26,6 @@ NPY_MAGIC = b"\x93NUMPY"
 NPZ_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 NPY_TYPE = "application/x-npy"
 NPZ_TYPE = "application/x-npz"
-# What the members of one .npz may be together once unpacked: four times the largest request that is accepted.
-MAX_UNPACKED_BYTES = 1 << 28
 
 # Headers of plain arrays take 128 bytes; the text is parsed as a Python literal, so it is kept short.
 _MAX_HEADER = 1024
@@ -54,7 +53,7 @@ def read_npy(content: Buffer, field: str | None) -> numpy.ndarray:
     if isinstance(header, str):
         raise _damaged(field, header)
     dtype, fortran_order, shape = header
-    return shaped(view[end:], dtype, shape, field, order="F" if fortran_order else "C")
+    return view_as_array(view[end:], dtype, shape, field, order="F" if fortran_order else "C")
 
 
 # A client sends the same header again and again.
@@ -90,7 +89,7 @@ def is_shape(value: object, kind: type) -> bool:
     )
 
 
-def shaped(
+def view_as_array(
     data: Buffer, dtype: numpy.dtype, shape: tuple[int, ...], field: str | None, order: str = "C"
 ) -> numpy.ndarray:
     """An array of `shape` that views exactly the bytes of `data`.
@@ -103,10 +102,10 @@ def shaped(
         raise _damaged(field, f"{dtype.name} {list(shape)} needs {needed} bytes and {len(data)} are there")
     if dtype.kind == "b" and needed and numpy.frombuffer(data, numpy.uint8).max() > 1:
         raise _damaged(field, "it holds a bool that is neither 0 nor 1")
-    return reshaped(numpy.frombuffer(data, dtype) if needed else numpy.empty(0, dtype), shape, field, order)
+    return reshape(numpy.frombuffer(data, dtype) if needed else numpy.empty(0, dtype), shape, field, order)
 
 
-def reshaped(flat: numpy.ndarray, shape: tuple[int, ...], field: str | None, order: str = "C") -> numpy.ndarray:
+def reshape(flat: numpy.ndarray, shape: tuple[int, ...], field: str | None, order: str = "C") -> numpy.ndarray:
     """`flat` with a shape of as many elements.
 
     Raises:

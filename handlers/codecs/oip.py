@@ -17,40 +17,24 @@ import numpy
 import orjson
 
 from handlers.codecs import shared_memory
-from handlers.codecs.json_output import TooLarge, written
-from handlers.codecs.npy import is_shape, reshaped, shaped
+from handlers.codecs.datatypes import DATATYPE_NAMES, DATATYPES
+from handlers.codecs.json_output import ResponseTooLarge, preserialize
+from handlers.codecs.npy import is_shape, reshape, view_as_array
 from handlers.codecs.request import Buffer
-from handlers.codecs.shared_memory import OFF, Region, SharedMemory
+from handlers.codecs.shared_memory import NO_SHARED_MEMORY, Region, SharedMemory
 from handlers.errors import RequestError
 from handlers.signature import TensorSpec
 
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 
-DATATYPES = {
-    "BOOL": numpy.dtype("bool"),
-    "UINT8": numpy.dtype("uint8"),
-    "UINT16": numpy.dtype("<u2"),
-    "UINT32": numpy.dtype("<u4"),
-    "UINT64": numpy.dtype("<u8"),
-    "INT8": numpy.dtype("int8"),
-    "INT16": numpy.dtype("<i2"),
-    "INT32": numpy.dtype("<i4"),
-    "INT64": numpy.dtype("<i8"),
-    "FP16": numpy.dtype("<f2"),
-    "FP32": numpy.dtype("<f4"),
-    "FP64": numpy.dtype("<f8"),
-    # NumPy has no bfloat16. It is the upper half of a float32, and as one it is handed on.
-    "BF16": numpy.dtype("<f4"),
-}
 # Bytes of an id, or characters of a name.
 MAX_TEXT = 1024
 # A request that wants more of them names some that no model has.
 MAX_OUTPUTS = 1024
-_NAMES = {dtype: name for name, dtype in DATATYPES.items() if name != "BF16"}
 
 
 @dataclass(frozen=True)
-class Call:
+class InferRequest:
     """What a request in this protocol says of its answer.
 
     Attributes:
@@ -71,7 +55,7 @@ class Call:
         return self.binary if self.outputs is None else any(binary for _, binary in self.outputs)
 
 
-def is_call(document: Any, names: set[str]) -> bool:
+def is_infer_request(document: Any, names: set[str]) -> bool:
     """Whether a JSON document is a request in this protocol, for a model whose inputs have these names."""
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
         return False
@@ -92,7 +76,7 @@ def split_body(content: Buffer, length: str) -> tuple[Buffer, memoryview]:
     return view[:size], view[size:]
 
 
-def read_call(document: dict[str, Any], memory: SharedMemory = OFF) -> Call:
+def read_infer_request(document: dict[str, Any], memory: SharedMemory = NO_SHARED_MEMORY) -> InferRequest:
     """What the request wants of its answer.
 
     Raises:
@@ -105,7 +89,7 @@ def read_call(document: dict[str, Any], memory: SharedMemory = OFF) -> Call:
     if outputs is not None and not isinstance(outputs, list):
         raise RequestError("'outputs' must be a list of {name}", field="outputs")
     if not outputs:
-        return Call(identifier, None, binary)
+        return InferRequest(identifier, None, binary)
     if len(outputs) > MAX_OUTPUTS:
         raise RequestError(
             f"'outputs' names {len(outputs)} outputs; at most {MAX_OUTPUTS} are accepted", field="outputs"
@@ -121,7 +105,7 @@ def read_call(document: dict[str, Any], memory: SharedMemory = OFF) -> Call:
         if region is not None:
             regions[name] = region
         wanted[name] = region is None and _flag(parameters, "binary_data", binary)
-    return Call(identifier, tuple(wanted.items()), binary, regions)
+    return InferRequest(identifier, tuple(wanted.items()), binary, regions)
 
 
 def input_names(document: dict[str, Any]) -> list[str]:
@@ -136,7 +120,9 @@ def input_names(document: dict[str, Any]) -> list[str]:
     return names
 
 
-def read_tensors(document: dict[str, Any], binary: memoryview, memory: SharedMemory = OFF) -> dict[str, numpy.ndarray]:
+def read_tensors(
+    document: dict[str, Any], binary: memoryview, memory: SharedMemory = NO_SHARED_MEMORY
+) -> dict[str, numpy.ndarray]:
     """The request's inputs by name; those in `binary` are views of it, where the datatype is one of NumPy's.
 
     Each has a name, as `input_names` sees to. The `data` of a JSON tensor is a list, flat or nested, or an array
@@ -195,13 +181,13 @@ def _from_json(data: Any, name: str, datatype: str, shape: list[int]) -> numpy.n
     wanted = tuple(shape) if nested else (math.prod(shape),)
     if not nested and len(data) != wanted[0]:
         raise RequestError(f"'{name}' has {len(data)} values for the shape {shape}", field=name)
-    return reshaped(TensorSpec(name, DATATYPES[datatype], wanted).convert(data), tuple(shape), name)
+    return reshape(TensorSpec(name, DATATYPES[datatype], wanted).convert(data), tuple(shape), name)
 
 
 def _from_bytes(data: memoryview, name: str, datatype: str, shape: list[int]) -> numpy.ndarray:
     if datatype != "BF16":
-        return shaped(data, DATATYPES[datatype], tuple(shape), name)
-    halves = shaped(data, numpy.dtype("<u2"), tuple(shape), name)
+        return view_as_array(data, DATATYPES[datatype], tuple(shape), name)
+    halves = view_as_array(data, numpy.dtype("<u2"), tuple(shape), name)
     return numpy.left_shift(halves, 16, dtype=numpy.uint32).view(numpy.float32)
 
 
@@ -231,8 +217,8 @@ def _flag(parameters: dict[str, Any], key: str, default: bool) -> bool:
     return value
 
 
-def write_answer(
-    arrays: Mapping[str, numpy.ndarray], call: Call, model_name: str, model_version: str, max_bytes: int
+def write_infer_response(
+    arrays: Mapping[str, numpy.ndarray], call: InferRequest, model_name: str, model_version: str, max_bytes: int
 ) -> tuple[bytes, int | None]:
     """The body of an answer, and how many bytes of it are JSON if binary data follow.
 
@@ -241,7 +227,7 @@ def write_answer(
 
     Raises:
         RequestError: an output is wanted that the model does not have, or in shared memory that cannot take it.
-        TooLarge: the body has more than `max_bytes`.
+        ResponseTooLarge: the body has more than `max_bytes`.
     """
     wanted = call.outputs if call.outputs is not None else tuple((name, call.binary) for name in arrays)
     outputs, tail, texts = [], [], {}
@@ -249,7 +235,7 @@ def write_answer(
         if name not in arrays:
             raise RequestError(f"'{name}' is not an output of this model; it gives {', '.join(arrays)}", field=name)
         array = arrays[name]
-        output: dict[str, Any] = {"name": name, "datatype": _NAMES[array.dtype], "shape": array.shape}
+        output: dict[str, Any] = {"name": name, "datatype": DATATYPE_NAMES[array.dtype], "shape": array.shape}
         if name in call.regions:
             output["parameters"] = shared_memory.write(call.regions[name], array, name).describe()
         elif binary:
@@ -260,8 +246,8 @@ def write_answer(
         outputs.append(output)
     left = max_bytes - sum(array.nbytes for array in tail) if tail else max_bytes
     if left < 0:
-        raise TooLarge
-    if texts and (short := written(texts, left)) is not texts:
+        raise ResponseTooLarge
+    if texts and (short := preserialize(texts, left)) is not texts:
         for output in outputs:
             if "data" in output:
                 output["data"] = short[output["name"]]
@@ -273,8 +259,3 @@ def write_answer(
     document["outputs"] = outputs
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     return b"".join([head, *tail]), (len(head) if tail else None)
-
-
-def datatype_of(array: numpy.ndarray) -> str:
-    """The protocol's name for the dtype of an array of the machine's byte order."""
-    return _NAMES[array.dtype]

@@ -13,36 +13,37 @@ from typing import Any
 import numpy
 
 from handlers.codecs import oip
-from handlers.codecs.json_output import written
+from handlers.codecs.datatypes import DATATYPE_NAMES
+from handlers.codecs.json_output import preserialize
 
 ERROR_OUTPUT = "error"
 
 
 def document(
-    arrays: Mapping[str, numpy.ndarray], call: oip.Call, model_name: str, model_version: str, max_bytes: int
+    arrays: Mapping[str, numpy.ndarray], call: oip.InferRequest, model_name: str, model_version: str, max_bytes: int
 ) -> dict[str, Any]:
     """The answer that holds these arrays.
 
     Raises:
-        TooLarge: their text has more than `max_bytes`.
+        ResponseTooLarge: their text has more than `max_bytes`.
     """
     # The message has no field for float16.
     held = {name: array.astype("f4") if array.dtype == numpy.float16 else array for name, array in arrays.items()}
-    texts = written({name: array.ravel() for name, array in held.items()}, max_bytes)
+    texts = preserialize({name: array.ravel() for name, array in held.items()}, max_bytes)
     outputs = []
     for name, array in held.items():
         data = texts[name] if array.dtype.kind != "f" or numpy.isfinite(array).all() else _with_texts(array)
-        outputs.append({"name": name, "datatype": oip.datatype_of(array), "shape": array.shape, "data": data})
+        outputs.append({"name": name, "datatype": DATATYPE_NAMES[array.dtype], "shape": array.shape, "data": data})
     return _named(call, model_name, model_version) | {"outputs": outputs}
 
 
-def refusal(message: str, call: oip.Call, model_name: str, model_version: str) -> dict[str, Any]:
+def refusal(message: str, call: oip.InferRequest, model_name: str, model_version: str) -> dict[str, Any]:
     """The answer that holds no output of the model but a text, under the name ERROR_OUTPUT."""
     output = {"name": ERROR_OUTPUT, "datatype": "BYTES", "shape": [1], "data": [message]}
     return _named(call, model_name, model_version) | {"outputs": [output]}
 
 
-def _named(call: oip.Call, model_name: str, model_version: str) -> dict[str, Any]:
+def _named(call: oip.InferRequest, model_name: str, model_version: str) -> dict[str, Any]:
     return {"id": call.id or "", "model_name": model_name, "model_version": model_version}
 
 

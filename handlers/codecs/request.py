@@ -46,7 +46,7 @@ class Request(dict[str, Part]):
         self.headers = {name.lower(): value for name, value in headers.items()} if headers else {}
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What goes back to the sender of one request; `headers` are those beyond its Content-Type."""
 
     status: int

@@ -13,23 +13,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy
 
-from handlers.codecs.npy import MAX_UNPACKED_BYTES
+from handlers.codecs.limits import MAX_UNPACKED_BYTES, is_shared_memory_key
 from handlers.errors import RequestError
 
 # Where Linux keeps them.
 FOLDER = "/dev/shm"
 
 REGION, SIZE, OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
-
-# No path but a name; 255 bytes are the longest one.
-_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 
 
 class Region(NamedTuple):
@@ -67,19 +63,14 @@ class SharedMemory(NamedTuple):
                 "shared_memory prefix",
                 field=field,
             )
-        if not isinstance(key, str) or not is_key(key) or not key.startswith(self.prefix):
+        if not isinstance(key, str) or not is_shared_memory_key(key) or not key.startswith(self.prefix):
             raise RequestError(f"the {REGION} of '{field}' must be a key that begins with '{self.prefix}'", field=field)
         if not (type(offset) is int and type(size) is int and 0 <= offset < 2**62 and 0 <= size < 2**62):
             raise RequestError(f"'{field}' needs a {SIZE} and a {OFFSET} of 0 or more", field=field)
         return Region(key, offset, size)
 
 
-OFF = SharedMemory()
-
-
-def is_key(text: str) -> bool:
-    """Whether `text` can be the key of a region, or the beginning of one."""
-    return _KEY.fullmatch(text) is not None
+NO_SHARED_MEMORY = SharedMemory()
 
 
 def read(region: Region, field: str) -> memoryview:

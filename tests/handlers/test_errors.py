@@ -12,7 +12,8 @@ import pytest
 from archive.errors import ArchiveError, OpserveError
 from archive.packer.output import BuildError
 from archive.repository import ROOT
-from handlers.codecs.encode import Reply, encode_error
+from handlers.codecs.encode import encode_error
+from handlers.codecs.negotiation import ResponseFormat
 from handlers.errors import (
     MAX_FIELD,
     MAX_MESSAGE,
@@ -69,7 +70,7 @@ def test_an_error_that_was_changed_afterwards_is_still_a_response(spoiled):
     error = RequestError("x")
     for name, value in spoiled.items():
         setattr(error, name, value)
-    for reply in (Reply(), Reply(text_errors=True), Reply(grpc_infer=True)):
+    for reply in (ResponseFormat(), ResponseFormat(text_errors=True), ResponseFormat(grpc_infer=True)):
         json.loads(encode_error(error, reply).body)
     json.loads(encode_error(as_request_error(error, "a step")).body)
 

@@ -313,7 +313,7 @@ def test_a_subclass_that_loses_a_response_is_detected(served, monkeypatch):
     handler, send = served
     monkeypatch.setattr(handler, "postprocess", lambda results: handler.model.encode(results[1:]))
     answers, _ = send(b'{"x": [1]}', b'{"x": [2]}')
-    assert ["1 answers to 2 requests" in json.loads(answer)["error"]["message"] for answer in answers] == [True] * 2
+    assert ["1 responses to 2 requests" in json.loads(answer)["error"]["message"] for answer in answers] == [True] * 2
 
 
 def test_the_time_of_the_handler_is_reported_like_torchserves_own(served, caplog):
