@@ -63,7 +63,7 @@ link := build/.opserve_ops
 sources := $(shell find extensions -type f -not -path '*/__pycache__/*' -not -path '*/opserve_ops/*' 2>/dev/null)
 cmake := PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/cmake
 handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/null)
-packer := $(wildcard archive/*.py)
+packer := $(wildcard archive/*.py archive/packer/*.py archive/process/*.py)
 .PRECIOUS: build/models/%/.built
 
 .PHONY: help env env-dev ext train model archive verify serve start stop status predict scale deploy remove logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
@@ -76,16 +76,16 @@ env: $(environment) ## make .venv with the pinned requirements (PYTHON=python3.1
 
 # Always looked at and seldom written: what depends on it is rebuilt only when something was installed.
 $(environment): FORCE
-	@"$${PYTHON:-python3}" scripts/environment.py
+	@"$${PYTHON:-python3}" -m scripts.environment
 
 env-dev: FORCE ## the environment with what tests and lint need
-	@"$${PYTHON:-python3}" scripts/environment.py --dev
+	@"$${PYTHON:-python3}" -m scripts.environment --dev
 
 ext: $(extensions) $(link) ## build all libraries and C++ programs (CUDA=auto, on or off; CUDA_ARCHS='80 90')
 
 # What an archive needs; compiling for CUDA as well takes minutes, and nothing served here may want it.
 $(library): $(sources) $(environment)
-	@.venv/bin/python scripts/doctor.py --only compiler
+	@.venv/bin/python -m scripts.doctor --only compiler
 	@$(configure)
 	@$(cmake) --build build/cmake --target archive_libraries
 	@touch $@
@@ -107,7 +107,7 @@ train: $(chosen:%=build/models/%/.built) ## train or export the models of archiv
 model: train ## the same as train
 
 .SECONDEXPANSION:
-build/models/%/.built: $$(wildcard archive/$$*/*.py) archive/export.py | $(library) $(link)
+build/models/%/.built: $$(wildcard archive/$$*/*.py) archive/packer/export.py | $(library) $(link)
 	@$(python) -m "archive.$*.build" --output "build/models/$*"
 	@touch $@
 
@@ -123,7 +123,7 @@ archive: $(library) $(link)
 	  $(pack) "$${arguments[@]}"
 else
 archive: $(chosen:%=model_store/%.mar) ## pack model_store/*.mar (MODEL=digits; ARTIFACT= OPS= NAME= CONFIG= [SAMPLE=]: your own; PROFILE=latency|throughput VERSION=2.0 SIGN_KEY=key.pem)
-	@$(if $(filter-out $(packed),$^),$(python) -m archive.describe $(filter-out $(packed),$^))
+	@$(if $(filter-out $(packed),$^),$(python) -m archive.packer.describe $(filter-out $(packed),$^))
 endif
 
 model_store/%.mar: build/models/%/.built $$(wildcard archive/$$*/*) $(handlers) $(packer) $(library) $(if $(VERSION)$(PROFILE)$(SIGN_KEY),FORCE) | $(link)
@@ -131,7 +131,7 @@ model_store/%.mar: build/models/%/.built $$(wildcard archive/$$*/*) $(handlers) 
 	$(eval packed += $@)
 
 verify: $(environment) ## check an archive without a server: ARCHIVE=model_store/digits.mar
-	@$(python) -m archive.verify -- "$$ARCHIVE"
+	@$(python) -m archive.packer.verify -- "$$ARCHIVE"
 
 serve: archive ## everything from nothing: environment, operators, models, archives, server, a first prediction
 	@$(start) --predict
@@ -141,37 +141,37 @@ start: $(environment) ## start the server on what is in model_store/ (MODEL_API=
 
 stop: ## stop the server, and remove what it leaves behind
 	@$(need-venv)
-	@$(python) scripts/stop.py
+	@$(python) -m scripts.stop
 
 status: ## show the server, its models and their workers
 	@$(need-venv)
-	@$(python) scripts/status.py
+	@$(python) -m scripts.status
 
 predict: ## send a model's sample: MODEL=digits (REQUEST=file.json: your own request; GRPC=1: by gRPC)
 	@$(need-venv)
 	@arguments=("--" "$$MODEL"); \
 	  if [[ -n $$REQUEST ]]; then arguments=(--request "$$REQUEST" "$${arguments[@]}"); fi; \
   if [[ -n $$GRPC ]]; then arguments=(--grpc "$${arguments[@]}"); fi; \
-	  $(python) scripts/predict.py "$${arguments[@]}"
+	  $(python) -m scripts.predict "$${arguments[@]}"
 
 scale: ## more or fewer workers: MODEL=digits WORKERS=4
 	@$(need-venv)
-	@$(python) scripts/scale.py -- "$$MODEL" "$$WORKERS"
+	@$(python) -m scripts.scale -- "$$MODEL" "$$WORKERS"
 
 deploy: ## replace a served model by another version, losing no request: MODEL=digits VERSION=2.0
 	@$(need-venv)
-	@$(python) scripts/deploy.py -- "$$MODEL" "$$VERSION"
+	@$(python) -m scripts.deploy -- "$$MODEL" "$$VERSION"
 
 remove: ## take a model, or a version of it, off the running server: MODEL=digits [VERSION=2.0]
 	@$(need-venv)
-	@$(python) scripts/remove.py -- "$$MODEL" $${VERSION:+"$$VERSION"}
+	@$(python) -m scripts.remove -- "$$MODEL" $${VERSION:+"$$VERSION"}
 
 logs: ## the ends of the server's logs (FOLLOW=1: go on)
 	@$(need-venv)
-	@$(python) scripts/logs.py $(if $(FOLLOW),--follow)
+	@$(python) -m scripts.logs $(if $(FOLLOW),--follow)
 
 doctor: ## check every prerequisite; each failure prints its fix (CORES=4: reckon with this many)
-	@$(cores) "$$(if [[ -x $(python) ]]; then echo $(python); else echo "$${PYTHON:-python3}"; fi)" scripts/doctor.py
+	@$(cores) "$$(if [[ -x $(python) ]]; then echo $(python); else echo "$${PYTHON:-python3}"; fi)" -m scripts.doctor
 
 test: env-dev ext archive ## run the tests (TESTS=tests/scripts: some of them)
 	@$(python) -m pytest $(if $(TESTS),"$$TESTS",$(in-two))
@@ -182,9 +182,10 @@ attack: env-dev train ## send hostile requests to a server of its own, among inn
 	@read -ra names <<< "$$ATTACK"; \
 	  $(python) -m tests.attack $${names[@]:+--only "$${names[@]}"} --seconds "$${ATTACK_SECONDS:-45}"
 
-lint: env-dev ## check style: ruff, clang-format
+lint: env-dev $(link) ## check style and types: ruff, mypy, clang-format
 	@$(python) -m ruff check .
 	@$(python) -m ruff format --check .
+	@$(python) -m mypy
 	@$(cpp-files) .venv/bin/clang-format --dry-run -Werror
 
 format: env-dev ## bring Python and C++ into style
@@ -202,7 +203,7 @@ fuzz: $(environment) ## random and malformed cases over the kernels under ASan a
 
 sanitize-cuda: ## the CUDA kernels on this machine's GPU under compute-sanitizer (after make env-dev ext)
 	@$(need-venv)
-	@tests/ops/sanitize_cuda.sh "$$PWD/$(python)"
+	@tests/extensions/sanitize_cuda.sh "$$PWD/$(python)"
 
 bench-ops: env-dev ext build/models/digits/.built ## measure the operators against what people would use instead (QUICK=1: fewer shapes; OUTPUT=docs: write the table there)
 	@$(python) -m benchmarks.ops $(if $(QUICK),--quick) --output "$${OUTPUT:-build/bench-ops}"
@@ -213,22 +214,22 @@ bench-serving: env-dev archive ## measure the server against others, installed a
 # Under another name: bash counts in a variable SECONDS of its own.
 loadtest: export LOADTEST_SECONDS := $(SECONDS)
 loadtest: env-dev ## load the running server with a model's sample: MODEL=digits (CONNECTIONS=8 SECONDS=10; RATE=200: so many a second, answered or not)
-	@$(python) scripts/loadtest.py --connections "$$CONNECTIONS" --seconds "$$LOADTEST_SECONDS" --rate "$$RATE" -- "$$MODEL"
+	@$(python) -m scripts.loadtest --connections "$$CONNECTIONS" --seconds "$$LOADTEST_SECONDS" --rate "$$RATE" -- "$$MODEL"
 
 clean: ## remove what was built; the environment stays, and archives that only you can make again
-	@"$$(if [[ -x $(python) ]]; then echo $(python); else echo "$${PYTHON:-python3}"; fi)" scripts/clean.py
+	@"$$(if [[ -x $(python) ]]; then echo $(python); else echo "$${PYTHON:-python3}"; fi)" -m scripts.clean
 
 distclean: clean ## remove the environment and the logs too
-	@if [[ -x $(python) ]]; then $(python) scripts/stop.py; fi
+	@if [[ -x $(python) ]]; then $(python) -m scripts.stop; fi
 	@rm -rf .venv logs
 
 configure = $(cmake) -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_OUTPUT_DIR="$$PWD/build" -DOPSERVE_BUILD_NATIVE=ON \
   -DOPSERVE_BUILD_AUTOGRAD=ON \
   -DOPSERVE_CUDA="$${CUDA:-auto}" -DOPSERVE_CUDA_ARCHS="$$CUDA_ARCHS"
-pack = $(python) -m archive.pack $${VERSION:+--version "$$VERSION"} $${PROFILE:+--profile "$$PROFILE"} $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
+pack = $(python) -m archive.packer.pack $${VERSION:+--version "$$VERSION"} $${PROFILE:+--profile "$$PROFILE"} $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
 cores = $(if $(CORES),OPSERVE_CORES="$$CORES")
-start = $(cores) $(python) scripts/start.py $(if $(MODEL_API),--model-api) $(if $(QUIET),--quiet)
+start = $(cores) $(python) -m scripts.start $(if $(MODEL_API),--model-api) $(if $(QUIET),--quiet)
 need-venv = if [[ ! -x $(python) ]]; then echo 'error: there is no .venv; `make env` makes it' >&2; exit 1; fi
 # Much of the suite waits for servers: two processes. A file is one process's, and they take the long ones first.
 in-two = -n 2 --dist loadfile --no-loadscope-reorder

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy
 import orjson
 
-from handlers.npy import NPZ_TYPE
-from handlers.oip import JSON_LENGTH_HEADER
-from handlers.shared_memory import Region
+from handlers.codecs.npy import NPZ_TYPE
+from handlers.codecs.oip import JSON_LENGTH_HEADER
+from handlers.codecs.shared_memory import Region
 
 JSON_TYPE = "application/json"
 Arrays = Mapping[str, numpy.ndarray]

@@ -15,14 +15,17 @@ from http.client import responses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlers import seal, stand_in
+from handlers.codecs.request import BODY, Answer, Part, Request
 from handlers.errors import ModelError, RequestError
-from handlers.request import BODY, Answer, Part, Request
+from handlers.integrity import check as integrity
+from handlers.integrity.manifest import MANIFEST_FILE, Manifest
+from handlers.integrity.signing import PUBLIC_KEY_VARIABLE
+from handlers.torchserve import stand_in
 
 if TYPE_CHECKING:
-    from handlers.batch_message import BatchReader
     from handlers.metrics import Reporter
     from handlers.model import Prepared, Result, ServableModel
+    from handlers.torchserve.batch_reader import BatchReader
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +92,15 @@ class OpserveHandler:
         self.context, self.manifest = context, context.manifest
         folder, gpu = Path(properties["model_dir"]), properties.get("gpu_id")
         # Not by the configuration alone: that is a file which may be damaged.
-        ours = "opserve" in (getattr(context, "model_yaml_config", None) or {}) or (folder / seal.SEAL_FILE).exists()
-        if ours or seal.PUBLIC_KEY_VARIABLE in os.environ:
-            seal.check(folder, gpu)
+        ours = "opserve" in (getattr(context, "model_yaml_config", None) or {}) or (folder / MANIFEST_FILE).exists()
+        if ours or PUBLIC_KEY_VARIABLE in os.environ:
+            manifest = integrity.check_archive(folder)
+            if gpu is not None:
+                _check_gpu(manifest, folder, gpu)
             _refuse_envelope()
             # Not before: these modules are files of the archive too, and a damaged one would not import.
             from handlers.model import ServableModel
-            from handlers.worker_log import make_harmless
+            from handlers.torchserve.worker_log import make_harmless
 
             model = (self.manifest or {}).get("model", {})
             name, version = model.get("modelName", ""), str(model.get("modelVersion", ""))
@@ -131,7 +136,7 @@ class OpserveHandler:
         bodies = self._answer(data)
         if self.model.broken:
             logger.critical("this worker ends: %s", self.model.broken)
-            from handlers.read_ahead import end_at_next_read
+            from handlers.torchserve.read_ahead import end_at_next_read
 
             # TorchServe replaces a worker that ends. This batch is answered first.
             end_at_next_read(getattr(context, "cl_socket", None))
@@ -151,7 +156,7 @@ class OpserveHandler:
             return [answer.body for answer in answers]
         except BaseException as error:
             # Only what a subclass has made of a step: the steps themselves answer whatever is raised.
-            from handlers.encode import encode_error
+            from handlers.codecs.encode import encode_error
             from handlers.model import as_request_error
 
             refusal = encode_error(as_request_error(error, "handling the batch"))
@@ -220,7 +225,7 @@ class OpserveHandler:
 
 def _put_right(request: Request, name: str, part: Part) -> Part:
     """The part with bytes where TorchServe parsed it; `request` is refused if there are none to be had."""
-    from handlers.batch_message import Lost
+    from handlers.torchserve.batch_reader import Lost
 
     content = part.content
     if type(content) is Lost:
@@ -234,6 +239,17 @@ def _put_right(request: Request, name: str, part: Part) -> Part:
         except (TypeError, ValueError, RecursionError):
             request.refusal = RequestError(f"'{name}' cannot be read", field=name)
     return part
+
+
+def _check_gpu(manifest: Manifest, folder: Path, gpu: int) -> None:
+    # Only now: the files are known to be the archive's own, and the imports take seconds.
+    import torch
+
+    from handlers.config import CONFIG_FILE, read_yaml
+
+    section = read_yaml(folder / CONFIG_FILE).get("opserve")
+    if torch.cuda.is_available() and not (isinstance(section, dict) and section.get("device") == "cpu"):
+        manifest.check_gpu(torch.cuda.get_device_capability(gpu))
 
 
 def _refuse_envelope() -> None:
@@ -277,8 +293,8 @@ def _read_ahead(connection: Any) -> BatchReader | None:
         and connection.gettimeout() is None
         and threading.current_thread() is threading.main_thread()  # an asynchronous worker reads in another
     ):
-        from handlers.batch_message import take_over
-        from handlers.read_ahead import read_ahead
+        from handlers.torchserve.batch_reader import take_over
+        from handlers.torchserve.read_ahead import read_ahead
 
         stream = read_ahead(connection)
         if os.environ.get(DECODES_REQUESTS) == "false":
@@ -289,7 +305,7 @@ def _read_ahead(connection: Any) -> BatchReader | None:
 def _start_metrics(model: ServableModel, cache: Any) -> Reporter | None:
     """Has a model's counts told to TorchServe, where they are wanted and its metrics_config declares them."""
     from handlers import metrics
-    from handlers.server_lines import thin_out
+    from handlers.torchserve.log_throttle import thin_out
 
     wanted = metrics.wanted()
     thin_out(cache, metrics.INTERVAL_S if wanted else None)

@@ -8,8 +8,8 @@ import mimetypes
 from pathlib import Path
 from typing import Any
 
+from handlers.codecs.request import Part, Request
 from handlers.errors import ModelError
-from handlers.request import Part, Request
 
 SAMPLE_FOLDER = "sample"
 SAMPLE_REFUSED = "the sample request is refused"

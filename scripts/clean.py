@@ -12,7 +12,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from archive.repository import ROOT
+
 FOLDERS = ("build", ".pytest_cache", ".ruff_cache")
 DEFAULT_VERSION = "1.0"
 # The packer's, cut short by a kill.

@@ -1,5 +1,6 @@
 """Puts another version of a served model in its place, without a request being lost: registers it beside the old one,
-tries it, makes it the default, waits until the old one has answered all it was given, and unregisters that."""
+tries it, makes it the default, waits until the old one has answered all it was given, and unregisters that.
+"""
 
 import sys
 
@@ -13,17 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
-from archive.command import run
 from archive.errors import OpserveError
-from archive.names import is_name
-from scripts import deployment, mar, served
-from scripts.deployment import Deployment
+from archive.packer.names import is_name
+from archive.process.command import run
 from scripts.predict import archive_of, try_sample
-from scripts.recovery import set_limits
-from scripts.server import Server, add_arguments, reason
-from scripts.stop import alone
-from scripts.worker_log import LogMark
-from scripts.workers import wait_for_workers
+from scripts.torchserve import archives as mar
+from scripts.torchserve import deployment, snapshot
+from scripts.torchserve.arguments import add_server_arguments
+from scripts.torchserve.deployment import Deployment
+from scripts.torchserve.lock import server_lock
+from scripts.torchserve.scaling import wait_for_workers
+from scripts.torchserve.server import Server, error_message
+from scripts.torchserve.worker_log import LogMark
+from scripts.torchserve.workers import set_worker_limits
 
 TIMEOUT_S = 300.0
 POLL_S = 0.1
@@ -76,7 +79,7 @@ def deploy(server: Server, model: str, version: str, timeout: float) -> None:
         raise
     print(f"{model} {version} is the default; {old['modelVersion']} answers what it was given before", flush=True)
     # A server that ends while the old one is waited for comes back with the new one.
-    served.remember(server)
+    snapshot.save(server)
     retire(server, model, old["modelVersion"], timeout)
 
 
@@ -128,7 +131,7 @@ def register(server: Server, archive: mar.Archive, timeout: float) -> None:
     if answer.status_code == 405:
         raise OpserveError(NO_MODEL_API)
     if answer.status_code >= 300:
-        raise OpserveError(f"TorchServe did not register {archive.path.name}: {reason(answer.text)}")
+        raise OpserveError(f"TorchServe did not register {archive.path.name}: {error_message(answer.text)}")
 
 
 def scale_up(server: Server, archive: mar.Archive, workers: int, mark: LogMark, timeout: float) -> None:
@@ -141,8 +144,8 @@ def scale_up(server: Server, archive: mar.Archive, workers: int, mark: LogMark, 
     described = server.versions(model)[version]
     workers, most = max(workers, int(described["minWorkers"])), max(workers, int(described["maxWorkers"]))
     if int(described["minWorkers"]) < workers:
-        set_limits(server, model, version, workers, most, timeout)
-    wait_for_workers(server, model, workers, most, version, set(), mark, timeout)
+        set_worker_limits(server, model, version, workers, most, timeout)
+    wait_for_workers(server, model, workers, most, version=version, mark=mark, timeout=timeout)
 
 
 def drain(server: Server, model: str, version: str, timeout: float) -> None:
@@ -189,7 +192,7 @@ def change(server: Server, method: str, path: str, timeout: float) -> None:
     if answer.status_code == 405:
         raise OpserveError(NO_MODEL_API)
     if answer.status_code != 200:
-        raise OpserveError(f"TorchServe refused {method} {path}: {reason(answer.text)}")
+        raise OpserveError(f"TorchServe refused {method} {path}: {error_message(answer.text)}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -198,12 +201,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", help="a served model")
     parser.add_argument("version", help="the version that shall take the default's place; its archive is packed")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for each step (300)")
-    add_arguments(parser)
+    add_server_arguments(parser)
     options = parser.parse_args(arguments)
-    server = Server.of(options)
-    with alone(server):
+    server = Server.from_arguments(options)
+    with server_lock(server):
         deploy(server, options.model, options.version, options.timeout)
-        served.remember(server)
+        snapshot.save(server)
     return 0
 
 

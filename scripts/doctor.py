@@ -17,9 +17,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from scripts import java, limits, machine
+from archive.errors import OpserveError
+from archive.repository import ROOT
+from scripts.torchserve import java, limits, machine
 
-ROOT = Path(__file__).resolve().parents[1]
 VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
 OK, FAIL, NONE = "OK", "FAIL", "—"
 GIB = 2**30
@@ -164,7 +165,7 @@ def cores():
     """What workers and threads follow from."""
     try:
         here = machine.find()
-    except ValueError as error:
+    except OpserveError as error:
         return FAIL, str(error), f"unset {machine.SWITCH}, or set it to a number"
     models = len(list((ROOT / "model_store").glob("*.mar")))
     workers = f"the workers of {models} models {here.share(models)} each" if models > 1 else f"workers {here.share(1)}"
@@ -176,7 +177,7 @@ def frontend_limits():
     """What TorchServe's frontend may hold: heap, direct memory, requests and connections that agree."""
     try:
         here, (available, origin) = machine.find(), machine.memory()
-    except ValueError as error:
+    except OpserveError as error:
         return FAIL, str(error), "unset that variable, or set it to a number"
     request, queue, heap = limits.wanted(properties())
     stored = sorted((ROOT / "model_store").glob("*.mar"))

@@ -21,11 +21,10 @@ import hashlib  # noqa: E402
 import json  # noqa: E402
 import shutil  # noqa: E402
 import subprocess  # noqa: E402
-from pathlib import Path  # noqa: E402
 
-from scripts import java  # noqa: E402
+from archive.repository import ROOT  # noqa: E402
+from scripts.torchserve import java  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 # Written last: an environment without it is half made.

@@ -6,7 +6,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
 from archive.errors import OpserveError
-from scripts.server import Server
+from scripts.torchserve.server import Server
 
 PACKAGE = "org.pytorch.serve.grpc.inference"
 METHOD = f"/{PACKAGE}.InferenceAPIsService/Predictions"

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import requests
 
-from archive.command import run
 from archive.errors import OpserveError
-from scripts import loadtest_wrk
-from scripts.loadtest_result import BUSY, Load
+from archive.process.command import run
+from scripts.load import wrk as loadtest_wrk
+from scripts.load.result import BUSY, Load
 from scripts.predict import archive_of, attempt, request_options
-from scripts.server import Server, add_arguments
+from scripts.torchserve.arguments import add_server_arguments
+from scripts.torchserve.server import Server
 
 CONNECTIONS, SECONDS = 8, 10
 # Of one run; a token lasts an hour.
@@ -68,7 +69,7 @@ def make_load(url: str, body: bytes, headers: dict[str, str], settings: Settings
     if settings.rate is None:
         threads = max(1, min(settings.connections, (os.cpu_count() or 1) // 2))
         return loadtest_wrk.load(url, body, headers, settings.connections, settings.seconds, threads, codes=True), []
-    from scripts import loadtest_rate  # its library is one of the development environment
+    from scripts.load import rate as loadtest_rate  # its library is one of the development environment
 
     return loadtest_rate.load(url, body, headers, settings.rate, settings.connections, settings.seconds)
 
@@ -131,12 +132,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", default="", help=f"how long ({SECONDS})")
     parser.add_argument("--rate", default="", help="requests a second (as many as the connections take)")
     parser.add_argument("--output", type=Path, help="folder for the plot and the figures (HOME/build/loadtest)")
-    add_arguments(parser)
+    add_server_arguments(parser)
     options = parser.parse_args(arguments)
     settings = settings_of(options.connections, options.seconds, options.rate)
     if settings.rate is None:
         loadtest_wrk.require()
-    server = Server.of(options)
+    server = Server.from_arguments(options)
     server.require_running()
     version = server.require_model(options.model)["modelVersion"]
     archive = archive_of(server, options.model, version)

@@ -16,11 +16,13 @@ from typing import Any
 
 import requests
 
-from archive.command import run
 from archive.errors import OpserveError
+from archive.process.command import run
+from archive.repository import ROOT
 from handlers.sample import difference
-from scripts import mar
-from scripts.server import ROOT, Server, add_arguments
+from scripts.torchserve import archives as mar
+from scripts.torchserve.arguments import add_server_arguments
+from scripts.torchserve.server import Server
 
 TIMEOUT_S = 120.0
 SHOWN_CHARACTERS = 300
@@ -161,9 +163,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", help="a served model")
     parser.add_argument("--request", type=Path, help="a JSON body of your own instead of the archive's sample")
     parser.add_argument("--grpc", action="store_true", help="by gRPC instead of HTTP")
-    add_arguments(parser)
+    add_server_arguments(parser)
     options = parser.parse_args(arguments)
-    server = Server.of(options)
+    server = Server.from_arguments(options)
     server.require_running()
     version = server.require_model(options.model)["modelVersion"]
     if options.request is not None:

@@ -7,12 +7,14 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
-from archive.command import run
 from archive.errors import OpserveError
-from scripts import deployment, served
+from archive.process.command import run
 from scripts.deploy import TIMEOUT_S, change, describe_by_worker, drain
-from scripts.server import Server, add_arguments, ready_workers
-from scripts.stop import alone
+from scripts.torchserve import deployment, snapshot
+from scripts.torchserve.arguments import add_server_arguments
+from scripts.torchserve.lock import server_lock
+from scripts.torchserve.server import Server
+from scripts.torchserve.workers import count_ready_workers
 
 
 def remove(server: Server, model: str, version: str, timeout: float) -> None:
@@ -33,7 +35,7 @@ def remove(server: Server, model: str, version: str, timeout: float) -> None:
         )
     # TorchServe does not give up the default one before the others.
     for each in [version] if version else sorted(versions, key=lambda name: (name == default, name)):
-        if ready_workers(versions[each]):
+        if count_ready_workers(versions[each]):
             if "pid" in (describe_by_worker(server, model, each, timeout) or {}):
                 drain(server, model, each, timeout)
             else:
@@ -50,12 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", help="a served model")
     parser.add_argument("version", nargs="?", default="", help="one of its versions (all of them)")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for each step (300)")
-    add_arguments(parser)
+    add_server_arguments(parser)
     options = parser.parse_args(arguments)
-    server = Server.of(options)
-    with alone(server):
+    server = Server.from_arguments(options)
+    with server_lock(server):
         remove(server, options.model, options.version, options.timeout)
-        served.remember(server)
+        snapshot.save(server)
     return 0
 
 

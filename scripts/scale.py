@@ -7,13 +7,14 @@ if not __package__:  # run as a file: import from the repository, not from this 
 
 import argparse
 
-from archive.command import run
-from scripts import served
+from archive.process.command import run
 from scripts.predict import token_command
-from scripts.recovery import worker_path
-from scripts.server import Server, add_arguments
-from scripts.status import table
-from scripts.workers import set_workers
+from scripts.torchserve import snapshot
+from scripts.torchserve.arguments import add_server_arguments
+from scripts.torchserve.scaling import set_workers
+from scripts.torchserve.server import Server
+from scripts.torchserve.tables import format_table
+from scripts.torchserve.workers import scaling_path
 
 # Every worker is a Python process with a model in it; a larger number is a slip of the finger.
 MOST_WORKERS = 256
@@ -35,8 +36,8 @@ def scale(server: Server, model: str, workers: int) -> None:
     if workers:
         rows = [["worker", "pid", "status", "since"]]
         rows += [[w["id"], str(w["pid"]), w["status"], w["startTime"]] for w in described["workers"]]
-        print(table(rows))
-    path = worker_path(model, workers, workers)
+        print(format_table(rows))
+    path = scaling_path(model, workers, workers)
     print(f"curl -X PUT {token_command(server, 'management')} '{server.address('management')}{path}'")
 
 
@@ -45,11 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a served model")
     parser.add_argument("workers", type=worker_count, help="how many workers it shall have")
-    add_arguments(parser)
+    add_server_arguments(parser)
     options = parser.parse_args(arguments)
-    server = Server.of(options)
+    server = Server.from_arguments(options)
     scale(server, options.model, options.workers)
-    served.remember(server)
+    snapshot.save(server)
     return 0
 
 

@@ -9,6 +9,8 @@ import pytest
 from tests.support import foreign
 from tests.support.torchserve import Serve, TorchServe, serving, stop_all_below
 
+pytest_plugins = ["tests.support.packed"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take long come first: with two processes, none of them is left over at the end."""

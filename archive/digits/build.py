@@ -13,8 +13,8 @@ import opserve_ops  # noqa: F401  registers the operators the model is made of
 from archive.digits.model import DigitReader
 from archive.digits.photos import Digits, load_split, photograph
 from archive.digits.train import TEST_SIZES, accuracy, train
-from archive.export import save_torchscript
-from archive.output import BuildError, output_folder
+from archive.packer.export import save_torchscript
+from archive.packer.output import BuildError, output_folder
 
 TEST_SEED = 1_000_003
 SAMPLE_SEED = 11

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 import opserve_ops  # noqa: F401  registers the operators the model is made of
-from archive.contents import BUILD
 from archive.digits.model import DigitReader
-from archive.export import export_onnx
-from archive.output import BuildError, output_folder
+from archive.packer.contents import BUILD
+from archive.packer.export import export_onnx
+from archive.packer.output import BuildError, output_folder
 
 DIGITS = BUILD / "models" / "digits"
 

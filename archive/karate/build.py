@@ -7,10 +7,10 @@ from statistics import fmean
 import torch
 
 import opserve_ops  # noqa: F401  registers the operators the model is made of
-from archive.export import save_torchscript
 from archive.karate.club import Club, any_label_each, load_club, one_label_each
 from archive.karate.train import accuracy, model_inputs, train
-from archive.output import BuildError, output_folder, write_sample
+from archive.packer.export import save_torchscript
+from archive.packer.output import BuildError, output_folder, write_sample
 
 MINIMUM_ACCURACY = 0.9
 CHOICES = 10

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 
 import opserve_ops  # noqa: F401  registers the operators the model is made of
-from archive.contents import BUILD
-from archive.export import export_onnx
 from archive.karate.club import load_club
 from archive.karate.model import Communities
 from archive.karate.train import model_inputs
-from archive.output import BuildError, output_folder
+from archive.packer.contents import BUILD
+from archive.packer.export import export_onnx
+from archive.packer.output import BuildError, output_folder
 
 KARATE = BUILD / "models" / "karate"
 

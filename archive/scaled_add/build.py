@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import opserve_ops  # noqa: F401  registers the operator
-from archive.export import save_torchscript
-from archive.output import output_folder, write_sample
+from archive.packer.export import save_torchscript
+from archive.packer.output import output_folder, write_sample
 from archive.scaled_add.model import ScaledAdd
 
 

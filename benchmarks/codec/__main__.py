@@ -21,11 +21,11 @@ import orjson
 import torch
 from PIL import Image
 
-from handlers.decode import decode_request
-from handlers.encode import Reply, encode_outputs
-from handlers.npy import NPZ_TYPE
-from handlers.oip import JSON_LENGTH_HEADER, Call
-from handlers.request import Part, Request
+from handlers.codecs.decode import decode_request
+from handlers.codecs.encode import Reply, encode_outputs
+from handlers.codecs.npy import NPZ_TYPE
+from handlers.codecs.oip import JSON_LENGTH_HEADER, Call
+from handlers.codecs.request import Part, Request
 from handlers.signature import TensorSpec
 
 TURN_SECONDS = 0.06
@@ -187,7 +187,7 @@ def _answers(generator: numpy.random.Generator) -> Iterator[Contest]:
 def _expect_same(contest: Contest) -> None:
     ours, theirs = contest.ours(), contest.theirs()
     if isinstance(ours, bytes):
-        return  # an answer: tests/handlers/test_encode.py reads them back
+        return  # an answer: tests/handlers/codecs/test_encode.py reads them back
     atol = 1 if "JPEG" in contest.name else 0  # two decoders may round a pixel differently
     for name, array in ours.items():
         numpy.testing.assert_allclose(array, numpy.asarray(theirs[name]), rtol=1e-6, atol=atol, err_msg=contest.name)

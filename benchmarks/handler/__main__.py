@@ -22,11 +22,11 @@ from ts.context import Context, RequestProcessor
 from benchmarks.handler import workload
 from benchmarks.payloads import Payload, npz
 from handlers.batching import check_outputs
-from handlers.decode import decode_request
-from handlers.encode import encode_outputs
+from handlers.codecs.decode import decode_request
+from handlers.codecs.encode import encode_outputs
+from handlers.codecs.request import Part, Request
 from handlers.model import ServableModel
 from handlers.opserve_handler import OpserveHandler
-from handlers.request import Part, Request
 
 TURNS = 200
 STEPS = ("decode", "validate", "collate", "op", "split", "encode")

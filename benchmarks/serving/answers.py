@@ -8,10 +8,10 @@ import numpy
 
 from benchmarks.payloads import DATATYPES, Arrays
 from benchmarks.serving.workloads import Workload
+from handlers.codecs.oip import JSON_LENGTH_HEADER
+from handlers.codecs.shared_memory import OFFSET, REGION, SIZE, Region
+from handlers.codecs.shared_memory import read as read_region
 from handlers.errors import RequestError
-from handlers.oip import JSON_LENGTH_HEADER
-from handlers.shared_memory import OFFSET, REGION, SIZE, Region
-from handlers.shared_memory import read as read_region
 
 _DTYPES = {datatype: name for name, datatype in DATATYPES.items()}
 

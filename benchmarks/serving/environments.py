@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from archive.contents import BUILD
+from archive.repository import BUILD
 
 REQUIREMENTS = Path(__file__).with_name("requirements")
 FOLDER = BUILD / "serving-peers"

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import yaml
 
-from archive.command import run
-from archive.contents import contents_of_model
-from archive.pack import pack
+from archive.packer.contents import contents_of_model
+from archive.packer.pack import pack
+from archive.process.command import run
+from archive.repository import ROOT
 from benchmarks.serving import workloads
 from benchmarks.serving.rounds import send, warm_up
 from benchmarks.serving.servers import work_folder
 from benchmarks.serving.torchserves import opserve_server, pack_handler
 from benchmarks.serving.workloads import Workload
-from scripts import loadtest_wrk
-from scripts.server import ROOT
+from scripts.load import wrk as loadtest_wrk
 
 CONSTANT = "constant"
 CONNECTIONS = (1, 8, 32)

@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from archive.pack import unpack
+from archive.packer.pack import unpack
 from benchmarks.serving import answers
 from benchmarks.serving.workloads import Workload
+from handlers.codecs.oip import JSON_LENGTH_HEADER
+from handlers.codecs.request import BODY, Part, Request
 from handlers.model import ServableModel
-from handlers.oip import JSON_LENGTH_HEADER
-from handlers.request import BODY, Part, Request
 
 
 def request_of(workload: Workload) -> Request:

@@ -16,15 +16,15 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from archive.command import run
 from archive.errors import OpserveError
+from archive.process.command import run
 from benchmarks.payloads import shared_region
 from benchmarks.serving.rounds import send, warm_up
 from benchmarks.serving.servers import work_folder
 from benchmarks.serving.torchserves import OPSERVE, TorchServeRunning, opserve_archives, opserve_server
 from benchmarks.serving.workloads import REGION_BYTES, Workload, prepare
 from handlers.metrics import INTERVAL_S
-from scripts import loadtest_wrk
+from scripts.load import wrk as loadtest_wrk
 
 THREADS = {
     "frontend: network": r"epollEventLoop.*",

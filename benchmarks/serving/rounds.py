@@ -14,8 +14,8 @@ from benchmarks.serving.answers import WrongAnswer
 from benchmarks.serving.processes import used_between
 from benchmarks.serving.servers import Running, Server, ServerFailed, work_folder
 from benchmarks.serving.workloads import Workload
-from scripts import loadtest_wrk
-from scripts.loadtest_result import Load
+from scripts.load import wrk as loadtest_wrk
+from scripts.load.result import Load
 
 # Answers to each connection in a round, for which the beginning and the end of a measurement matter little.
 FEW = 5

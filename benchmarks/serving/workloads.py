@@ -10,8 +10,8 @@ import numpy
 import orjson
 from urllib3 import encode_multipart_formdata
 
-from archive.contents import BUILD
 from archive.errors import OpserveError
+from archive.repository import BUILD
 from benchmarks.payloads import JSON_TYPE, Arrays, Payload, in_shared_memory, npz, oip_json, plain_json
 from benchmarks.serving import network
 

@@ -23,14 +23,14 @@ import numpy
 import torch
 import yaml
 
-from archive.command import run
-from archive.contents import contents_of_files
 from archive.errors import OpserveError
-from archive.pack import pack
+from archive.packer.contents import contents_of_files
+from archive.packer.pack import pack
+from archive.process.command import run
 from benchmarks.handler import workload
 from benchmarks.payloads import REGION_PREFIX, in_shared_memory, npz, shared_region
-from handlers.oip import JSON_LENGTH_HEADER
-from scripts import loadtest_wrk
+from handlers.codecs.oip import JSON_LENGTH_HEADER
+from scripts.load import wrk as loadtest_wrk
 from tests.support.torchserve import TorchServe, serving  # a server on free ports
 
 MODEL = "graph"

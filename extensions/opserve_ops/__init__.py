@@ -13,6 +13,7 @@ from ._library import library_path as library_path  # noqa: E402
 
 # The table of operators: importing one declares it.
 from .operators.check_csr import check_csr as check_csr  # noqa: E402
+from .operators.gcn_norm import gcn_norm as gcn_norm  # noqa: E402
 from .operators.graph_conv import graph_conv as graph_conv  # noqa: E402
 from .operators.graph_conv_csr import graph_conv_csr as graph_conv_csr  # noqa: E402
 from .operators.scaled_add import scaled_add as scaled_add  # noqa: E402

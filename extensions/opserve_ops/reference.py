@@ -31,6 +31,25 @@ def graph_conv_csr(
     return out if bias is None else out + bias
 
 
+def gcn_norm(rowptr: Tensor, col: Tensor, value: Tensor, fill_value: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    """D^-1/2·(A + I)·D^-1/2, A in CSR form: indices and weights, each row beginning with its self-loop."""
+    nodes = torch.arange(rowptr.size(0) - 1, dtype=rowptr.dtype, device=rowptr.device)
+    row = torch.repeat_interleave(nodes, rowptr.diff())
+    has_loop = torch.zeros_like(nodes, dtype=torch.bool).index_put((row[row == col],), torch.tensor(True))
+    loop = torch.where(has_loop, 0.0, fill_value).to(value.dtype)
+    degree = loop.index_add(0, row, value)
+    # Without this the gradient of a degree of 0 would be NaN.
+    positive = torch.where(degree == 0, 1.0, degree)
+    scale = torch.where(degree == 0, 0.0, positive.rsqrt())
+    entries = torch.arange(col.size(0), dtype=rowptr.dtype, device=rowptr.device)
+    loop_at, entry_at = rowptr[:-1] + nodes, entries + row + 1
+    size = col.size(0) + nodes.size(0)
+    out_col = col.new_empty(size).index_put((loop_at,), nodes).index_put((entry_at,), col)
+    out_value = value.new_zeros(size).index_put((loop_at,), scale * loop * scale)
+    out_value = out_value.index_put((entry_at,), scale[row] * value * scale[col])
+    return torch.cat((loop_at, rowptr.new_tensor([size]))), out_col, out_value
+
+
 def warp_perspective(image: Tensor, matrix: Tensor, size: Sequence[int] = (8, 8)) -> Tensor:
     """Resamples an image bilinearly through a homography from source to destination pixels; zero outside."""
     height, width = size

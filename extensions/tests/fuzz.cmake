@@ -3,7 +3,7 @@
 
 set(OPSERVE_KERNELS_DIR "${CMAKE_CURRENT_SOURCE_DIR}/../kernels")
 
-add_library(fuzz_kernels_main OBJECT fuzz_backward.cpp fuzz_kernels.cpp)
+add_library(fuzz_kernels_main OBJECT fuzz_backward.cpp fuzz_gcn_norm.cpp fuzz_kernels.cpp)
 target_link_libraries(fuzz_kernels_main PRIVATE opserve_options)
 target_include_directories(fuzz_kernels_main PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/../native")
 opserve_sources(sources npy)
@@ -55,6 +55,10 @@ opserve_mutant(skip_grad_rows check.cpp check.cpp
   "OPSERVE_RETURN_IF_ERROR(size(op, \"grad\", grad, 0, \"n\", n));" "")
 opserve_mutant(skip_grad_sizes warp_perspective_check.cpp warp_perspective_check.cpp
   "if (grad.sizes[axis] != expected)" "if (false)")
+opserve_mutant(skip_graph_check cpu/gcn_norm_cpu.cpp cpu/gcn_norm_cpu.cpp
+  "OPSERVE_RETURN_IF_ERROR(check_values(kOp, graph, p.sizes.nnz));" "")
+opserve_mutant(skip_index_range gcn_norm_check.cpp gcn_norm_check.cpp
+  "rowptr.dtype == DType::kInt32 && out_nnz > int32_max" "false")
 # Only in the baseline kernels.
 opserve_mutant(skip_col_check cpu/isa_default.cpp cpu/graph_conv_csr_kernel.h
   "signs |= (last - column) | column;" "" cpu/isa.h)

@@ -380,5 +380,6 @@ struct Op {
     Outcome (*run)(Random&);
 };
 extern const std::vector<Op> backward_ops;
+extern const std::vector<Op> gcn_norm_ops;
 
 }  // namespace fuzz

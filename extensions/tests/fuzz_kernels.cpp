@@ -334,7 +334,7 @@ std::vector<Op> every_op() {
         {"warp_perspective float64 float64", warp_perspective<double, double>},
         {"npy", npy},
     };
-    ops.insert(ops.end(), backward_ops.begin(), backward_ops.end());
+    for (const auto* more : {&backward_ops, &gcn_norm_ops}) ops.insert(ops.end(), more->begin(), more->end());
     return ops;
 }
 

@@ -81,12 +81,16 @@ template <class T>
 struct Image {
     Image(Random& random, const opserve::WarpPerspectiveSizes& s)
         : stride_h(random_stride(random, s.w)),
-          stride_c(random_stride(random, s.h * stride_h)),
-          stride_n(random_stride(random, s.c * stride_c)),
+          // The other sizes of an empty image may be so large that their product overflows.
+          stride_c(random_stride(random, is_empty(s) ? 0 : s.h * stride_h)),
+          stride_n(random_stride(random, is_empty(s) ? 0 : s.c * stride_c)),
           elements(numbers<T>(
-              random, s.n == 0 || s.c == 0 || s.h == 0 || s.w == 0
-                          ? 0
-                          : (s.n - 1) * stride_n + (s.c - 1) * stride_c + (s.h - 1) * stride_h + s.w)) {}
+              random,
+              is_empty(s) ? 0 : (s.n - 1) * stride_n + (s.c - 1) * stride_c + (s.h - 1) * stride_h + s.w)) {}
+
+    static bool is_empty(const opserve::WarpPerspectiveSizes& s) {
+        return s.n == 0 || s.c == 0 || s.h == 0 || s.w == 0;
+    }
 
     template <class Params>
     void give_to(Params& p) {

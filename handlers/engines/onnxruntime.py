@@ -11,8 +11,8 @@ import onnxruntime
 
 from handlers.config import ModelConfig
 from handlers.engines import Arrays, artifact_path, meaning_of, no_gpu
+from handlers.engines.op_library import check_library, for_device, unloadable
 from handlers.errors import ModelError
-from handlers.op_library import check_library, for_device, unloadable
 
 _OPTIMIZATION = {
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,

@@ -11,8 +11,8 @@ import torch
 
 from handlers.config import ModelConfig
 from handlers.engines import Arrays, artifact_path, meaning_of, no_gpu
+from handlers.engines.op_library import for_device, load_op_library
 from handlers.errors import ModelError
-from handlers.op_library import for_device, load_op_library
 
 
 class PyTorchEngine:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from archive.contents import ROOT
+from archive.repository import ROOT
 
 MODEL = '''"""Doubles numbers."""
 
@@ -62,11 +62,11 @@ def test_the_readme_is_enough(project):
     (folder / "model-config.yaml").write_text(config)
     (folder / "hooks.py").write_text(shown("python", "def preprocess"))
     run(project, "-m", "archive.double.build", "--output", "build/models/double")
-    said = run(project, "-m", "archive.pack", "double")
+    said = run(project, "-m", "archive.packer.pack", "double")
     assert said.startswith("double 1.0: ")
     assert (project / "model_store" / "double.mar").is_file()
     # Its profiles are a block of their own, of the same section.
     section = shown("yaml", "profiles").partition("opserve:\n")[2]
     (folder / "model-config.yaml").write_text(config + section)
-    said = run(project, "-m", "archive.pack", "double", "--profile", "throughput")
+    said = run(project, "-m", "archive.packer.pack", "double", "--profile", "throughput")
     assert said.startswith("double 1.0, profile throughput: ")

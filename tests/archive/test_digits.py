@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import opserve_ops  # noqa: F401
-from archive.contents import BUILD
 from archive.digits.hooks import check_corners, check_image
 from archive.digits.model import DigitReader, quad_to_square
 from archive.digits.photos import load_split, photograph, random_corners
 from archive.digits.train import accuracy
+from archive.repository import BUILD
 from handlers.errors import RequestError
 
 FOLDER = BUILD / "models" / "digits"

@@ -6,10 +6,10 @@ import networkx
 import numpy
 
 import opserve_ops  # noqa: F401
-from archive.contents import BUILD
 from archive.karate.club import any_label_each, load_club, one_label_each
 from archive.karate.hooks import preprocess
 from archive.karate.train import accuracy, train
+from archive.repository import BUILD
 
 
 def test_the_communities_are_the_best_division():

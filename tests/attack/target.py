@@ -18,12 +18,13 @@ import yaml
 from torch import nn
 
 import opserve_ops  # noqa: F401  registers the operators
-from archive.contents import BUILD, contents_of_files, contents_of_model
-from archive.export import save_torchscript
-from archive.pack import pack
+from archive.packer.contents import contents_of_files, contents_of_model
+from archive.packer.export import save_torchscript
+from archive.packer.pack import pack
+from archive.repository import BUILD
 from handlers.config import ModelConfig
 from handlers.sample import difference
-from scripts.server import read_properties
+from scripts.torchserve.configuration import read_properties
 from tests.attack.wire import JSON, Connection, Shot
 from tests.serving.test_models import part_of_the_club
 from tests.support.torchserve import TorchServe

@@ -3,7 +3,7 @@
 import ast
 import re
 
-from archive.contents import ROOT
+from archive.repository import ROOT
 from tests.attack.attacks import ATTACKS
 
 PAGE = (ROOT / "docs" / "security.md").read_text()

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from archive.errors import OpserveError
+from archive.repository import ROOT
 from benchmarks.serving import workloads
 from benchmarks.serving.servers import PeerServer, Running
-from scripts import loadtest, loadtest_rate, loadtest_wrk
-from scripts.loadtest_result import Load, percentiles
-from scripts.server import ROOT
+from scripts import loadtest
+from scripts.load import rate as loadtest_rate
+from scripts.load import wrk as loadtest_wrk
+from scripts.load.result import Load, percentiles
 from tests.support.torchserve import Serve
 
 SERVER = Path(__file__).with_name("tiny_server.py")

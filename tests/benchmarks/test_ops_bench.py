@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from archive.repository import ROOT
 from benchmarks import ops_bench
 from benchmarks.ops_bench import Clocked, Contest, Line
-from scripts.server import ROOT
 
 X = torch.arange(1.0, 5.0)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy
 import pytest
 
+from archive.repository import ROOT
 from benchmarks.payloads import oip_binary, shared_region
 from benchmarks.serving import (
     answers,
@@ -32,8 +33,7 @@ from benchmarks.serving.rounds import Cell, Findings, Plan
 from benchmarks.serving.servers import PEER_SERVERS, PeerServer, Running, ServerFailed, msgpack_map
 from benchmarks.serving.torchserves import STOCK
 from benchmarks.serving.workloads import Workload
-from handlers.oip import JSON_LENGTH_HEADER
-from scripts.server import ROOT
+from handlers.codecs.oip import JSON_LENGTH_HEADER
 
 SERVER = Path(__file__).with_name("tiny_server.py")
 PYTHONS = {environments.COMMON: Path(sys.executable)}

@@ -1,14 +1,14 @@
-"""What a request's answer depends on: docs/answers.md."""
+"""What a request's answer depends on: docs/operations.md."""
 
 import random
 
 import orjson
 import pytest
 
-from archive.contents import BUILD, ROOT
-from archive.pack import unpack
+from archive.packer.pack import unpack
+from archive.repository import BUILD, ROOT
+from handlers.codecs.request import Part, Request
 from handlers.model import ServableModel
-from handlers.request import Part, Request
 from handlers.sample import difference, read_sample_request
 
 LARGEST_DIFFERENCE = 1e-6

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
+from archive.repository import ROOT
 from handlers import model as model_module
+from handlers.codecs.npy import NPZ_TYPE
+from handlers.codecs.request import Part, Request
 from handlers.errors import RequestError
 from handlers.model import ServableModel
-from handlers.npy import NPZ_TYPE
-from handlers.request import Part, Request
-from scripts.server import ROOT
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
 VECTOR_OUT = [{"name": "y", "dtype": "float32", "shape": [-1]}]
@@ -288,7 +288,7 @@ def test_what_a_request_needs_beyond_the_memory_there_is_costs_only_itself(unpac
     code = f"""
         import json, resource
         from handlers.model import ServableModel
-        from handlers.request import Part
+        from handlers.codecs.request import Part
         from pathlib import Path
         model = ServableModel(Path({str(folder)!r}))
         def ask(*counts):

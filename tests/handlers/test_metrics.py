@@ -9,12 +9,12 @@ import torch
 import yaml
 from torch import nn
 
-from archive.contents import ROOT
+from archive.repository import ROOT
 from handlers import metrics
+from handlers.codecs.request import Part
 from handlers.errors import ModelError
 from handlers.metrics import METRICS, Counts, Reporter
 from handlers.model import ServableModel
-from handlers.request import Part
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
 OUTPUT = [{"name": "y", "dtype": "float32", "shape": [-1]}]

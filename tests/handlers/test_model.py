@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import nn
 
+from archive.repository import ROOT
+from handlers.codecs.request import Part
 from handlers.errors import ModelError
 from handlers.model import ServableModel
-from handlers.request import Part
-from scripts.server import ROOT
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
 VECTOR_OUT = [{"name": "y", "dtype": "float32", "shape": [-1]}]

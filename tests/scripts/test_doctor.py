@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts import doctor, java
-from scripts.server import ROOT
+from archive.repository import ROOT
+from scripts import doctor
+from scripts.torchserve import java
 
 
 def test_it_needs_the_standard_library_only(tmp_path: Path) -> None:
@@ -29,14 +30,24 @@ def test_it_needs_the_standard_library_only(tmp_path: Path) -> None:
     assert {line.split()[1] for line in done.stdout.splitlines() if "fix:" not in line} == set(doctor.CHECKS)
 
 
-# What runs before it is known whether the Python is new enough.
-READ_BY_OLD_PYTHONS = ["clean.py", "doctor.py", "java.py", "limits.py", "machine.py"]
+def read_by_old_pythons() -> set[Path]:
+    """What runs before it is known whether the Python is new enough, and every module of the repository it imports."""
+    found, pending = set(), [ROOT / "scripts" / "clean.py", ROOT / "scripts" / "doctor.py"]
+    while pending:
+        path = pending.pop()
+        if path not in found:
+            found.add(path)
+            for package, names in re.findall(r"^from ([\w.]+) import (.*)$", path.read_text(), re.MULTILINE):
+                folder = ROOT / package.replace(".", "/")
+                files = [folder.with_suffix(".py"), folder / "__init__.py"]
+                files += [folder / f"{name}.py" for name in names.split(", ")]
+                pending += filter(Path.is_file, files)
+    return found
 
 
 def test_what_it_imports_is_readable_to_an_old_python() -> None:
-    paths = [ROOT / "scripts" / name for name in READ_BY_OLD_PYTHONS]
-    imported = re.findall(r"^from scripts import (.*)$", "\n".join(map(Path.read_text, paths)), re.MULTILINE)
-    assert {f"{name}.py" for line in imported for name in line.split(", ")} <= set(READ_BY_OLD_PYTHONS)
+    paths = read_by_old_pythons()
+    assert {path.stem for path in paths} >= {"clean", "doctor", "java", "machine", "repository", "errors"}
     command = [
         Path(sys.executable).with_name("vermin"),
         "--no-config-file",

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts import processes, supervise
-from scripts.server import ROOT, Server
+from archive.repository import ROOT
+from scripts import supervise
+from scripts.torchserve import processes
+from scripts.torchserve.server import Server
 from tests.support.torchserve import TIMEOUT_S, TorchServe, nothing_left, until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.server import ROOT
+from archive.repository import ROOT
 
 # Stands for .venv/bin/python and cmake: notes its arguments, and makes the files the real ones would make.
 STAND_IN = """\
@@ -16,9 +16,9 @@ STAND_IN = """\
 echo "$(basename "$0")" "$(printf '<%s>' "$@")" >> "$CALLS"
 case "$*" in
   *sysconfig*) echo "$PWD/.venv/site" ;;
-  "-m archive.pack --artifact"*) ;;
-  "-m archive.pack "*) mkdir -p model_store; touch "model_store/${@: -1}.mar" ;;
-  "-m archive.describe "*) ;;
+  "-m archive.packer.pack --artifact"*) ;;
+  "-m archive.packer.pack "*) mkdir -p model_store; touch "model_store/${@: -1}.mar" ;;
+  "-m archive.packer.describe "*) ;;
   "-m archive."*) mkdir -p "$4" ;;
   "--build "*) mkdir -p build/lib; touch build/lib/libopserve_torch.so ;;
 esac
@@ -42,8 +42,8 @@ class House:
             "scripts/environment.py": ENVIRONMENT,
             "extensions/CMakeLists.txt": "",
             "handlers/handler.py": "",
-            "archive/export.py": "",
-            "archive/pack.py": "",
+            "archive/packer/export.py": "",
+            "archive/packer/pack.py": "",
             "archive/one/build.py": "",
             "archive/one/model-config.yaml": "",
             "archive/two/build.py": "",
@@ -140,7 +140,9 @@ def test_a_value_reaches_the_script_as_it_is(house: House, value: str) -> None:
     assert house.calls() == [f"python <scripts/scale.py><--><{value}><{value}>"]
     done = house.make("archive", f"ARTIFACT={value}", "NAME=mine", f"CONFIG={value}")
     assert done.returncode == 0, done.stderr
-    assert house.calls()[-1] == f"python <-m><archive.pack><--artifact><{value}><--name><mine><--config><{value}>"
+    assert (
+        house.calls()[-1] == f"python <-m><archive.packer.pack><--artifact><{value}><--name><mine><--config><{value}>"
+    )
     assert not (house.root / "harm").exists()
 
 
@@ -148,7 +150,7 @@ def test_somebody_elses_model_is_packed_with_what_was_given(house: House) -> Non
     done = house.make("archive", "ARTIFACT=a.pt", "OPS=a.so,b.so", "NAME=mine", "CONFIG=c.yaml", "SAMPLE=r.json")
     assert done.returncode == 0, done.stderr
     assert house.calls()[-1] == (
-        "python <-m><archive.pack><--artifact><a.pt><--name><mine><--config><c.yaml><--ops><a.so,b.so>"
+        "python <-m><archive.packer.pack><--artifact><a.pt><--name><mine><--config><c.yaml><--ops><a.so,b.so>"
         "<--sample><r.json>"
     )
 
@@ -177,7 +179,7 @@ def test_a_setting_becomes_an_option(house: House, words: list[str], call: str) 
 
 def test_settings_of_packing_and_starting_are_passed_on(house: House) -> None:
     assert house.make("archive", "MODEL=one", "PROFILE=a b").returncode == 0
-    assert house.calls()[-1] == "python <-m><archive.pack><--profile><a b><one>"
+    assert house.calls()[-1] == "python <-m><archive.packer.pack><--profile><a b><one>"
     assert house.make("start", "QUIET=1", "MODEL_API=1").returncode == 0
     assert house.calls() == ["python <scripts/start.py><--model-api><--quiet>"]
     assert house.make("start").returncode == 0
@@ -201,25 +203,30 @@ def test_nothing_is_built_twice_and_a_change_rebuilds_what_depends_on_it(house: 
         os.utime(house.root / path, ns=(newest + 10**7, newest + 10**7))
 
     first = built("MODEL=one")
-    assert first[-2:] == ["archive.one.build", "archive.pack one"]
+    assert first[-2:] == ["archive.one.build", "archive.packer.pack one"]
     assert "--build archive_libraries" in first
     # What is not packed again is described.
-    assert built() == ["archive.two.build", "archive.pack two", "archive.describe"]
-    assert built() == ["archive.describe"]
-    assert house.calls()[-1] == "python <-m><archive.describe><model_store/one.mar><model_store/two.mar>"
+    assert built() == ["archive.two.build", "archive.packer.pack two", "archive.packer.describe"]
+    assert built() == ["archive.packer.describe"]
+    assert house.calls()[-1] == "python <-m><archive.packer.describe><model_store/one.mar><model_store/two.mar>"
     touch("handlers/handler.py")
-    assert built() == ["archive.pack one", "archive.pack two"]
+    assert built() == ["archive.packer.pack one", "archive.packer.pack two"]
     touch("archive/one/model-config.yaml")
-    assert built() == ["archive.pack one", "archive.describe"]
+    assert built() == ["archive.packer.pack one", "archive.packer.describe"]
     touch("archive/two/build.py")
-    assert built() == ["archive.two.build", "archive.pack two", "archive.describe"]
-    touch("archive/export.py")
-    assert sorted(built()) == ["archive.one.build", "archive.pack one", "archive.pack two", "archive.two.build"]
+    assert built() == ["archive.two.build", "archive.packer.pack two", "archive.packer.describe"]
+    touch("archive/packer/export.py")
+    assert sorted(built()) == [
+        "archive.one.build",
+        "archive.packer.pack one",
+        "archive.packer.pack two",
+        "archive.two.build",
+    ]
     touch("extensions/CMakeLists.txt")
     again = built()
     assert "--build archive_libraries" in again
     assert not any("build" in call for call in again if call.startswith("archive"))
-    assert again[-2:] == ["archive.pack one", "archive.pack two"]
+    assert again[-2:] == ["archive.packer.pack one", "archive.packer.pack two"]
 
 
 def test_make_ext_leaves_opserve_ops_importable(house: House) -> None:

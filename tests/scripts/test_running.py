@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from scripts.server import ROOT
+from archive.repository import ROOT
 from tests.support import archives
 from tests.support.torchserve import TorchServe
 
@@ -105,7 +105,7 @@ def test_an_unknown_model_is_an_error_that_lists_the_served_ones(running: TorchS
 
 def test_an_expired_token_is_renewed(running: TorchServe) -> None:
     first = running.script("tokens", "inference").stdout.strip()
-    expires = running.server._key("inference")[1].timestamp()
+    expires = KeyFile(running.server.key_file, lambda *_: None).read("inference")[1].timestamp()
     while time.time() < expires + 0.1:
         time.sleep(expires + 0.1 - time.time())
     url = f"{running.server.address('inference')}/predictions/echo"

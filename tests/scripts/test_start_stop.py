@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import processes
+from scripts.torchserve import processes
 from tests.support import archives
 from tests.support.torchserve import TorchServe, nothing_left, until
 
@@ -100,7 +100,7 @@ def test_a_worker_that_dies_while_loading_shows_its_traceback_at_once(
     begun = time.monotonic()
     failed = stopped.start()
     assert failed.returncode == 1
-    assert f"a worker of {model} died while it loaded:\nTraceback " in failed.stderr
+    assert f"a worker of {model} died while loading:\nTraceback " in failed.stderr
     assert failed.stderr.rstrip().endswith("Error: libmissing.so cannot be opened")
     assert f"{model}_handler.py" in failed.stderr
     assert time.monotonic() - begun < 60

@@ -15,8 +15,9 @@ import pytest
 import requests
 
 from archive.errors import OpserveError
-from scripts import processes, supervise
-from scripts.server import ROOT
+from archive.repository import ROOT
+from scripts import supervise
+from scripts.torchserve import processes
 from tests.support.torchserve import TIMEOUT_S, TorchServe, nothing_left, until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

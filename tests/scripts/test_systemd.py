@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.server import ROOT
+from archive.repository import ROOT
 
 UNIT = ROOT / "deploy" / "systemd" / "opserve.service"
 

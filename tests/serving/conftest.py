@@ -7,7 +7,8 @@ import numpy
 import pytest
 from PIL import Image
 
-from archive.contents import BUILD, ROOT, known_models
+from archive.packer.contents import known_models
+from archive.repository import BUILD, ROOT
 from tests.support.torchserve import Serve, TorchServe
 
 

@@ -16,11 +16,11 @@ import requests
 import torch
 
 import opserve_ops  # noqa: F401
-from archive.contents import contents_of_model
 from archive.digits.photos import load_split, photograph, random_corners
-from archive.pack import pack
+from archive.packer.contents import contents_of_model
+from archive.packer.pack import pack
+from handlers.codecs.npy import NPZ_TYPE
 from handlers.config import ModelConfig
-from handlers.npy import NPZ_TYPE
 from handlers.sample import difference
 from tests.serving.test_models import part_of_the_club
 from tests.support.torchserve import TIMEOUT_S, TorchServe

@@ -6,9 +6,9 @@ import json
 import numpy
 import pytest
 
-from handlers.encode import OIP_TYPE
-from handlers.npy import NPY_TYPE, NPZ_TYPE
-from handlers.oip import JSON_LENGTH_HEADER
+from handlers.codecs.encode import OIP_TYPE
+from handlers.codecs.npy import NPY_TYPE, NPZ_TYPE
+from handlers.codecs.oip import JSON_LENGTH_HEADER
 from handlers.sample import difference
 
 pytestmark = pytest.mark.server

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from archive.contents import contents_of_files
 from archive.errors import OpserveError
-from archive.pack import pack, unpack
-from archive.sealing import seal_archive
-from handlers.seal import SEAL_FILE
-from scripts import deploy, deployment, grpc_client
-from scripts.server import ROOT, ready_workers
+from archive.packer.contents import contents_of_files
+from archive.packer.manifest import seal_archive
+from archive.packer.pack import pack, unpack
+from archive.repository import ROOT
+from handlers.integrity.manifest import MANIFEST_FILE
+from scripts import deploy, grpc_client
+from scripts.torchserve import deployment
+from scripts.torchserve.workers import count_ready_workers
 from tests.support import archives, foreign
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
@@ -89,7 +91,7 @@ def changed(archive: Path, folder: Path, name: str, content: bytes) -> Path:
     """An archive that says it is whole, of which a file is another."""
     unpacked = unpack(archive, folder / "unpacked")
     (unpacked / name).write_bytes(content)
-    (unpacked / SEAL_FILE).unlink()
+    (unpacked / MANIFEST_FILE).unlink()
     seal_archive(unpacked, folder / archive.name)
     return folder / archive.name
 
@@ -168,7 +170,7 @@ def is_registered(torchserve: TorchServe) -> bool:
 
 def has_workers(torchserve: TorchServe) -> bool:
     described = torchserve.server.versions("mine").get("4.0")
-    return described is not None and ready_workers(described) > 0
+    return described is not None and count_ready_workers(described) > 0
 
 
 def is_default(torchserve: TorchServe) -> bool:
@@ -281,7 +283,7 @@ def test_what_cannot_be_deployed_is_said_and_changes_nothing(torchserve, make, t
     broken = changed(make("3.0"), tmp_path, "branching.pt", b"no model")
     add(torchserve, broken)
     said = refused(torchserve, "3.0")
-    assert said.startswith("mine 3.0 has 0 of 1 workers ready; a new one died while it loaded:\nTraceback ")
+    assert said.startswith("mine 3.0 has 0 of 1 workers ready; a new one died while loading:\nTraceback ")
     assert "ModelError: branching.pt: not a TorchScript model" in said
     assert said.endswith("\nmine 1.0 is served as before\n")
     # What was refused does not stand in the way of what is sound.

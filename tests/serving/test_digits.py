@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 import opserve_ops  # noqa: F401
-from archive.contents import BUILD
 from archive.digits.model import DigitReader
 from archive.digits.photos import load_split, photograph, random_corners
+from archive.repository import BUILD
 from handlers.sample import difference
 
 pytestmark = pytest.mark.server

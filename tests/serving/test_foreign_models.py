@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from archive.contents import ROOT
+from archive.repository import ROOT
 
 pytestmark = pytest.mark.server
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 import opserve_ops  # noqa: F401
-from archive.contents import BUILD, contents_of_model
 from archive.digits.model import DigitReader
 from archive.digits.photos import load_split, photograph, random_corners
 from archive.karate.club import load_club
 from archive.karate.model import Communities
 from archive.karate.train import model_inputs
-from archive.pack import pack
+from archive.packer.contents import contents_of_model
+from archive.packer.pack import pack
+from archive.repository import BUILD
 from handlers.config import ModelConfig
 from tests.serving.test_models import part_of_the_club
 

@@ -19,9 +19,9 @@ import psutil
 import pytest
 import requests
 
-from scripts.limits import DIRECT_FLAG, MIB, Queue, fit
-from scripts.server import ROOT, read_properties
-from scripts.worker_log import LogMark
+from scripts.torchserve.configuration import parse_properties, read_properties, shipped_config
+from scripts.torchserve.limits import DIRECT_FLAG, MIB, Queue, fit
+from scripts.torchserve.worker_log import LogMark
 from tests.support import archives
 from tests.support.torchserve import TorchServe, serving
 
@@ -59,14 +59,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
         shell.setenv("OPSERVE_PASS_ENV", "PASSED_ON")
         for name in ("AWS_SECRET_ACCESS_KEY", "SIGN_KEY", "PASSED_ON"):
             shell.setenv(name, "from the shell")
-        flags = f"{vmargs()} -Dopserve.logSize={LOG_SIZE}"
+        flags = f"{parse_properties(shipped_config())['vmargs']} -Dopserve.logSize={LOG_SIZE}"
         yield stack.enter_context(serving(folder / "home", models, vmargs=flags))
-
-
-def vmargs() -> str:
-    """The shipped flags of Java."""
-    shipped = read_properties(ROOT / "config.properties")["vmargs"]
-    return shipped.replace("=scripts/log4j2", f"={ROOT}/scripts/log4j2")
 
 
 def fitted(server: TorchServe) -> dict[str, str]:

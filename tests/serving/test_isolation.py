@@ -8,8 +8,8 @@ import time
 import numpy
 import pytest
 
-from archive.contents import ROOT
-from handlers.npy import NPZ_TYPE
+from archive.repository import ROOT
+from handlers.codecs.npy import NPZ_TYPE
 from tests.support import archives, open_inference
 from tests.support.torchserve import TIMEOUT_S, TorchServe
 
@@ -179,7 +179,7 @@ class TestSwitches:
 ENDS = f"""
 import sys
 sys.path.append({str(ROOT)!r})
-from handlers.read_ahead import end_at_next_read
+from handlers.torchserve.read_ahead import end_at_next_read
 
 
 class Handler:

@@ -7,7 +7,7 @@ import time
 import pytest
 import requests
 
-from archive.contents import BUILD, ROOT
+from archive.repository import BUILD, ROOT
 from handlers.metrics import METRICS
 from tests.support.torchserve import TIMEOUT_S, TorchServe
 

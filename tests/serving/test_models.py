@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy
 import pytest
 
-from archive.contents import BUILD, known_models
 from archive.karate.club import load_club
+from archive.packer.contents import known_models
+from archive.repository import BUILD
 from handlers.sample import difference
 
 pytestmark = pytest.mark.server

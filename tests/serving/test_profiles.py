@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from archive.contents import contents_of_model
-from archive.pack import pack
+from archive.packer.contents import contents_of_model
+from archive.packer.pack import pack
 from tests.support.torchserve import TorchServe, serving
 
 pytestmark = pytest.mark.server

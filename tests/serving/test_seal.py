@@ -8,14 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from archive.container import write_archive
-from archive.contents import contents_of_files
-from archive.keys import load_private_key, make_keys
-from archive.pack import pack
-from handlers.seal import PUBLIC_KEY_VARIABLE
-from scripts import processes
-from tests.archive.conftest import files_in
+from archive.packer.container import write_archive
+from archive.packer.contents import contents_of_files
+from archive.packer.keys import load_private_key, make_keys
+from archive.packer.pack import pack
+from handlers.integrity.signing import PUBLIC_KEY_VARIABLE
+from scripts.torchserve import processes
 from tests.support import foreign
+from tests.support.packed import files_in
 from tests.support.torchserve import TIMEOUT_S, TorchServe
 
 pytestmark = pytest.mark.server

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from scripts.server import ROOT, Server
+from archive.repository import ROOT
+from scripts.torchserve.server import Server
 from tests.support.torchserve import TorchServe
 
 pytestmark = pytest.mark.server

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy
 import pytest
 
-from archive.contents import ROOT, contents_of_model
-from archive.pack import pack
+from archive.packer.contents import contents_of_model
+from archive.packer.pack import pack
+from archive.repository import ROOT
+from handlers.codecs.npy import NPZ_TYPE
 from handlers.config import ModelConfig
-from handlers.npy import NPZ_TYPE
 from tests.support.torchserve import TorchServe
 from tests.test_readme import blocks
 
@@ -149,7 +150,7 @@ def test_tensors_in_shared_memory(server, region):
 
 
 def test_the_client_of_the_readme(server, prefix):
-    (client,) = (text for _, text in blocks("python"))
+    (client,) = (text for _, text in blocks("python", page=ROOT / "docs" / "requests.md"))
     names = {"url": f"{server.server.address('inference')}/predictions/sharing"}
     names["token"] = server.server.token("inference")
     try:

@@ -8,7 +8,7 @@ import torch
 import yaml
 from torch import nn
 
-from archive.export import quiet_torchscript
+from archive.packer.export import quiet_torchscript
 
 # An operator of another project, written as a person would who reads PyTorch's page on the stable ABI.
 SOURCE = """

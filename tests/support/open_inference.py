@@ -7,7 +7,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
 from scripts.grpc_client import OPTIONS
-from scripts.server import Server
+from scripts.torchserve.server import Server
 
 PACKAGE = "org.pytorch.serve.grpc.openinference"
 METHOD = f"/{PACKAGE}.GRPCInferenceService/ModelInfer"

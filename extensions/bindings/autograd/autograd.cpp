@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/library.h>
 
+#include "gcn_norm.h"
 #include "graph_conv.h"
 #include "graph_conv_csr.h"
 #include "opserve/operators.h"

@@ -71,25 +71,38 @@ class Kernel {
     size_t input_count_ = 0;
 };
 
-// An operator as registered with the runtime. It takes one object for each type the result can have; the
-// types of the other inputs are left open, so that our checks refuse wrong ones.
+// The input with the type of a result that is not floating-point: an index. Most operators have none.
+constexpr size_t kNoInput = std::numeric_limits<size_t>::max();
+template <class Op>
+constexpr size_t kIndexInput = [] {
+    for (const size_t input : Op::kOutputs) {
+        if (input != Op::kTypedInput) return input;
+    }
+    return kNoInput;
+}();
+constexpr ONNXTensorElementDataType kIndexTypes[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+                                                     ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64};
+
+// An operator as registered with the runtime. It takes one object for each combination of types that the
+// results can have; the types of the other inputs are left open, so that our checks refuse wrong ones.
 template <class Op, class Device>
 class CustomOp : public OrtCustomOp {
   public:
-    CustomOp(const OrtApi& api, ONNXTensorElementDataType type) : OrtCustomOp{}, api_(api), type_(type) {
+    CustomOp(const OrtApi& api, ONNXTensorElementDataType type, ONNXTensorElementDataType index_type)
+        : OrtCustomOp{}, api_(api), type_(type), index_type_(index_type) {
         version = kApiVersion;
         GetName = [](const OrtCustomOp*) { return Op::kName; };
         GetExecutionProviderType = [](const OrtCustomOp*) { return Device::kProvider; };
         GetInputTypeCount = [](const OrtCustomOp*) { return std::size(Op::kInputs); };
-        GetInputType = [](const OrtCustomOp* op, size_t index) {
-            return index == Op::kTypedInput ? self(op).type_ : ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-        };
+        GetInputType = [](const OrtCustomOp* op, size_t index) { return self(op).type_of_input(index); };
         GetInputCharacteristic = [](const OrtCustomOp*, size_t index) {
             return Op::kInputs[index].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
         };
         GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
-        GetOutputTypeCount = [](const OrtCustomOp*) { return size_t{1}; };
-        GetOutputType = [](const OrtCustomOp* op, size_t) { return self(op).type_; };
+        GetOutputTypeCount = [](const OrtCustomOp*) { return std::size(Op::kOutputs); };
+        GetOutputType = [](const OrtCustomOp* op, size_t index) {
+            return self(op).type_of_input(Op::kOutputs[index]);
+        };
         GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
         // None is variadic; these are the runtime's defaults.
         const auto one = [](const OrtCustomOp*) { return 1; };
@@ -114,15 +127,22 @@ class CustomOp : public OrtCustomOp {
   private:
     static const CustomOp& self(const OrtCustomOp* op) { return *static_cast<const CustomOp*>(op); }
 
+    ONNXTensorElementDataType type_of_input(size_t index) const {
+        if (index == Op::kTypedInput) return type_;
+        return index == kIndexInput<Op> ? index_type_ : ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+    }
+
     const OrtApi& api_;
-    ONNXTensorElementDataType type_;
+    ONNXTensorElementDataType type_, index_type_;
 };
 
 template <class Op, class Device>
 OrtStatus* add_operator(const OrtApi& api, bool infer_absent, OrtCustomOpDomain* domain) {
-    constexpr size_t count = std::size(Device::kTypes);
+    constexpr size_t index_types = kIndexInput<Op> == kNoInput ? 1 : std::size(kIndexTypes);
+    constexpr size_t count = std::size(Device::kTypes) * index_types;
     static auto operators = [&]<size_t... i>(std::index_sequence<i...>) {
-        return std::array<CustomOp<Op, Device>, count>{CustomOp<Op, Device>(api, Device::kTypes[i])...};
+        return std::array<CustomOp<Op, Device>, count>{
+            CustomOp<Op, Device>(api, Device::kTypes[i / index_types], kIndexTypes[i % index_types])...};
     }(std::make_index_sequence<count>());
     constexpr bool any_optional =
         std::any_of(std::begin(Op::kInputs), std::end(Op::kInputs), [](auto& spec) { return spec.optional; });

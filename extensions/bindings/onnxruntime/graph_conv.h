@@ -15,6 +15,7 @@ struct GraphConv {
     static constexpr const char* kOp = "graph_conv";
     static constexpr InputSpec kInputs[] = {{"a"}, {"x"}, {"weight"}, {"bias", true}};
     static constexpr size_t kTypedInput = 1;
+    static constexpr size_t kOutputs[] = {1};
 
     OrtStatus* read(const OrtApi&, const Attributes&, DType) { return nullptr; }
 
@@ -37,7 +38,7 @@ struct GraphConv {
         params.weight_stride = weight.stride(0);
         params.bias = bias.data;
         const int64_t sizes[] = {params.sizes.n, params.sizes.k};
-        OPSERVE_ORT_RETURN_IF_ERROR(call.output(sizes, 2, &params.out));
+        OPSERVE_ORT_RETURN_IF_ERROR(call.output(0, sizes, 2, &params.out));
         typename Device::Workspace workspace(call);
         OPSERVE_ORT_RETURN_IF_ERROR(workspace.allocate(bytes, &params.workspace));
         typename Device::Execution execution(call);
@@ -53,7 +54,7 @@ struct GraphConv {
         out.dim = 2;
         out.dims[0] = x.at(0, 2).or_else(a.at(0, 2)).or_else(a.at(1, 2));
         out.dims[1] = weight.at(1, 2).or_else(bias.at(0, 1));
-        inference.output(out);
+        inference.output(0, out);
     }
 };
 

@@ -16,6 +16,7 @@ struct GraphConvCsr {
     static constexpr InputSpec kInputs[] = {{"rowptr"}, {"col"},    {"value", true},
                                             {"x"},      {"weight"}, {"bias", true}};
     static constexpr size_t kTypedInput = 3;
+    static constexpr size_t kOutputs[] = {3};
 
     OrtStatus* read(const OrtApi&, const Attributes&, DType) { return nullptr; }
 
@@ -40,7 +41,7 @@ struct GraphConvCsr {
         params.weight_stride = weight.stride(0);
         params.bias = bias.data;
         const int64_t sizes[] = {params.sizes.n, params.sizes.k};
-        OPSERVE_ORT_RETURN_IF_ERROR(call.output(sizes, 2, &params.out));
+        OPSERVE_ORT_RETURN_IF_ERROR(call.output(0, sizes, 2, &params.out));
         typename Device::Workspace workspace(call);
         OPSERVE_ORT_RETURN_IF_ERROR(workspace.allocate(bytes, &params.workspace));
         typename Device::Execution execution(call);
@@ -55,7 +56,7 @@ struct GraphConvCsr {
         out.dim = 2;
         out.dims[0] = x.at(0, 2);
         out.dims[1] = weight.at(1, 2).or_else(bias.at(0, 1));
-        inference.output(out);
+        inference.output(0, out);
     }
 };
 

@@ -1,4 +1,4 @@
-// One run of one node: its inputs, its output, and memory for intermediate results.
+// One run of one node: its inputs, its outputs, and memory for intermediate results.
 #pragma once
 
 #include <cstdint>
@@ -58,7 +58,7 @@ class KernelCall {
         ((status = status != nullptr ? status : input(index++, inputs)), ...);
         return status;
     }
-    OrtStatus* output(const int64_t* sizes, int64_t dim, void** data) const;
+    OrtStatus* output(size_t index, const int64_t* sizes, int64_t dim, void** data) const;
 
   private:
     OrtStatus* input(size_t index, Input* input) const;

@@ -3,6 +3,7 @@
 // provider's name, where intermediate results are, and how a call runs; see cpu.h.
 #pragma once
 
+#include "gcn_norm.h"
 #include "graph_conv.h"
 #include "graph_conv_csr.h"
 #include "opserve/operators.h"

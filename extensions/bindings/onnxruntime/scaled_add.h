@@ -14,8 +14,9 @@ struct ScaledAdd {
     static constexpr const char* kName = "ScaledAdd";
     static constexpr const char* kOp = "scaled_add";
     static constexpr InputSpec kInputs[] = {{"x"}, {"y"}};
-    // The input whose type the result has.
+    // The input that is of a floating-point type, and for each result the input whose type it has.
     static constexpr size_t kTypedInput = 0;
+    static constexpr size_t kOutputs[] = {0};
 
     OrtStatus* read(const OrtApi&, const Attributes& attributes, DType) {
         return attributes.number(kOp, "alpha", "alpha_f64", &alpha);
@@ -31,7 +32,7 @@ struct ScaledAdd {
         params.alpha = alpha;
         params.x = x.data;
         params.y = y.data;
-        OPSERVE_ORT_RETURN_IF_ERROR(call.output(x.sizes, x.arg.dim, &params.z));
+        OPSERVE_ORT_RETURN_IF_ERROR(call.output(0, x.sizes, x.arg.dim, &params.z));
         typename Device::Execution execution(call);
         OPSERVE_ORT_RETURN_IF_ERROR(execution.start());
         return call.status(OPSERVE_KERNEL(Device, scaled_add)(params, execution.get()));
@@ -42,7 +43,7 @@ struct ScaledAdd {
         const Shape y = inference.input(1);
         if (!x.known()) return;
         for (int64_t i = 0; y.dim == x.dim && i < x.dim; ++i) x.dims[i] = x.dims[i].or_else(y.dims[i]);
-        inference.output(x);
+        inference.output(0, x);
     }
 
     double alpha = 2.0;

@@ -41,7 +41,7 @@ bool ShapeInference::integers(const char* name, int64_t* values, int64_t count) 
            read == bytes;
 }
 
-void ShapeInference::output(const Shape& shape) const {
+void ShapeInference::output(size_t index, const Shape& shape) const {
     int64_t sizes[Shape::kMaxDim];
     const char* symbols[Shape::kMaxDim];
     for (int64_t i = 0; i < shape.dim; ++i) {
@@ -56,7 +56,7 @@ void ShapeInference::output(const Shape& shape) const {
     if (succeeded(api_, api_.SetTensorElementType(info, shape.type)) &&
         succeeded(api_, api_.SetDimensions(info, sizes, dim)) &&
         succeeded(api_, api_.SetSymbolicDimensions(info, symbols, dim))) {
-        succeeded(api_, api_.ShapeInferContext_SetOutputTypeShape(context_, 0, info));
+        succeeded(api_, api_.ShapeInferContext_SetOutputTypeShape(context_, index, info));
     }
     api_.ReleaseTensorTypeAndShapeInfo(info);
 }

@@ -41,9 +41,9 @@ class ShapeInference {
     // Reads INTS; false if the attribute is absent or does not have this many.
     bool integers(const char* name, int64_t* values, int64_t count) const;
     bool has_attribute(const char* name) const;
-    // Sets the output's shape and type: newer runtimes take the type as the output's. Does nothing if a size
+    // Sets an output's shape and type: newer runtimes take the type as the output's. Does nothing if a size
     // is neither known nor named: the runtime would take it for the size -1.
-    void output(const Shape& shape) const;
+    void output(size_t index, const Shape& shape) const;
 
   private:
     const OrtApi& api_;

@@ -15,6 +15,7 @@ struct WarpPerspective {
     static constexpr const char* kOp = "warp_perspective";
     static constexpr InputSpec kInputs[] = {{"image"}, {"matrix"}};
     static constexpr size_t kTypedInput = 0;
+    static constexpr size_t kOutputs[] = {0};
 
     OrtStatus* read(const OrtApi& api, const Attributes& attributes, DType dtype) {
         OPSERVE_ORT_RETURN_IF_ERROR(attributes.integers(kOp, "size", size, 2, &size_count));
@@ -45,7 +46,7 @@ struct WarpPerspective {
         for (int64_t axis = 0; axis < dim - 2; ++axis) sizes[axis] = image.sizes[axis];
         sizes[dim - 2] = params.sizes.out_h;
         sizes[dim - 1] = params.sizes.out_w;
-        OPSERVE_ORT_RETURN_IF_ERROR(call.output(sizes, dim, &params.out));
+        OPSERVE_ORT_RETURN_IF_ERROR(call.output(0, sizes, dim, &params.out));
         typename Device::Execution execution(call);
         OPSERVE_ORT_RETURN_IF_ERROR(execution.start());
         return call.status(OPSERVE_KERNEL(Device, warp_perspective)(params, execution.get()));
@@ -58,7 +59,7 @@ struct WarpPerspective {
         if (out.dim < 2 || out.dim > 4 || sides[0] < 0 || sides[1] < 0) return;
         out.dims[out.dim - 2] = {sides[0], ""};
         out.dims[out.dim - 1] = {sides[1], ""};
-        inference.output(out);
+        inference.output(0, out);
     }
 
     int64_t size[2] = {8, 8};

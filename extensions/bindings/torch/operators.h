@@ -8,6 +8,7 @@
 
 #include "check_csr.h"
 #include "device.h"
+#include "gcn_norm.h"
 #include "graph_conv.h"
 #include "graph_conv_csr.h"
 #include "opserve/operators.h"

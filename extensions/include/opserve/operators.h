@@ -19,6 +19,9 @@
           " -> Tensor",                                                                                      \
           "(Tensor grad, Tensor rowptr, Tensor col, Tensor? value, Tensor x, Tensor weight, bool[4] needs)"  \
           " -> (Tensor, Tensor, Tensor, Tensor)")                                                            \
+    entry(GcnNorm, gcn_norm,                                                                                 \
+          "(Tensor rowptr, Tensor col, Tensor value, float fill_value=1.0) -> (Tensor, Tensor, Tensor)",     \
+          "(Tensor grad, Tensor rowptr, Tensor col, Tensor value, float fill_value) -> Tensor")              \
     entry(WarpPerspective, warp_perspective,                                                                 \
           "(Tensor image, Tensor matrix, int[2] size=[8, 8]) -> Tensor",                                     \
           "(Tensor grad, Tensor image, Tensor matrix, int[2] size, bool[2] needs) -> (Tensor, Tensor)")

@@ -1,8 +1,9 @@
-// The kernels over a matrix in CSR form, and the guards that make each index safe to follow.
+// The kernels over a matrix in CSR form.
 //
 // A row belongs to a group of neighbouring threads, as many as its columns need and at most a warp, so a
 // block works on 256 / group rows. A row with very many entries would keep one group busy while the others
 // are done: it is deferred, and then shared by all groups of the block.
+#include "csr.h"
 #include "device.h"
 #include "kernels.h"
 
@@ -22,40 +23,6 @@ constexpr int kWarps = kThreads / kWarp;
 constexpr int kResident = 3;
 // Entries that a thread processes at once.
 constexpr int kUnroll = 4;
-// A row of more entries than this is shared.
-constexpr int64_t kLongRow = 512;
-
-template <class Index>
-struct Graph {
-    int64_t n, nnz;
-    const Index* rowptr;
-    const Index* col;
-};
-
-struct Entries {
-    int64_t begin, end;
-    bool usable;
-
-    __device__ bool many() const { return end - begin > kLongRow; }
-};
-
-// The entries of a row in [0, n). A row whose ends cannot be right has none.
-template <class Index>
-__device__ __forceinline__ Entries entries_of(const Graph<Index>& graph, int64_t row) {
-    const int64_t begin = static_cast<int64_t>(graph.rowptr[row]);
-    const int64_t end = static_cast<int64_t>(graph.rowptr[row + 1]);
-    const bool usable = begin >= 0 && begin <= end && end <= graph.nnz && (row != 0 || begin == 0) &&
-                        (row != graph.n - 1 || end == graph.nnz);
-    return usable ? Entries{begin, end, true} : Entries{0, 0, false};
-}
-
-// The column of an entry in [0, nnz), or -1 if it is not in [0, n).
-template <class Index>
-__device__ __forceinline__ int64_t column_of(const Graph<Index>& graph, int64_t entry) {
-    const int64_t column = static_cast<int64_t>(graph.col[entry]);
-    return static_cast<uint64_t>(column) < static_cast<uint64_t>(graph.n) ? column : -1;
-}
-
 template <class T>
 __device__ __forceinline__ Accumulator<T> value_of(const T* value, int64_t entry) {
     return value != nullptr ? widen(value[entry]) : Accumulator<T>(1);
@@ -264,11 +231,6 @@ __global__ void __launch_bounds__(kThreads) fill_with_nan_kernel(int64_t count, 
     for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += step) {
         out[i] = narrow<T>(not_a_number<Accumulator<T>>());
     }
-}
-
-template <class Index>
-Graph<Index> graph_of(const Csr& csr) {
-    return {csr.n, csr.nnz, static_cast<const Index*>(csr.rowptr), static_cast<const Index*>(csr.col)};
 }
 
 // Returns the number of threads for the columns of a row: a power of two, at most a warp.

@@ -41,6 +41,7 @@ struct alignas(16) float4 {
 using std::fabs;
 using std::floor;
 using std::fmax;
+using std::sqrt;
 
 // Rounded one by one, whatever the compiler would fuse.
 inline double __dmul_rn(double a, double b) {

@@ -1,0 +1,1 @@
+"""Gathers, packs, checks and describes archives."""

@@ -1,0 +1,1 @@
+"""How a command's process runs, is bounded, and cleans up when it ends."""

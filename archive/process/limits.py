@@ -1,0 +1,123 @@
+"""Reads what strangers wrote in a process of its own, with bounds on its memory, its processor time and its time.
+
+An archive can be made so that whoever reads it takes for ever, or all of the memory: by tables that point to
+themselves, by aliases of aliases, by sections that lie over each other. Each known way is refused where it is met;
+these bounds hold for the others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archive.errors import ArchiveError, OpserveError
+from archive.process.fresh import OutputTooLong, TookTooLong, run_command
+from archive.repository import ROOT
+
+# Beyond what the process takes before it opens the archive. A library's GPU code is read whole.
+MEMORY_BYTES = 2 << 30
+# A check of the archives that ship takes 0.2 s, and reading and hashing a large one less than 1 s for each 100 MB.
+PROCESSOR_SECONDS, BYTES_PER_PROCESSOR_SECOND = 20, 20_000_000
+# A machine may be busy, and a disk far away.
+SECONDS, BYTES_PER_SECOND = 120, 2_000_000
+# An archive's sample is handed over, and its seal.
+OUTPUT_BYTES = 128 << 20
+_OUT_OF_MEMORY = 3
+_CALL = "from archive.process import limits; limits.main()"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What reading one archive may take.
+
+    Attributes:
+        memory: bytes of address space beyond those that the process has before it opens the archive.
+        processor: seconds of processor time.
+        seconds: seconds.
+    """
+
+    memory: int = MEMORY_BYTES
+    processor: int = PROCESSOR_SECONDS
+    seconds: int = SECONDS
+
+    @classmethod
+    def of_file(cls, path: Path) -> Limits:
+        """What is plenty for an archive of this size."""
+        try:
+            size = path.stat().st_size
+        except OSError:
+            size = 0
+        return cls(
+            processor=PROCESSOR_SECONDS + size // BYTES_PER_PROCESSOR_SECOND,
+            seconds=SECONDS + size // BYTES_PER_SECOND,
+        )
+
+
+def call_limited(function: str, *arguments: str | None, limits: Limits) -> Any:
+    """Calls a function in a fresh process with bounds.
+
+    Args:
+        function: `module:name` of one that takes these arguments and returns what JSON can hold.
+        arguments: what it is called with.
+        limits: the bounds.
+
+    Raises:
+        ArchiveError: in one line: what the function raised of this kind, or which bound was met.
+    """
+    given = json.dumps([function, arguments, limits.memory, limits.processor])
+    try:
+        done = run_command([sys.executable, "-c", _CALL, given], ROOT, {}, limits.seconds, OUTPUT_BYTES)
+    except TookTooLong as error:
+        raise ArchiveError(f"refused: checking it takes more than {limits.seconds} s") from error
+    except OutputTooLong as error:
+        raise ArchiveError(f"refused: its sample is larger than {OUTPUT_BYTES:,} bytes") from error
+    if done.returncode == 0:
+        return json.loads(done.stdout)
+    if done.returncode == -signal.SIGXCPU:
+        raise ArchiveError(f"refused: checking it takes more than {limits.processor} s of processor time")
+    if done.returncode == _OUT_OF_MEMORY:
+        raise ArchiveError(f"refused: checking it takes more than {limits.memory / 2**30:g} GiB of memory")
+    raise ArchiveError(done.reason("checking it"))
+
+
+def main() -> None:
+    """What the fresh process does."""
+    function, arguments, memory, processor = json.loads(sys.argv[1])
+    module, _, name = function.partition(":")
+    called = getattr(importlib.import_module(module), name)
+    _limit_this_process(memory, processor)
+    try:
+        json.dump(called(*arguments), sys.stdout)
+        sys.stdout.flush()
+    except MemoryError:
+        # Nothing more is allocated than this line takes.
+        os._exit(_OUT_OF_MEMORY)
+    except OpserveError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: cannot be read: {error.strerror or error}")
+    except RecursionError:
+        sys.exit("error: refused: something in it is nested too deeply")
+
+
+def _limit_this_process(memory: int, processor: int) -> None:
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    _lower(resource.RLIMIT_AS, taken + memory)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + processor)
+    # What goes wrong in here is the archive's doing; nobody needs its memory in a file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _lower(which: int, to: int) -> None:
+    soft, hard = resource.getrlimit(which)
+    bounds = [bound for bound in (soft, hard, to) if bound != resource.RLIM_INFINITY]
+    # The hard one stays above: at that the process would be killed, and not say of what.
+    resource.setrlimit(which, (min(bounds), hard))

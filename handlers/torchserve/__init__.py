@@ -1,0 +1,1 @@
+"""What depends on TorchServe's worker and its private parts."""

@@ -1,0 +1,1 @@
+"""A TorchServe from outside: its configuration, processes, logs, models and workers."""

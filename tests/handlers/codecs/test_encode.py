@@ -1,0 +1,181 @@
+"""Answers as JSON, as `.npz` and in the Open Inference Protocol, and which of them a request gets."""
+
+import io
+import json
+
+import numpy
+import pytest
+
+from handlers.codecs.encode import (
+    BINARY_TYPE,
+    JSON_TYPE,
+    OIP_TYPE,
+    PLAIN,
+    Reply,
+    choose_reply,
+    encode_error,
+    encode_outputs,
+)
+from handlers.codecs.negotiation import choose
+from handlers.codecs.npy import NPZ_TYPE
+from handlers.codecs.oip import DATATYPES, JSON_LENGTH_HEADER, Call
+from handlers.errors import RequestError
+
+OUTPUTS = {"label": numpy.int64(7), "p": numpy.array([[0.5, numpy.nan], [numpy.inf, 1]], numpy.float32)}
+OFFERS = (JSON_TYPE, NPZ_TYPE, OIP_TYPE)
+
+
+@pytest.mark.parametrize(
+    ("header", "chosen"),
+    [
+        ("", JSON_TYPE),
+        ("  ", JSON_TYPE),
+        ("*/*", JSON_TYPE),
+        ("application/*", JSON_TYPE),
+        ("application/x-npz", NPZ_TYPE),
+        ("APPLICATION/X-NPZ", NPZ_TYPE),
+        ("application/json; charset=utf-8", JSON_TYPE),
+        ("application/x-npz, */*", NPZ_TYPE),
+        ("application/x-npz;q=0.5, application/json", JSON_TYPE),
+        ("application/x-npz;q=0.5, */*;q=0.8", JSON_TYPE),
+        ("application/json;q=0.2, application/x-npz;q=0.3", NPZ_TYPE),
+        ("text/html, application/xhtml+xml, */*;q=0.8", JSON_TYPE),
+        ("application/json;q=0, */*", NPZ_TYPE),
+        ("application/json;q=0, application/x-npz;q=0, application/*", OIP_TYPE),
+        ("application/json ; q=0.1 , application/vnd.oip+json ; q=0.2", OIP_TYPE),
+        ("application/x-npz;q=high, application/json", JSON_TYPE),
+        ("nonsense, application/x-npz", NPZ_TYPE),
+        ("text/html, application/x-npz;q=0.001", NPZ_TYPE),
+        ("application/x-npz;q=1.0;ext=1", NPZ_TYPE),
+    ],
+)
+def test_the_preferred_type_is_chosen(header, chosen):
+    assert choose(header, OFFERS) == chosen
+    assert choose_reply(header).content_type == chosen
+
+
+def test_a_header_of_any_length_is_not_kept():
+    assert choose("text/html," * 200 + "*/*", ("application/json",)) == "application/json"
+    with pytest.raises(RequestError, match="the header Accept has 2049 characters; at most 2048") as caught:
+        choose("a" * 2049, ("application/json",))
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("header", ["text/html", "image/*", "*/*;q=0", "application/json;q=0", "nonsense", ",,"])
+def test_nothing_acceptable_is_a_406_with_the_list(header):
+    with pytest.raises(RequestError, match=f"{JSON_TYPE}, {NPZ_TYPE}") as caught:
+        choose(header, (JSON_TYPE, NPZ_TYPE))
+    assert caught.value.status == 406
+
+
+def test_whoever_asks_in_the_protocol_is_answered_in_it():
+    call = Call("1")
+    assert choose_reply("", call) == Reply(JSON_TYPE, call)
+    assert choose_reply(OIP_TYPE, call) == Reply(OIP_TYPE, call)
+    assert choose_reply(NPZ_TYPE, call) == Reply(NPZ_TYPE, call)
+    binary = Call(binary=True)
+    assert choose_reply(BINARY_TYPE, binary) == choose_reply("application/json", binary)
+    assert choose_reply("application/json", binary) == Reply(JSON_TYPE, binary)
+    with pytest.raises(RequestError):
+        choose_reply(BINARY_TYPE, call)
+
+
+def test_json_has_null_for_what_it_cannot_say():
+    answer = encode_outputs(OUTPUTS)
+    assert (answer.status, answer.content_type) == (200, "application/json")
+    assert answer.body == b'{"label":7,"p":[[0.5,null],[null,1.0]]}'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        numpy.arange(6.0).reshape(2, 3).T,
+        numpy.array(3.5),
+        numpy.float16(0.5),
+        numpy.array(["a", "b"]),
+        [1, "a", {"b": numpy.arange(2)}],
+        "text",
+        None,
+    ],
+)
+def test_json_takes_what_a_hook_may_return(value):
+    got = json.loads(encode_outputs({"y": value}).body)["y"]
+    plain = value.tolist() if isinstance(value, numpy.ndarray | numpy.generic) else value
+    assert got == json.loads(json.dumps(plain, default=lambda array: array.tolist()))
+
+
+def test_npz_holds_the_arrays_as_they_are():
+    answer = encode_outputs(OUTPUTS | {"file": [1, 2]}, Reply(NPZ_TYPE))
+    assert answer.content_type == NPZ_TYPE
+    with numpy.load(io.BytesIO(answer.body), allow_pickle=False) as archive:
+        assert set(archive) == {"label", "p", "file"}
+        numpy.testing.assert_array_equal(archive["p"], OUTPUTS["p"])
+        assert archive["label"] == 7 and archive["label"].dtype == numpy.int64
+
+
+def test_the_protocol_names_model_shape_and_datatype():
+    answer = encode_outputs(OUTPUTS, Reply(call=Call("a-7")), model_name="digits", model_version="2.0")
+    assert answer.content_type == JSON_TYPE
+    assert json.loads(answer.body) == {
+        "model_name": "digits",
+        "model_version": "2.0",
+        "id": "a-7",
+        "outputs": [
+            {"name": "label", "datatype": "INT64", "shape": [], "data": [7]},
+            {"name": "p", "datatype": "FP32", "shape": [2, 2], "data": [0.5, None, None, 1.0]},
+        ],
+    }
+
+
+def test_the_protocol_by_accept_alone():
+    answer = encode_outputs(OUTPUTS, Reply(OIP_TYPE), model_name="digits")
+    assert answer.content_type == OIP_TYPE
+    assert json.loads(answer.body).keys() == {"model_name", "outputs"}
+
+
+@pytest.mark.parametrize("datatype", sorted(DATATYPES.keys() - {"BF16"}))
+def test_every_datatype_is_told(datatype):
+    array = numpy.ones(2, DATATYPES[datatype]).astype(DATATYPES[datatype].newbyteorder(">"))
+    (output,) = json.loads(encode_outputs({"y": array}, Reply(OIP_TYPE)).body)["outputs"]
+    assert (output["datatype"], output["data"]) == (datatype, [1, 1])
+
+
+def test_outputs_are_chosen_and_ordered_and_may_be_binary():
+    call = Call(outputs=(("p", True), ("label", False)))
+    answer = encode_outputs(OUTPUTS | {"rest": [1]}, Reply(call=call), model_name="digits")
+    size = int(answer.headers[JSON_LENGTH_HEADER])
+    p, label = json.loads(answer.body[:size])["outputs"]
+    assert answer.content_type == BINARY_TYPE
+    assert p == {"name": "p", "datatype": "FP32", "shape": [2, 2], "parameters": {"binary_data_size": 16}}
+    assert label["data"] == [7]
+    assert answer.body[size:] == OUTPUTS["p"].tobytes()  # with NaN and infinity as they are
+
+
+def test_all_outputs_binary():
+    answer = encode_outputs(OUTPUTS, Reply(call=Call(binary=True)))
+    size = int(answer.headers[JSON_LENGTH_HEADER])
+    assert len(answer.body) - size == 8 + 16
+
+
+def test_an_output_that_is_not_there_is_the_askers_fault():
+    with pytest.raises(RequestError, match="'q' is not an output of this model; it gives label, p") as caught:
+        encode_outputs(OUTPUTS, Reply(call=Call(outputs=(("q", False),))))
+    assert (caught.value.field, caught.value.status) == ("q", 400)
+
+
+@pytest.mark.parametrize("value", ["text", None, {"a": 1}, [[1], [1, 2]], numpy.array(["a"]), 1j, numpy.longdouble(1)])
+@pytest.mark.parametrize("content_type", [NPZ_TYPE, OIP_TYPE])
+def test_what_is_no_tensor_can_only_be_had_as_json(value, content_type):
+    with pytest.raises(RequestError, match="the output 'y' is no tensor") as caught:
+        encode_outputs({"y": value}, Reply(content_type))
+    assert caught.value.status == 406
+
+
+def test_errors_are_json_whatever_was_asked_for():
+    answer = encode_error(RequestError("'x' is empty", field="x", status=422))
+    assert (answer.status, answer.content_type) == (422, JSON_TYPE)
+    assert json.loads(answer.body) == {"error": {"code": 422, "field": "x", "message": "'x' is empty"}}
+
+
+def test_a_plain_reply_is_the_default():
+    assert PLAIN == choose_reply("") == Reply(JSON_TYPE, None)

@@ -1,0 +1,70 @@
+"""No line that a worker logs is one that the server takes for a metric or a process number, whatever it quotes."""
+
+import io
+import logging
+import re
+
+import pytest
+from ts.metrics.caching_metric import CachingMetric
+
+from handlers.torchserve import worker_log
+from handlers.torchserve.worker_log import MAX_RECORD, make_harmless
+
+# What TorchServe's frontend looks for (WorkerLifeCycle of 0.12), after Java's Scanner has taken the lines apart.
+LINE_ENDS = "\r\n|[\n\r\u2028\u2029\x85]"
+SPEAKS_TO_THE_SERVER = re.compile(r"^(INFO > )?(\[METRICS]|\[PID])")
+LIE = "[METRICS]Requests.count:1|#Level:Host|#hostname:x,1"
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """What is written by a root logger as a worker has it."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [handler])
+    level = root.level
+    root.setLevel(logging.INFO)
+    make_harmless()
+    make_harmless()
+    assert isinstance(handler.formatter._formatter, logging.Formatter)
+    assert type(handler.formatter._formatter) is not worker_log._Harmless
+    yield stream
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r", "\r\n", "\u2028", "\u2029", "\x85", "\x0b", "\x0c"])
+@pytest.mark.parametrize("lie", [LIE, "[PID]99999999999999999999", f"INFO > {LIE}", "[PID]1"])
+def test_nothing_quoted_speaks_to_the_server(log, end, lie):
+    logging.getLogger("handlers.model").error("%s", f"{end}{lie}{end}{lie}")
+    try:
+        raise ValueError(f"x{end}{lie}")
+    except ValueError:
+        logging.getLogger("hooks").exception("failed")
+    lines = re.split(LINE_ENDS, log.getvalue())
+    assert not [line for line in lines if SPEAKS_TO_THE_SERVER.match(line)]
+    assert "Traceback (most recent call last):" in log.getvalue()
+
+
+def test_metrics_still_do(log):
+    CachingMetric("Requests", "count", ["Level"]).add_or_update(1, ["Model"])
+    assert SPEAKS_TO_THE_SERVER.match(log.getvalue())
+
+
+def test_a_metric_with_a_line_break_in_a_label_is_no_second_one(log):
+    CachingMetric("Requests", "count", ["Level"]).add_or_update(1, [f"a\n{LIE}"])
+    lines = re.split(LINE_ENDS, log.getvalue())
+    assert len([line for line in lines if SPEAKS_TO_THE_SERVER.match(line)]) == 1
+
+
+@pytest.mark.parametrize("char", ["k", "\n", "\ud800", "é"])
+def test_a_record_is_bounded_and_can_be_written(log, char):
+    logging.error("%s", char * (1 << 21))
+    assert len(log.getvalue()) < 8 * MAX_RECORD
+    log.getvalue().encode()
+
+
+def test_plain_records_are_as_they_were(log):
+    logging.info("loaded %s\tin %d ms", "größe", 5)
+    assert log.getvalue() == "loaded größe\tin 5 ms\n"
