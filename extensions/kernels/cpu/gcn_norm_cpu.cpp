@@ -38,7 +38,7 @@ struct Graph {
 };
 
 template <class T, class Index, class Params>
-Graph<T, Index> graph_of(const Params& p) {
+Graph<T, Index> make_graph(const Params& p) {
     return {p.sizes.n, static_cast<const Index*>(p.rowptr), static_cast<const Index*>(p.col),
             static_cast<const T*>(p.value), static_cast<T>(p.fill_value)};
 }
@@ -68,7 +68,7 @@ T* take_scale(const GcnNormSizes& sizes, Workspace& workspace) {
 
 template <class T, class Index>
 Status run(const GcnNormParams& p, const ParallelFor& parallel_for) {
-    const Graph<T, Index> graph = graph_of<T, Index>(p);
+    const Graph<T, Index> graph = make_graph<T, Index>(p);
     OPSERVE_RETURN_IF_ERROR(check_values(kOp, graph, p.sizes.nnz));
     Workspace workspace(p.workspace);
     T* scale = take_scale<T>(p.sizes, workspace);
@@ -105,7 +105,7 @@ struct BackwardPlan {
 
 template <class T, class Index>
 Status run_backward(const GcnNormBackwardParams& p, const ParallelFor& parallel_for) {
-    const Graph<T, Index> graph = graph_of<T, Index>(p);
+    const Graph<T, Index> graph = make_graph<T, Index>(p);
     OPSERVE_RETURN_IF_ERROR(check_values(kBackwardOp, graph, p.sizes.nnz));
     Workspace workspace(p.workspace);
     const BackwardPlan<T> plan(p.sizes, workspace);
