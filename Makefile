@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # -- what may be set on the command line ------------------------------------------------------------------------------
 
-SETTINGS := MODEL WORKERS ARCHIVE VERSION PROFILE MODEL_API QUIET CORES SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT RATE CONNECTIONS SECONDS ATTACK
+SETTINGS := MODEL WORKERS ARCHIVE VERSION PROFILE MODEL_API QUIET CORES SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT RATE CONNECTIONS SECONDS ATTACK KIND
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
 unknown := $(filter-out $(SETTINGS) -%,$(given))
@@ -34,6 +34,7 @@ $(call need,deploy,VERSION,MODEL=digits VERSION=2.0)
 $(call need,remove,MODEL,MODEL=digits VERSION=2.0)
 $(call need,predict,MODEL,MODEL=digits)
 $(call need,loadtest,MODEL,MODEL=digits CONNECTIONS=32)
+$(call need,new-op,NAME,NAME=row_norm KIND=rowwise)
 $(call need,verify,ARCHIVE,ARCHIVE=model_store/digits.mar)
 
 models := $(sort $(patsubst archive/%/model-config.yaml,%,$(wildcard archive/*/model-config.yaml)))
@@ -66,7 +67,7 @@ handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/nu
 packer := $(wildcard archive/*.py archive/packer/*.py archive/process/*.py)
 .PRECIOUS: build/models/%/.built
 
-.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale deploy remove logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
+.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale deploy remove logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format new-op clean distclean FORCE
 
 help: ## list the targets
 	@echo 'usage: make TARGET [SETTING=value ...]'
@@ -192,6 +193,9 @@ format: env-dev ## bring Python and C++ into style
 	@$(python) -m ruff check --fix .
 	@$(python) -m ruff format .
 	@$(cpp-files) .venv/bin/clang-format -i
+
+new-op: env-dev ## write the files of a new operator, which compile and pass their tests: NAME=row_norm (KIND=elementwise or rowwise)
+	@$(python) -m scripts.new_op $${KIND:+--kind="$$KIND"} -- "$$NAME"
 
 fuzz: $(environment) ## random and malformed cases over the kernels under ASan and UBSan, and mutants they must catch (CASES=300000)
 	@$(cmake) -S extensions -B build/cmake-fuzz -G Ninja -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_BUILD_TORCH=OFF \

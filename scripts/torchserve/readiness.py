@@ -63,9 +63,7 @@ def wait_until_ready(
         for archive, reason in mark.refused_archives():
             raise OpserveError(f"TorchServe cannot open {archive}: {reason.strip()}; build it again (`make archive`)")
         for worker in mark.dead_workers():
-            raise OpserveError(
-                f"a worker of {model_name(worker)} died while loading:\n{mark.last_output(worker)}"
-            )
+            raise OpserveError(f"a worker of {model_name(worker)} died while loading:\n{mark.last_output(worker)}")
         _require_alive(server, frontend, mark)
         waiting -= {each for each in waiting if _is_ready(server, *each)}
         if waiting and time.monotonic() > deadline:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .._operator import Expect, Operator, gradient
+from .._operator import Expect, Operator
 
 
 def gcn_norm(rowptr: Tensor, col: Tensor, value: Tensor, fill_value: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,7 +56,7 @@ def _fake_backward(
 ) -> Tensor:
     out_nnz = _fake(expect, rowptr, col, value, fill_value)[2].size(0)
     expect.shape("grad", grad, ("nnz+n", out_nnz))
-    return gradient(value, True)
+    return value.new_empty(value.shape)
 
 
 def _not_deterministic(saved: Mapping[str, Tensor], needed: Mapping[str, bool]) -> str:
