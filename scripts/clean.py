@@ -12,7 +12,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from archive.repository import ROOT
+from archive.repository import ROOT, find_models
 
 FOLDERS = ("build", ".pytest_cache", ".ruff_cache")
 DEFAULT_VERSION = "1.0"
@@ -26,7 +26,7 @@ def reason_to_keep(path, root):
     name = path.stem
     if path.is_symlink():
         return "it is a link"
-    if not (root / "archive" / name / "model-config.yaml").is_file():
+    if name not in find_models(root):
         return "it is of no model in archive/"
     try:
         with zipfile.ZipFile(str(path)) as archive:

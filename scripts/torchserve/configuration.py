@@ -17,7 +17,7 @@ def read_properties(path: Path) -> "dict[str, str]":
     """Reads the `key=value` lines of a configuration as TorchServe's own launcher does.
 
     Raises:
-        OpserveError: The file cannot be read.
+        OpserveError: the file cannot be read.
     """
     try:
         return parse_properties(path.read_text())
@@ -48,9 +48,9 @@ def write_config(home: Path, base: "str | None" = None, **changes: str) -> Path:
     """Writes a configuration with free ports, for a server that runs next to others.
 
     Args:
-        home: The folder that the server runs in, and that the file is written to.
-        base: The text to start from; the shipped configuration by default.
-        changes: Values to replace or add.
+        home: the folder that the server runs in, and that the file is written to.
+        base: the text to start from; the shipped configuration by default.
+        changes: values to replace or add.
     """
     ports = free_ports(len(ADDRESSES) + len(PORTS))
     values = {key: f"http://127.0.0.1:{ports.pop()}" for key in ADDRESSES}

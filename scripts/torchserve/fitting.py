@@ -6,9 +6,11 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from scripts.torchserve import archives as mar
-from scripts.torchserve import frontend_limits, machine, worker_environment
+from scripts.torchserve import frontend_limits, worker_environment
+from scripts.torchserve.archives import Archive
 from scripts.torchserve.configuration import replace_properties
+from scripts.torchserve.frontend_limits import MIB
+from scripts.torchserve.machine import Machine, find_memory
 from scripts.torchserve.model_store import count_models
 from scripts.torchserve.server import Server
 
@@ -16,26 +18,27 @@ POOL = "-Djava.util.concurrent.ForkJoinPool.common.parallelism="
 
 
 def _fit_limits(
-    server: Server, here: machine.Machine, archives: Collection[mar.Archive], *, model_api: bool
+    server: Server, here: Machine, archives: Collection[Archive], *, model_api: bool
 ) -> frontend_limits.FrontendLimits:
     """Returns what the frontend may hold in this machine's memory, with a note when that is less than configured."""
-    memory, origin = machine.find_memory()
+    memory, origin = find_memory()
     request, queue, heap = frontend_limits.read_configured(server.properties)
     workers = here.threads_per_model(count_models(archives))
     queues = [frontend_limits.read_queue(archive.path, workers=workers) for archive in archives]
     if model_api:  # during a deploy, the old and the new version each have a queue
         queues.append(frontend_limits.ModelQueue(None, max((each.in_flight for each in queues), default=1)))
     found = frontend_limits.fit_limits(memory, queues, request, queue, heap)
+    there = f"{memory // MIB} MiB ({origin})"
     if not found.fits:
         print(
-            f"note: {memory // frontend_limits.MIB} MiB ({origin}) is too little for {len(queues)} models: full queues of the "
-            f"largest requests would take {found.required // frontend_limits.MIB} MiB of a heap of {found.heap // frontend_limits.MIB} MiB",
+            f"note: {there} is too little for {len(queues)} models: full queues of the largest requests would take "
+            f"{found.required // MIB} MiB of a heap of {found.heap // MIB} MiB",
             file=sys.stderr,
         )
     elif (found.request, found.queue) != (request, queue):
         print(
-            f"note: fitted to {memory // frontend_limits.MIB} MiB ({origin}) and {len(queues)} models: requests of up to "
-            f"{found.request / frontend_limits.MIB:.4g} MiB, {found.queue} waiting for each model",
+            f"note: fitted to {there} and {len(queues)} models: requests of up to {found.request / MIB:.4g} MiB, "
+            f"{found.queue} waiting for each model",
             file=sys.stderr,
         )
     return found
@@ -43,8 +46,8 @@ def _fit_limits(
 
 def write_fitted_config(
     server: Server,
-    here: machine.Machine,
-    archives: Collection[mar.Archive] = (),
+    here: Machine,
+    archives: Collection[Archive] = (),
     *,
     quiet: bool = False,
     model_api: bool = False,

@@ -49,8 +49,8 @@ class ModelQueue(NamedTuple):
     """The numbers of a served model that decide how many of its requests the frontend holds.
 
     Attributes:
-        size: Requests that may wait, if the model's own configuration says so (jobQueueSize).
-        in_flight: Requests that its workers may process at a time: workers times batch size.
+        size: requests that may wait, if the model's own configuration says so (jobQueueSize).
+        in_flight: requests that its workers may process at a time: workers times batch size.
     """
 
     size: "int | None"
@@ -63,10 +63,10 @@ class FrontendLimits(NamedTuple):
     Attributes:
         heap: Java's largest heap.
         direct: Java's largest direct memory; a connection that asks for more is closed.
-        request: The largest request; a larger one gets a 413.
-        queue: Requests that may wait for a model; more get a 503.
-        connections: Clients that may be connected at a time.
-        required: The heap that full queues of the largest requests take; above `heap` on a machine that is too small.
+        request: the largest request; a larger one gets a 413.
+        queue: requests that may wait for a model; more get a 503.
+        connections: clients that may be connected at a time.
+        required: the heap that full queues of the largest requests take; above `heap` on a machine that is too small.
     """
 
     heap: int
@@ -105,12 +105,12 @@ def fit_limits(
     """Computes the limits of a server from the memory that it may use.
 
     Args:
-        memory: Bytes that the server and its workers may use.
-        queues: One for each served version of a model.
-        request: The wanted largest request, in bytes; lowered if it does not fit.
-        queue: The wanted length of each model's queue; lowered if it does not fit.
-        heap: The largest heap, in bytes, if the user fixed it; half of the memory otherwise.
-        handles: Open files that the frontend may have; this process's own limit by default.
+        memory: bytes that the server and its workers may use.
+        queues: one for each served version of a model.
+        request: the wanted largest request, in bytes; lowered if it does not fit.
+        queue: the wanted length of each model's queue; lowered if it does not fit.
+        heap: the largest heap, in bytes, if the user fixed it; half of the memory otherwise.
+        handles: open files that the frontend may have; this process's own limit by default.
     """
     queues = queues or [ModelQueue(None, 1)]
     most = heap or min(int(memory * HEAP_SHARE), MAX_HEAP)
@@ -166,9 +166,9 @@ def read_queue(archive: Path, default_workers: int = 1, workers: "int | None" = 
     """Reads a model's queue and batches from its archive; TorchServe's defaults apply if it has no configuration.
 
     Args:
-        archive: A `.mar` file.
-        default_workers: Workers of a model whose configuration does not say how many.
-        workers: Workers that a model gets if it may have more than its minimum.
+        archive: a `.mar` file.
+        default_workers: workers of a model whose configuration does not say how many.
+        workers: workers that a model gets if it may have more than its minimum.
     """
     try:
         with zipfile.ZipFile(str(archive)) as opened:

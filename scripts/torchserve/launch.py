@@ -11,9 +11,10 @@ import psutil
 from archive.errors import OpserveError
 from archive.process.signals import deferred
 from archive.repository import ROOT
-from scripts.torchserve import archives as mar
-from scripts.torchserve import frontend_limits, java, machine, worker_environment
+from scripts.torchserve import frontend_limits, java, worker_environment
+from scripts.torchserve.archives import Archive
 from scripts.torchserve.fitting import write_fitted_config
+from scripts.torchserve.machine import find_machine
 from scripts.torchserve.model_store import count_models
 from scripts.torchserve.readiness import CONSOLE, console_text
 from scripts.torchserve.server import Server
@@ -31,11 +32,7 @@ OVERRIDES = ("TS_CONFIG_FILE", "LOG_LOCATION", "METRICS_LOCATION", "PYTHONPATH",
 
 
 def make_environment(server: Server, threads: int, *, quiet: bool) -> dict[str, str]:
-    """Returns the environment that TorchServe is started with: the right Java, our own folders, no stray settings.
-
-    Raises:
-        OpserveError: there is no Java that is new enough.
-    """
+    """Returns the environment that TorchServe is started with: the right Java, our own folders, no stray settings."""
     found, remarks = java.find_java()
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
@@ -61,14 +58,10 @@ def make_environment(server: Server, threads: int, *, quiet: bool) -> dict[str, 
 
 
 def launch(
-    server: Server, archives: Collection[mar.Archive], *, model_api: bool = False, quiet: bool = False
+    server: Server, archives: Collection[Archive], *, model_api: bool = False, quiet: bool = False
 ) -> psutil.Process:
-    """Runs `torchserve` in the home folder, and returns its Java process.
-
-    Raises:
-        OpserveError: it did not start, with its own words.
-    """
-    here = machine.find_machine()
+    """Runs `torchserve` in the home folder and returns its Java process."""
+    here = find_machine()
     executable = Path(sys.executable).parent / "torchserve"
     if not executable.is_file():
         raise OpserveError(f"{executable} does not exist; `make env` installs TorchServe")

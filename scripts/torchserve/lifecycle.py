@@ -10,17 +10,17 @@ import psutil
 from archive.errors import OpserveError
 from archive.process.signals import deferred
 from archive.repository import ROOT
-from scripts.predict import curl, try_sample
-from scripts.torchserve import archives as mar
 from scripts.torchserve import preflight, processes, snapshot, supervision, supervisor
+from scripts.torchserve.archives import Archive
 from scripts.torchserve.arguments import StartOptions
 from scripts.torchserve.cleanup import clean_up
+from scripts.torchserve.client import check_sample
+from scripts.torchserve.curl import predict_command
 from scripts.torchserve.launch import MODEL_API, QUIET, launch
-from scripts.torchserve.lock import server_lock
 from scripts.torchserve.model_store import select_archives
 from scripts.torchserve.readiness import wait_until_answering, wait_until_ready
 from scripts.torchserve.scaling import scale_to_cores
-from scripts.torchserve.server import Server
+from scripts.torchserve.server import Server, server_lock
 from scripts.torchserve.status import show_status
 from scripts.torchserve.worker_log import LogMark
 
@@ -37,9 +37,6 @@ def start(server: Server, options: StartOptions, *, predict: bool = False, super
         options: how to start it, and how its supervisor starts it again.
         predict: whether to try the models also when it is already running.
         supervised: whether to leave a supervisor that starts it again when it ends.
-
-    Raises:
-        OpserveError: the server cannot start, or a model does not load or does not answer its sample correctly.
     """
     with server_lock(server):
         frontend = server.frontend()
@@ -98,7 +95,7 @@ def _join(server: Server, frontend: psutil.Process, options: StartOptions, *, pr
         _try_samples(server, archives)
 
 
-def _try_samples(server: Server, archives: list[mar.Archive]) -> None:
+def _try_samples(server: Server, archives: list[Archive]) -> None:
     """Predicts every archive's sample; a wrong answer is an error."""
     tried: set[str] = set()
     for archive in archives:
@@ -108,8 +105,8 @@ def _try_samples(server: Server, archives: list[mar.Archive]) -> None:
         if archive.sample is None:
             print(f"{name}\n  ready; {archive.path.name} has no sample to try")
             continue
-        try_sample(server, name, archive, name)
-        print(f"  {curl(server, name, archive.sample)}")
+        check_sample(server, name, archive, name)
+        print(f"  {predict_command(server, name, archive.sample)}")
 
 
 def _start_supervisor(server: Server, options: StartOptions) -> None:
@@ -142,9 +139,6 @@ def stop(server: Server) -> bool:
 
     Returns:
         Whether anything was running.
-
-    Raises:
-        OpserveError: another start or a deploy is running, or something cannot be removed.
     """
     supervised = supervision.find_supervisor(server.temp) is not None
     restarting = supervised and supervision.read_state(server.temp).get("now") == "restarting"

@@ -23,8 +23,8 @@ class Machine(NamedTuple):
     """The processors that a server may use, and how they are divided.
 
     Attributes:
-        cores: Processors that this process may run on, whole ones of its control group's quota, or the number given.
-        origin: Where that number comes from.
+        cores: processors that this process may run on, whole ones of its control group's quota, or the number given.
+        origin: where that number comes from.
     """
 
     cores: int

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from archive.errors import OpserveError
-from scripts.torchserve import archives as mar
+from scripts.torchserve.archives import Archive, read_archive
 from scripts.torchserve.server import Server
 
 
-def select_archives(server: Server, names: list[str]) -> list[mar.Archive]:
+def select_archives(server: Server, names: list[str]) -> list[Archive]:
     """Reads and checks the named archives, or all in the model store.
 
     Of several versions of a model the newest comes first: TorchServe makes the first one the default.
@@ -20,7 +20,7 @@ def select_archives(server: Server, names: list[str]) -> list[mar.Archive]:
         paths = sorted(server.model_store.glob("*.mar"))
     if not paths:
         raise OpserveError(f"there are no archives in {server.model_store}; `make archive` builds them")
-    archives = [mar.read(path) for path in paths]
+    archives = [read_archive(path) for path in paths]
     seen: dict[tuple[str, str], Path] = {}
     for archive in archives:
         other = seen.setdefault((archive.model, archive.version), archive.path)
@@ -38,6 +38,6 @@ def version_key(version: str) -> list[tuple[bool, int, str]]:
     return [*((bool(number), int(number[0]) if number else 0, piece) for piece, number in numbers), (True, -1, "")]
 
 
-def count_models(archives: Iterable[mar.Archive]) -> int:
+def count_models(archives: Iterable[Archive]) -> int:
     """Returns how many models share the machine; only one version of each gets requests."""
     return len({archive.model for archive in archives})

@@ -28,7 +28,7 @@ def free_ports(count: int) -> "list[int]":
     """Finds consecutive ports on which nothing listens; a process never gets the same port twice.
 
     Raises:
-        OpserveError: None were found.
+        OpserveError: none were found.
     """
     for _ in range(_TRIES):
         first = random.SystemRandom().randrange(_FIRST, _LAST - count)

@@ -1,4 +1,7 @@
-"""Checks, before a server starts, what TorchServe would fail at silently or with a Java stack trace."""
+"""Checks, before a server starts, what TorchServe would fail at silently or with a Java stack trace.
+
+Each check raises an OpserveError that names the file, folder or address, and what is wrong with it.
+"""
 
 import os
 from pathlib import Path
@@ -13,22 +16,14 @@ PROBE_BYTES = 64 * 1024
 
 
 def check(server: Server) -> None:
-    """Checks everything but the archives.
-
-    Raises:
-        OpserveError: names the file, folder or address, and what is wrong with it.
-    """
+    """Checks everything but the archives."""
     check_folders(server)
     check_ports(server)
     check_metrics_config(server)
 
 
 def check_folders(server: Server) -> None:
-    """Checks the folders and files that TorchServe reads and writes.
-
-    Raises:
-        OpserveError: names the file or folder, and what is wrong with it.
-    """
+    """Checks the folders and files that TorchServe reads and writes."""
     check_model_store(server.model_store)
     if not os.access(server.home, os.W_OK | os.X_OK):
         raise OpserveError(
@@ -52,11 +47,7 @@ def check_folders(server: Server) -> None:
 
 
 def check_model_store(store: Path) -> None:
-    """Checks that a model store is a folder that can be read.
-
-    Raises:
-        OpserveError: it is not.
-    """
+    """Checks that a model store is a folder that can be read."""
     if not store.exists():
         raise OpserveError(f"{store} does not exist; `make archive` builds the archives in it")
     if not store.is_dir():
@@ -66,11 +57,7 @@ def check_model_store(store: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Checks that a few pages can be written into a folder.
-
-    Raises:
-        OpserveError: they cannot, with the reason.
-    """
+    """Checks that a few pages can be written into a folder."""
     probe = folder / f".room-{os.getpid()}"
     try:
         with probe.open("wb") as file:
@@ -85,11 +72,7 @@ def check_writable(folder: Path) -> None:
 
 
 def check_ports(server: Server) -> None:
-    """Checks that the server can listen on its addresses.
-
-    Raises:
-        OpserveError: names the first address that it cannot listen on, and the process that does.
-    """
+    """Checks that the server can listen on its addresses."""
     for name, (host, port) in server.ports().items():
         error = bind_error(port, host)
         if error is not None:
@@ -101,11 +84,7 @@ def check_ports(server: Server) -> None:
 
 
 def check_metrics_config(server: Server) -> None:
-    """Checks that the declaration of the metrics exists.
-
-    Raises:
-        OpserveError: it does not.
-    """
+    """Checks that the declaration of the metrics exists."""
     name = server.properties.get("metrics_config")
     if name and not (server.home / name).is_file():
         raise OpserveError(

@@ -11,8 +11,7 @@ import time
 from archive.errors import OpserveError
 from archive.process.command import run
 from scripts.torchserve.arguments import add_server_arguments
-from scripts.torchserve.lock import server_lock
-from scripts.torchserve.server import Server
+from scripts.torchserve.server import Server, server_lock
 from scripts.torchserve.workers import count_ended_workers, set_worker_limits
 
 POLL_S = 0.05
@@ -31,9 +30,6 @@ def revive(server: Server, model: str, workers: int, version: str = "") -> None:
         model: the name of a served model.
         workers: how many workers it is to have, at least 1.
         version: the version; the default one if empty.
-
-    Raises:
-        OpserveError: there is no such model, or TorchServe refused.
     """
     described = server.describe(model, version)
     if described is None:

@@ -10,16 +10,15 @@ import time
 from archive.errors import OpserveError
 from archive.process.command import run
 from archive.process.signals import deferred
-from scripts.predict import try_sample
-from scripts.torchserve import archives as mar
 from scripts.torchserve import preflight, processes, snapshot, supervision, workers
+from scripts.torchserve.archives import Archive, read_archive
 from scripts.torchserve.arguments import StartOptions, add_start_arguments
 from scripts.torchserve.cleanup import clean_up
+from scripts.torchserve.client import check_sample
 from scripts.torchserve.launch import launch
-from scripts.torchserve.lock import server_lock
 from scripts.torchserve.model_store import select_archives
 from scripts.torchserve.readiness import wait_until_answering, wait_until_ready
-from scripts.torchserve.server import Server
+from scripts.torchserve.server import Server, server_lock
 from scripts.torchserve.snapshot import ServedVersion
 from scripts.torchserve.worker_log import LogMark
 
@@ -28,14 +27,14 @@ KEPT = (supervision.PID_FILE, supervision.STATE_FILE, snapshot.FILE)
 OTHERS_END_WITHIN_S = 60.0
 
 
-def _select_last(server: Server, models: list[str], last: list[ServedVersion]) -> list[mar.Archive]:
+def _select_last(server: Server, models: list[str], last: list[ServedVersion]) -> list[Archive]:
     """Reads the archives that were served last, or, where that is not known, those that a start would serve."""
     if not last:
         return select_archives(server, models)
     found = []
     for each in last:
         try:
-            found.append(mar.read(server.model_store / each.archive))
+            found.append(read_archive(server.model_store / each.archive))
         except OpserveError as error:
             print(f"{each.model} {each.version} is left out: {error}")
     if not found:
@@ -59,9 +58,6 @@ def restart(server: Server, options: StartOptions) -> int:
 
     Returns:
         The exit code: 0 when it answers, whatever its models do; NOT_OURS for a server that `make start` did not start.
-
-    Raises:
-        OpserveError: it does not start.
     """
     frontend = server.frontend()
     if frontend is not None:
@@ -81,7 +77,7 @@ def restart(server: Server, options: StartOptions) -> int:
     for archive in archives:
         try:
             wait_until_ready(server, frontend, [archive], mark, options.timeout)
-            try_sample(server, f"{archive.model}/{archive.version}", archive, archive.model)
+            check_sample(server, f"{archive.model}/{archive.version}", archive, archive.model)
         except OpserveError as error:
             if not processes.alive(frontend):
                 raise

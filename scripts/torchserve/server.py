@@ -5,11 +5,14 @@ the workers, unpacked archives). Servers with different homes have different tem
 """
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import stat
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -27,6 +30,7 @@ from scripts.torchserve.tokens import KeyFile
 
 Kind = Literal["inference", "management", "metrics"]
 CONNECT_S = 5.0
+POLL_S = 0.1
 # TorchServe's own defaults for what a configuration leaves out.
 DEFAULT_ADDRESSES: dict[Kind, int] = {"inference": 8080, "management": 8081, "metrics": 8082}
 DEFAULT_GRPC = {"inference": 7070, "management": 7071}
@@ -73,11 +77,7 @@ class Server:
         return next(iter(processes.frontends(self.home)), None)
 
     def require_running(self) -> psutil.Process:
-        """Returns the Java process of this home.
-
-        Raises:
-            OpserveError: it does not run; the message says how to start it.
-        """
+        """Returns the Java process of this home, which must be running."""
         frontend = self.frontend()
         if frontend is None:
             raise OpserveError(f"no TorchServe runs in {self.home}; `make start` starts it")
@@ -176,15 +176,35 @@ class Server:
         return {each["modelVersion"]: each for each in self._get(f"/models/{model}/all", f"describe {model}") or []}
 
     def require_model(self, model: str) -> dict[str, Any]:
-        """Returns the description of a model.
-
-        Raises:
-            OpserveError: it is not served; the message lists the models that are.
-        """
+        """Returns the description of a model, which must be served."""
         found = self.describe(model) if is_name(model) else None
         if found is None:
             raise OpserveError(f"no model {model!r} is served; there are: {', '.join(self.models()) or 'none'}")
         return found
+
+
+@contextlib.contextmanager
+def server_lock(server: Server, wait_s: float = 0) -> Iterator[None]:
+    """Keeps other starts, stops and deploys of a home out, after waiting for one for at most `wait_s` seconds."""
+    try:
+        folder = os.open(server.home, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise OpserveError(f"cannot open the folder {server.home}: {error.strerror}") from None
+    try:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise OpserveError(
+                        f"another start, stop or deploy of {server.home} is running; try again when it is done"
+                    ) from None
+                time.sleep(POLL_S)
+        yield
+    finally:
+        os.close(folder)
 
 
 def error_message(text: str) -> str:

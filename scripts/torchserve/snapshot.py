@@ -12,16 +12,7 @@ FILE = "served.json"
 
 
 class ServedVersion(NamedTuple):
-    """One version of a model.
-
-    Attributes:
-        archive: its file name in the model store.
-        model: the model.
-        version: the version.
-        default: whether it is the model's default version.
-        min_workers: how many workers it has at least.
-        max_workers: how many workers it has at most.
-    """
+    """One version of a model, and the name of its archive in the model store."""
 
     archive: str
     model: str

@@ -4,13 +4,19 @@ from typing import Any
 
 import psutil
 
-from scripts.torchserve import deployment, processes, supervision
+from scripts.torchserve import deploy_record, processes, supervision
 from scripts.torchserve.server import Server
-from scripts.torchserve.tables import format_table
 from scripts.torchserve.worker_log import last_error
 from scripts.torchserve.workers import count_ended_workers, count_ready_workers, stand_in_errors
 
 MIB = 1024 * 1024
+
+
+def format_table(rows: list[list[str]]) -> str:
+    """Returns rows of text in aligned columns; the first row is the heading."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def show_status(server: Server) -> bool:
@@ -41,7 +47,11 @@ def show_status(server: Server) -> bool:
             marked = f"{version} (default)" if len(versions) > 1 and version == default else version
             rows.append([model, marked, *_worker_cells(described, len(errors))])
             problems += _find_problem(server, model, version, described, errors)
-    print("\n".join([format_table(rows), *problems, *(left.describe() for left in deployment.unfinished(server))]))
+    print(
+        "\n".join(
+            [format_table(rows), *problems, *(record.describe() for record in deploy_record.load_unfinished(server))]
+        )
+    )
     return True
 
 

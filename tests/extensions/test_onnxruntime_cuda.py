@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import opserve_ops.onnx
-from archive.packer.requirements import read_needs
+from archive.packer.requirements import read_requirements
 from opserve_ops import reference
 from tests.extensions import test_rejected
 from tests.extensions.library_file import assert_holds_no_path, assert_needs_only, read_tool
@@ -59,7 +59,7 @@ def test_has_no_search_path_and_needs_only_the_system() -> None:
 
 @built
 def test_says_what_it_was_built_for() -> None:
-    needs, of_the_cpu = read_needs(CUDA_LIBRARY), read_needs(LIBRARY)
+    needs, of_the_cpu = read_requirements(CUDA_LIBRARY), read_requirements(LIBRARY)
     assert needs.onnxruntime_api == of_the_cpu.onnxruntime_api == 18
     assert needs.cuda_programs
     assert needs.cuda_intermediate

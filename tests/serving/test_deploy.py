@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 
 from archive.errors import OpserveError
-from archive.packer.contents import contents_of_files
-from archive.packer.manifest import seal_archive
+from archive.packer.contents import ArchiveContents
+from archive.packer.manifest import write_archive_with_manifest
 from archive.packer.pack import pack, unpack
 from archive.repository import ROOT
 from handlers.integrity.manifest import MANIFEST_FILE
-from scripts import deploy, grpc_client
-from scripts.torchserve import deployment
+from scripts import grpc_client
+from scripts.torchserve import deploy_record, versions
 from scripts.torchserve.workers import count_ready_workers
-from tests.support import archives, foreign
+from tests.support import archives
+from tests.support.external import write_model_config
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
 pytestmark = pytest.mark.server
@@ -47,7 +48,7 @@ SLOW_SAMPLE = {"4.0": 2}
 
 
 @pytest.fixture(scope="module")
-def make(their, tmp_path_factory) -> Callable[[str], Path]:
+def make(external, tmp_path_factory) -> Callable[[str], Path]:
     """`make(version)` packs a version; each is packed once."""
     made: dict[str, Path] = {}
 
@@ -55,11 +56,13 @@ def make(their, tmp_path_factory) -> Callable[[str], Path]:
         if version not in made:
             folder = tmp_path_factory.mktemp("packed")
             (folder / "hooks.py").write_text(HOOKS.format(version=version))
-            config = foreign.write_config(folder / "mine.yaml", hooks="hooks.py")
+            config = write_model_config(folder / "mine.yaml", hooks="hooks.py")
             sample = folder / "sample.json"
             # What is tried takes this long to answer.
             sample.write_text(json.dumps({"x": [SLOW_SAMPLE.get(version, 0), 1]}))
-            contents = contents_of_files("mine", their.scripted, [their.library], config, sample, version)
+            contents = ArchiveContents.from_files(
+                "mine", external.scripted, [external.library], config, sample, version=version
+            )
             made[version], _ = pack(contents, folder)
         return made[version]
 
@@ -92,7 +95,7 @@ def changed(archive: Path, folder: Path, name: str, content: bytes) -> Path:
     unpacked = unpack(archive, folder / "unpacked")
     (unpacked / name).write_bytes(content)
     (unpacked / MANIFEST_FILE).unlink()
-    seal_archive(unpacked, folder / archive.name)
+    write_archive_with_manifest(unpacked, folder / archive.name)
     return folder / archive.name
 
 
@@ -144,7 +147,7 @@ def test_no_request_is_lost(torchserve, make):
     assert all(future.result() in (old, new) for future in slow)
     assert list(torchserve.server.versions("mine")) == ["2.0"]
     assert len(torchserve.describe("mine")["workers"]) == 2
-    assert "mine 2.0 is the default; 1.0 answers what it was given before" in deployed.stdout
+    assert "mine 2.0 is the default; 1.0 answers the requests that it got before" in deployed.stdout
     assert answer(torchserve, version="/1.0")[0] == 404
 
 
@@ -198,7 +201,7 @@ def test_a_deploy_that_was_cut_short_is_finished_or_taken_back(torchserve, make)
         # Whoever can still clean up leaves nothing.
         cut_short(torchserve, number, stage)
         assert list(torchserve.server.versions("mine")) == ["1.0"]
-        assert deployment.unfinished(torchserve.server) == []
+        assert deploy_record.load_unfinished(torchserve.server) == []
         cut_short(torchserve, signal.SIGKILL, stage)
         assert sorted(torchserve.server.versions("mine")) == ["1.0", "4.0"]
         assert interrupted in torchserve.script("status").stdout
@@ -206,7 +209,7 @@ def test_a_deploy_that_was_cut_short_is_finished_or_taken_back(torchserve, make)
             removed = torchserve.script("remove", "mine", "4.0")
             assert removed.returncode == 0, removed.stderr
             assert list(torchserve.server.versions("mine")) == ["1.0"]
-            assert deployment.unfinished(torchserve.server) == []
+            assert deploy_record.load_unfinished(torchserve.server) == []
         assert answer(torchserve) == (200, {"y": [1, 1]})
     with ThreadPoolExecutor(8) as pool:
         # The version that 4.0 takes the place of is busy until long after the switch, so that it must be waited for.
@@ -223,7 +226,7 @@ def test_a_deploy_that_was_cut_short_is_finished_or_taken_back(torchserve, make)
         assert finished.returncode == 0, finished.stderr
         assert [future.result() for future in slow] == [(200, {"y": [1, 1]})] * 4
     assert list(torchserve.server.versions("mine")) == ["4.0"]
-    assert deployment.unfinished(torchserve.server) == []
+    assert deploy_record.load_unfinished(torchserve.server) == []
     assert answer(torchserve) == (200, {"y": [4, 4]})
 
 
@@ -234,7 +237,7 @@ def test_a_model_is_removed_when_it_has_answered(torchserve, make):
         until(lambda: taken(torchserve) > before, "no request")
         assert torchserve.script("remove", "mine", "7").stderr == "error: mine 7 is not served; there are: 1.0\n"
         removed = torchserve.script("remove", "mine")
-        assert (removed.returncode, removed.stdout) == (0, "mine 1.0 is not served any more\n"), removed.stderr
+        assert (removed.returncode, removed.stdout) == (0, "mine 1.0 is no longer served\n"), removed.stderr
         assert slow.result() == (200, {"y": [1, 1]})
     assert torchserve.server.models() == []
     assert torchserve.script("remove", "mine").stderr == "error: no model 'mine' is served; there are: none\n"
@@ -245,10 +248,10 @@ def test_a_version_that_stays_busy_stays(torchserve):
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(answer, torchserve, 6.0)
         until(lambda: taken(torchserve) > before, "no request")
-        with pytest.raises(OpserveError, match=r"^mine 1\.0 is not idle after 1 s and stays registered, beside "):
-            deploy.drain(torchserve.server, "mine", "1.0", timeout=1)
+        with pytest.raises(OpserveError, match=r"^mine 1\.0 is not idle after 1 s and stays registered next to "):
+            versions.drain(torchserve.server, "mine", "1.0", timeout=1)
         assert not slow.done()
-        deploy.drain(torchserve.server, "mine", "1.0", timeout=TIMEOUT_S)
+        versions.drain(torchserve.server, "mine", "1.0", timeout=TIMEOUT_S)
         # Its answer was sent, but comes over another connection; far sooner than what is left of six seconds.
         assert slow.result(timeout=2) == (200, {"y": [1, 1]})
 
@@ -298,7 +301,7 @@ def test_a_server_without_the_model_api_says_how_to_get_one(make, tmp_path):
         assert server.start().returncode == 0
         add(server, make("2.0"))
         assert refused(server, "2.0") == (
-            "this server registers and removes no models; `make stop start MODEL_API=1` starts one that does\n"
+            "this server does not register or remove models; `make stop start MODEL_API=1` starts one that does\n"
             "mine 1.0 is served as before\n"
         )
         again = server.start("--model-api")
@@ -317,7 +320,9 @@ def test_a_handler_of_another_kind_is_refused(make, tmp_path):
         assert server.start("--model-api").returncode == 0
         shutil.copy(new, server.model_store / "echo@2.0.mar")
         failed = server.script("deploy", "echo", "2.0")
-        assert failed.stderr.startswith("error: echo 1.0 does not say which worker answers, so nothing would tell ")
+        assert failed.stderr.startswith(
+            "error: echo 1.0 does not report which worker answers, so there is no way to know "
+        )
         assert list(server.server.versions("echo")) == ["1.0"]
     finally:
         server.stop()

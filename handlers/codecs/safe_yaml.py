@@ -1,4 +1,4 @@
-"""Reads YAML that may come from anybody: a document that stands for far more than it says is refused."""
+"""Reads YAML from unknown sources: refuses a document that expands to far more than it contains."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any
 
 import yaml
 
-# A configuration has less than a hundredth of either.
+# A configuration needs less than a hundredth of either.
 MAX_CHARACTERS = 256 * 1024
 MAX_NODES = 100_000
 
 
 def load_yaml(text: str) -> Any:
-    """`yaml.safe_load`, with a bound on what aliases expand to.
+    """`yaml.safe_load`, with a bound on the expansion of aliases.
 
-    Aliases of aliases double what they stand for with each line. Reading them costs nothing, but whatever walks over
-    the values, or prints one in a message, takes for ever.
+    Aliases of aliases double their values with every line. Reading them costs nothing, but code that walks over the
+    values, or prints one in a message, would never end.
 
     Raises:
-        yaml.YAMLError: it is not YAML, or larger than any configuration.
+        yaml.YAMLError: the text is not YAML, or larger than any configuration.
     """
     if len(text) > MAX_CHARACTERS:
         raise yaml.YAMLError(f"has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
@@ -31,18 +31,18 @@ def load_yaml(text: str) -> Any:
         return loader.construct_document(node)
     except RecursionError:
         raise yaml.YAMLError("is nested too deeply") from None
-    except (ValueError, OverflowError) as error:  # a date or a number that Python does not know
+    except (ValueError, OverflowError) as error:  # a date or a number that Python cannot represent
         raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()
 
 
 def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
-    """How many values a node stands for, aliases written out."""
+    """The number of values in a node, with aliases expanded."""
     if id(node) in known:
         found = known[id(node)]
         if found is None:
-            raise yaml.YAMLError("has an alias of something that holds it")
+            raise yaml.YAMLError("has an alias of something that contains it")
         return found
     known[id(node)] = None
     total = 1
@@ -53,6 +53,6 @@ def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
     for each in inner:
         total += _count(each, known)
         if total > MAX_NODES:
-            raise yaml.YAMLError(f"stands for more than {MAX_NODES:,} values")
+            raise yaml.YAMLError(f"expands to more than {MAX_NODES:,} values")
     known[id(node)] = total
     return total

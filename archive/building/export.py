@@ -1,4 +1,4 @@
-"""Saves models in the formats that are served, the same bytes for the same model."""
+"""Saves models in the formats that are served; the same model gives the same bytes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import torch
 if TYPE_CHECKING:
     import onnx_ir
 
-# Lines such as b"  stride : Final[Tuple[int, int]] = (1, 1)" that follow one another.
+# Consecutive lines such as b"  stride : Final[Tuple[int, int]] = (1, 1)".
 _CONSTANTS = re.compile(rb"(?:^  \w+ : Final\[[^\n]*\n)+", re.MULTILINE)
 
 
 @contextlib.contextmanager
 def quiet_torchscript() -> Iterator[None]:
-    """Silences TorchScript's deprecation warnings: opserve serves it knowingly."""
+    """Silences TorchScript's deprecation warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
@@ -37,11 +37,11 @@ def save_torchscript(model: torch.nn.Module, path: Path) -> None:
 
 
 def save_script_module(module: torch.jit.ScriptModule, path: Path) -> None:
-    """Saves a scripted or traced module so that the same module gives the same bytes, whenever and wherever.
+    """Saves a scripted or traced module; the same module gives the same bytes.
 
-    PyTorch adds records for debuggers that hold the absolute path of every source file; they are left out. An error in
-    the module still shows its line, in the code that TorchScript made of it. And it writes a module's constants in the
-    order of a set, another one in every process; they are sorted.
+    PyTorch adds records for debuggers that contain the absolute path of every source file; they are left out. An error
+    in the module still shows its line, in the code that TorchScript generated. And PyTorch writes a module's constants
+    in the order of a set, which differs between processes; they are sorted.
     """
     with tempfile.TemporaryDirectory(prefix="opserve-save-") as temporary:
         complete = Path(temporary, path.name)  # the name is part of the contents
@@ -50,7 +50,7 @@ def save_script_module(module: torch.jit.ScriptModule, path: Path) -> None:
         reader = torch._C.PyTorchFileReader(str(complete))
         writer = torch._C.PyTorchFileWriter(str(path))
         for name in reader.get_all_records():
-            # The writer makes the last two itself.
+            # The writer adds the last two itself.
             if not name.endswith(".debug_pkl") and name not in ("version", ".data/serialization_id"):
                 content = reader.get_record(name)
                 if name.endswith(".py"):
@@ -70,20 +70,20 @@ def export_onnx(
     dynamic: Mapping[str, Mapping[int, str]],
     path: Path,
 ) -> None:
-    """Exports a module to ONNX with opserve's operators, its sizes left open; the same bytes wherever it is done.
+    """Exports a module to ONNX with opserve's operators and open sizes; the same module gives the same bytes.
 
     Args:
         model: in eval mode.
-        inputs: example tensors by the names they shall have, in the order of `forward`.
-        outputs: names of what `forward` returns, in its order.
-        dynamic: for each input, the axes that stay open and their names; equal names are equal sizes.
-        path: the file to write; weights are inside.
+        inputs: names and example tensors, in the order of the arguments of `forward`.
+        outputs: names, in the order of the results of `forward`.
+        dynamic: for each input, the open axes and their names; equal names mean equal sizes.
+        path: the file to write, weights included.
     """
-    from opserve_ops import onnx  # it needs onnxscript, which only an export does
+    from opserve_ops import onnx  # needs onnxscript, which only an export does
 
     axes = {name: torch.export.Dim(name) for sizes in dynamic.values() for name in sizes.values()}
     shapes = {name: {axis: axes[size] for axis, size in sizes.items()} for name, sizes in dynamic.items()}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages that it could use
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about packages that it could use
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
@@ -101,8 +101,9 @@ def export_onnx(
 
 
 def _forget_sources(model: onnx_ir.Model) -> None:
-    """Takes out what the exporter notes for debuggers: above all the absolute path of every source file."""
-    for graph in (model.graph, *model.functions.values()):
+    """Removes what the exporter adds for debuggers: above all the absolute path of every source file."""
+    graphs: list[onnx_ir.Graph | onnx_ir.Function] = [model.graph, *model.functions.values()]
+    for graph in graphs:
         graph.metadata_props.clear()
         for value in (*graph.inputs, *getattr(graph, "initializers", {}).values()):
             value.metadata_props.clear()

@@ -8,7 +8,7 @@ import torch
 import yaml
 from torch import nn
 
-from archive.packer.export import quiet_torchscript
+from archive.building.export import quiet_torchscript
 
 # An operator of another project, written as a person would who reads PyTorch's page on the stable ABI.
 SOURCE = """
@@ -43,7 +43,7 @@ CONFIG = {
 }
 
 
-class Foreign(NamedTuple):
+class ExternalFiles(NamedTuple):
     """Files of somebody else's project."""
 
     library: Path
@@ -89,13 +89,13 @@ def write_artifacts(folder: Path, library: Path) -> tuple[Path, Path]:
     return scripted, traced
 
 
-def write_config(path: Path, **opserve) -> Path:
+def write_model_config(path: Path, **opserve) -> Path:
     """Writes a model-config.yaml for either module, with changes to its opserve section."""
     path.write_text(yaml.safe_dump(CONFIG | {"opserve": CONFIG["opserve"] | opserve}))
     return path
 
 
-def make(folder: Path) -> Foreign:
+def make_external_files(folder: Path) -> ExternalFiles:
     """Makes all of it. Once a process: a second copy of the library would register its operator twice."""
     library = build_library(folder)
-    return Foreign(library, *write_artifacts(folder, library), write_config(folder / "mine.yaml"))
+    return ExternalFiles(library, *write_artifacts(folder, library), write_model_config(folder / "mine.yaml"))
