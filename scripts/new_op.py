@@ -189,7 +189,10 @@ def _check_free(root: Path, name: str, own: Iterable[Path]) -> None:
 def _format(paths: list[Path]) -> None:
     """Breaks lines where the length of the name asks for it, if the development tools are installed."""
     tools = Path(sys.executable).parent
-    for command, suffixes in ((["clang-format", "-i"], {".h", ".cpp", ".cu"}), (["ruff", "format", "-q"], {".py"})):
+    for command, suffixes in (
+        (["clang-format", "-i"], {".h", ".cpp", ".cu"}),
+        (["ruff", "format", "-q", "--no-cache"], {".py"}),
+    ):
         tool, files = tools / command[0], [path for path in paths if path.suffix in suffixes]
         if tool.is_file() and files:
             subprocess.run([tool, *command[1:], *files], check=False)
