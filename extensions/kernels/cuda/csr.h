@@ -16,7 +16,6 @@ struct Graph {
     const Index* col;
 };
 
-// Of one row.
 struct Entries {
     int64_t begin, end;
     bool usable;
