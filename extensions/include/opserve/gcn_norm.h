@@ -24,7 +24,8 @@
 // nnz; col outside [0, n).
 //
 // On CUDA the values of rowptr and col cannot be checked without waiting for the device. There nothing is
-// read through a wrong index: where rowptr is wrong anywhere, out_rowptr is -1 and out_value NaN throughout;
+// read through a wrong index: where rowptr is wrong anywhere, the indices of the result are -1 and its weights
+// NaN throughout;
 // an entry whose column is outside [0, n) keeps that column and its out_value is NaN. graph_conv_csr makes
 // NaN of both. The result of a call on one device is always the same, bit for bit.
 //
