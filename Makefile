@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # -- what may be set on the command line ------------------------------------------------------------------------------
 
-SETTINGS := MODEL WORKERS ARCHIVE VERSION PROFILE MODEL_API QUIET CORES SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT RATE CONNECTIONS SECONDS ATTACK
+SETTINGS := MODEL WORKERS ARCHIVE VERSION PROFILE MODEL_API QUIET CORES SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT RATE CONNECTIONS SECONDS ATTACK KIND
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
 unknown := $(filter-out $(SETTINGS) -%,$(given))
@@ -36,6 +36,7 @@ $(call need,predict,MODEL,MODEL=digits)
 $(call need,loadtest,MODEL,MODEL=digits CONNECTIONS=32)
 $(call need,verify,ARCHIVE,ARCHIVE=model_store/digits.mar)
 $(call need,new-model,NAME,NAME=mine)
+$(call need,new-op,NAME,NAME=row_norm KIND=rowwise)
 
 # archive/digits/model-config.yaml is the model digits, archive/digits/model-config.onnx.yaml the model digits_onnx.
 configs := $(wildcard archive/*/model-config.yaml archive/*/model-config.*.yaml)
@@ -71,7 +72,7 @@ handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/nu
 packer := $(wildcard archive/*.py archive/packer/*.py archive/process/*.py)
 .PRECIOUS: build/models/%/.built
 
-.PHONY: help env env-dev ext train model archive new-model verify serve start stop status predict scale deploy remove logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
+.PHONY: help env env-dev ext train model archive new-model new-op verify serve start stop status predict scale deploy remove logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
 
 help: ## list the targets
 	@echo 'usage: make TARGET [SETTING=value ...]'
@@ -139,6 +140,9 @@ model_store/%.mar: build/models/%/.built $$(wildcard $$(dir $$(config-$$*))*.yam
 
 new-model: $(environment) ## write the folder of a new model, archive/NAME, that can be packed as it is: NAME=mine
 	@$(python) -m scripts.new_model -- "$$NAME"
+
+new-op: env-dev ## write the files of a new operator, which compile and pass their tests: NAME=row_norm (KIND=elementwise or rowwise)
+	@$(python) -m scripts.new_op $${KIND:+--kind="$$KIND"} -- "$$NAME"
 
 verify: $(environment) ## check an archive without a server: ARCHIVE=model_store/digits.mar
 	@$(python) -m archive.verify -- "$$ARCHIVE"
