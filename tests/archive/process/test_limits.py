@@ -21,7 +21,7 @@ from archive.process.limits import Limits, call_limited
 from archive.repository import ROOT
 from handlers.yaml_text import load_yaml
 from scripts.torchserve import archives as mar
-from tests.archive.packer.test_verify import listed
+from tests.archive.packer.test_verify import rewrite_manifest
 from tests.support import archives, hostile
 
 SMALL = Limits(memory=256 << 20, processor=2, seconds=20)
@@ -81,7 +81,7 @@ def test_a_library_that_takes_for_ever_is_refused(changed, monkeypatch, content:
 
     def edit(files) -> None:
         files["libmine.so"] = content
-        listed(files)
+        rewrite_manifest(files)
 
     with pytest.raises(ArchiveError, match=r"^changed.mar: (libmine.so: not a shared|refused: checking it takes more)"):
         verify(changed(edit), run=False)
@@ -101,7 +101,7 @@ YAML_BOMBS = {
 def test_yaml_that_stands_for_too_much_is_refused(changed, tmp_path: Path, content: bytes) -> None:
     def edit(files) -> None:
         files["model-config.yaml"] = content
-        listed(files)
+        rewrite_manifest(files)
 
     path = changed(edit)
     with pytest.raises(ArchiveError) as caught:
