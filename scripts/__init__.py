@@ -1,0 +1,1 @@
+"""The commands, run from the repository as `python -m scripts.NAME`."""

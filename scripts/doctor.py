@@ -19,7 +19,7 @@ from pathlib import Path
 
 from archive.errors import OpserveError
 from archive.repository import ROOT
-from scripts.torchserve import java, limits, machine
+from scripts.torchserve import frontend_limits, java, machine
 
 VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
 OK, FAIL, NONE = "OK", "FAIL", "—"
@@ -97,7 +97,7 @@ def compiler():
 
 def java_runtime():
     """Java for TorchServe's frontend."""
-    found, remarks = java.find(ROOT)
+    found, remarks = java.find_java(ROOT)
     note = "".join(f"; {remark}" for remark in remarks)
     if found is None:
         return NONE, f"none; `make env` installs one from PyPI{note}", ""
@@ -164,35 +164,39 @@ def memory():
 def cores():
     """What workers and threads follow from."""
     try:
-        here = machine.find()
+        here = machine.find_machine()
     except OpserveError as error:
-        return FAIL, str(error), f"unset {machine.SWITCH}, or set it to a number"
+        return FAIL, str(error), f"unset {machine.CORES_VARIABLE}, or set it to a number"
     models = len(list((ROOT / "model_store").glob("*.mar")))
-    workers = f"the workers of {models} models {here.share(models)} each" if models > 1 else f"workers {here.share(1)}"
+    workers = (
+        f"the workers of {models} models {here.threads_per_model(models)} each"
+        if models > 1
+        else f"workers {here.threads_per_model(1)}"
+    )
     text = f"{here.cores} ({here.origin}); threads: {workers}, Java's common pool {here.pool_threads}"
     return OK, text, ""
 
 
-def frontend_limits():
+def limits():
     """What TorchServe's frontend may hold: heap, direct memory, requests and connections that agree."""
     try:
-        here, (available, origin) = machine.find(), machine.memory()
+        here, (available, origin) = machine.find_machine(), machine.find_memory()
     except OpserveError as error:
         return FAIL, str(error), "unset that variable, or set it to a number"
-    request, queue, heap = limits.wanted(properties())
+    request, queue, heap = frontend_limits.read_configured(properties())
     stored = sorted((ROOT / "model_store").glob("*.mar"))
-    queues = [limits.read_queue(path, workers=here.share(len(stored))) for path in stored]
-    found = limits.fit(available, queues, request, queue, heap)
-    text = f"{found} (of {available // limits.MIB} MiB, {origin}, for {max(1, len(stored))} models)"
+    queues = [frontend_limits.read_queue(path, workers=here.threads_per_model(len(stored))) for path in stored]
+    found = frontend_limits.fit_limits(available, queues, request, queue, heap)
+    text = f"{found} (of {available // frontend_limits.MIB} MiB, {origin}, for {max(1, len(stored))} models)"
     if not found.fits:
         fix = "serve fewer models, lower max_request_size or a model's jobQueueSize, or give the server more memory"
-        return NONE, f"{text}: full queues would take {found.needed // limits.MIB} MiB of heap", fix
+        return NONE, f"{text}: full queues would take {found.required // frontend_limits.MIB} MiB of heap", fix
     if (found.request, found.queue) != (request, queue):
-        asked = f"{request / limits.MIB:.4g} MiB and {queue}"
+        asked = f"{request / frontend_limits.MIB:.4g} MiB and {queue}"
         fix = "make start lowers them; for a torchserve started by hand write the lower ones into config.properties"
         return NONE, f"{text}: config.properties asks for {asked}", fix
-    runtime, _ = java.find(ROOT)
-    if runtime is not None and runtime.version >= limits.JAVA_WITHOUT_COUNT:
+    runtime, _ = java.find_java(ROOT)
+    if runtime is not None and runtime.version >= frontend_limits.JAVA_WITHOUT_COUNT:
         fix = "set JAVA_HOME to a Java 17, where the connection that asks for too much is closed at once"
         return NONE, f"{text}; under Java {runtime.version} unfinished bodies that fill it hold up others", fix
     return OK, text, ""
@@ -243,7 +247,7 @@ CHECKS = {
     "disk": disk,
     "memory": memory,
     "cores": cores,
-    "limits": frontend_limits,
+    "limits": limits,
     "cuda": cuda,
     "environment": environment,
     "library": library,

@@ -99,8 +99,8 @@ def torch_pin():
 def ensure_java():
     """Install a Java runtime where the machine has none, and put it on the activated environment's PATH."""
     link = VENV / "bin" / "java"
-    found, _ = java.find(ROOT)
-    if found is not None and (found.origin != ".venv/bin/java" or java.version_of(link)):
+    found, _ = java.find_java(ROOT)
+    if found is not None and (found.origin != ".venv/bin/java" or java.read_version(link)):
         return
     pip("-r", JAVA, "-c", "constraints.txt")
     located = subprocess.run(
@@ -108,8 +108,8 @@ def ensure_java():
     ).stdout.strip()
     link.unlink(missing_ok=True)
     link.symlink_to(located)
-    if java.find(ROOT)[0] is None:
-        fail(f"{located} does not run here; install Java {java.MINIMUM} or newer and set JAVA_HOME")
+    if java.find_java(ROOT)[0] is None:
+        fail(f"{located} does not run here; install Java {java.MINIMUM_VERSION} or newer and set JAVA_HOME")
 
 
 def main():

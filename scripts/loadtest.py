@@ -20,7 +20,8 @@ from archive.process.command import run
 from scripts.load import wrk as loadtest_wrk
 from scripts.load.result import BUSY, Load
 from scripts.predict import archive_of, attempt, request_options
-from scripts.torchserve.server import Server, add_arguments
+from scripts.torchserve.arguments import add_server_arguments
+from scripts.torchserve.server import Server
 
 CONNECTIONS, SECONDS = 8, 10
 # Of one run; a token lasts an hour.
@@ -131,12 +132,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", default="", help=f"how long ({SECONDS})")
     parser.add_argument("--rate", default="", help="requests a second (as many as the connections take)")
     parser.add_argument("--output", type=Path, help="folder for the plot and the figures (HOME/build/loadtest)")
-    add_arguments(parser)
+    add_server_arguments(parser)
     options = parser.parse_args(arguments)
     settings = settings_of(options.connections, options.seconds, options.rate)
     if settings.rate is None:
         loadtest_wrk.require()
-    server = Server.of(options)
+    server = Server.from_arguments(options)
     server.require_running()
     version = server.require_model(options.model)["modelVersion"]
     archive = archive_of(server, options.model, version)

@@ -2,22 +2,24 @@
 
 import sys
 
-if not __package__:  # run as a file: import from the repository, not from this folder
+# Clients call this file by its path, from any folder.
+if not __package__:
     sys.path[0] = __file__.rpartition("/scripts/")[0]
 
 import argparse
 
 from archive.process.command import run
-from scripts.torchserve.server import Server, add_arguments
+from scripts.torchserve.arguments import add_server_arguments
+from scripts.torchserve.server import Server
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=["inference", "management"])
-    add_arguments(parser)
+    add_server_arguments(parser)
     options = parser.parse_args(arguments)
-    print(Server.of(options).token(options.kind) or "")
+    print(Server.from_arguments(options).token(options.kind) or "")
     return 0
 
 

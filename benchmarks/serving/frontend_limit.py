@@ -7,6 +7,7 @@ any handler could reach behind this frontend.
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,8 @@ WARM_UP_S = 10
 
 def pack_constant(document: Mapping[str, object], store: Path) -> None:
     """Packs the handler that does nothing, with the server's settings of a model and the modules that it imports."""
-    modules = [ROOT / "handlers" / f"{name}.py" for name in ("batch_message", "read_ahead", "server_lines")]
+    modules = store / "modules"
+    shutil.copytree(ROOT / "handlers", modules / "handlers", ignore=shutil.ignore_patterns("__pycache__"))
     config = store / "constant.yaml"
     config.write_text(yaml.safe_dump({key: value for key, value in document.items() if key != "opserve"}))
     handler = Path(__file__).with_name("constant_handler.py")

@@ -67,7 +67,7 @@ class Processes:
     def end(self) -> None:
         """End all, those too that appear meanwhile; what does not go is killed."""
         while running := self.find():
-            processes.end(running, GRACE_S)
+            processes.terminate(running, GRACE_S)
 
 
 def used_between(before: Mapping[int, float], after: Mapping[int, float]) -> float:

@@ -7,7 +7,6 @@ import io
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,11 +17,11 @@ from pathlib import Path
 import numpy
 import requests
 
-from archive.errors import OpserveError
 from benchmarks.payloads import Payload, oip_binary, oip_json
 from benchmarks.serving import answers, environments, workloads
 from benchmarks.serving.processes import Processes
 from benchmarks.serving.workloads import SHARED_MEMORY, Workload
+from scripts.torchserve.ports import free_ports
 
 PEERS = Path(__file__).with_name("peers")
 START_S = 120.0
@@ -33,19 +32,6 @@ OPERATORS = ("graph_plain", "graph_op")
 
 class ServerFailed(Exception):
     """A server that does not start or dies; the message says what it said last."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that follow one another and that nobody listens on."""
-    for _ in range(100):
-        with contextlib.ExitStack() as held, contextlib.suppress(OSError, OverflowError):
-            first = held.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            for following in range(port + 1, port + count):
-                held.enter_context(socket.socket()).bind(("127.0.0.1", following))
-            return list(range(port, port + count))
-    raise OpserveError(f"no {count} ports in a row are free")
 
 
 def over_the_network(workload: Workload) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -22,10 +21,11 @@ from archive.repository import ROOT
 from benchmarks.payloads import REGION_PREFIX
 from benchmarks.serving.network import FEATURES
 from benchmarks.serving.processes import Processes
-from benchmarks.serving.servers import PEERS, Running, Server, ServerFailed, free_ports, serving_variables
+from benchmarks.serving.servers import PEERS, Running, Server, ServerFailed, serving_variables
 from benchmarks.serving.workloads import LIBRARY, Workload
-from scripts.torchserve import java
+from scripts.torchserve import java, workers
 from scripts.torchserve import server as scripts_server
+from scripts.torchserve.configuration import write_config
 
 # Workers and threads are those of everybody else, whatever a profile says.
 EQUAL_WORKERS, EQUAL_THREADS = {"minWorkers": 1, "maxWorkers": 1}, {"threads": 1}
@@ -57,15 +57,6 @@ GRAPH_CONFIG = {
         },
     },
 }
-PORTS = {
-    "inference_address": "http://127.0.0.1:{}",
-    "management_address": "http://127.0.0.1:{}",
-    "metrics_address": "http://127.0.0.1:{}",
-    "grpc_inference_port": "{}",
-    "grpc_management_port": "{}",
-    # Workers of two servers are told apart by this number.
-    "initial_worker_port": "{}",
-}
 START_S = 120.0
 
 
@@ -81,14 +72,14 @@ class OpserveServer(Server):
     model_store: Path
 
     def launch(self, models: Sequence[str], files: Path, python: Path | None, folder: Path) -> Running:
-        """Start it with scripts/start.py, on the shipped configuration with ports of its own."""
+        """Start it with scripts.start, on the shipped configuration with ports of its own."""
         processes = Processes()
-        config = write_config(folder, (ROOT / "config.properties").read_text())
-        command = [sys.executable, str(ROOT / "scripts" / "start.py"), "--home", str(folder), "--config", str(config)]
+        config = write_config(folder)
+        command = [sys.executable, "-m", "scripts.start", "--home", str(folder), "--config", str(config)]
         command += ["--model-store", str(self.model_store), "--models", *models]
         log = folder / "server.log"
         running = TorchServeRunning(self, processes, folder, config, log)
-        starting = processes.spawn(command, folder, log, {})
+        starting = processes.spawn(command, ROOT, log, {})
         try:
             status = starting.wait(START_S)
         except BaseException as error:
@@ -115,7 +106,7 @@ class StockServer(Server):
             raise ServerFailed("its environment was not made")
         processes = Processes()
         config = write_config(folder, "default_workers_per_model=1\ndisable_system_metrics=false\n")
-        found, _ = java.find()
+        found, _ = java.find_java()
         command = [str(python.parent / "torchserve"), "--start", "--foreground", "--ncs", "--model-store"]
         command += [
             str(self.model_store),
@@ -173,7 +164,7 @@ class TorchServeRunning(Running):
 
     def _ready(self, model: str) -> int:
         try:
-            return scripts_server.ready_workers(self._torchserve.describe(model) or {})
+            return workers.count_ready_workers(self._torchserve.describe(model) or {})
         except scripts_server.OpserveError:  # not listening yet, or no key file yet
             return 0
 
@@ -205,17 +196,6 @@ class TorchServeRunning(Running):
         self._torchserve.remove_temp()
 
 
-def write_config(folder: Path, base: str) -> Path:
-    """A configuration with ports of its own, in the folder the server runs in."""
-    ports = free_ports(len(PORTS))
-    replaced = {name: text.format(port) for (name, text), port in zip(PORTS.items(), ports, strict=True)}
-    kept = [line for line in base.splitlines() if line.partition("=")[0] not in replaced]
-    path = folder / "config.properties"
-    path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in replaced.items())]) + "\n")
-    shutil.copy(ROOT / "metrics.yaml", folder)
-    return path
-
-
 def opserve_archives(profile: str, files: Path, store: Path) -> Path:
     """Pack the models of the benchmark with one profile; the model store."""
     shipped = [ArchiveContents.from_model(name, profile=profile) for name in ("scaled_add", "digits")]
@@ -237,7 +217,7 @@ def graph_contents(files: Path, profile: str) -> ArchiveContents:
 
 
 def opserve_server(profile: str, store: Path) -> OpserveServer:
-    """opserve on the archives of one profile."""
+    """Opserve on the archives of one profile."""
     return OpserveServer(name=OPSERVE[profile], environment="", takes=_own, path=predictions, model_store=store)
 
 

@@ -1,4 +1,4 @@
-"""Reads `.mar` archives: is one whole, what does it serve, and what sample request does it carry."""
+"""Reads `.mar` archives from outside a worker: whether one is intact, what it serves, and its sample request."""
 
 import base64
 import json
@@ -14,23 +14,30 @@ from archive.packer.container import Container
 from archive.packer.names import is_name
 from archive.packer.verify import MAR_MANIFEST_FILE, check_container, has_manifest
 from archive.process.limits import Limits, call_limited
+from handlers.codecs.safe_yaml import load_yaml
 from handlers.integrity.requirements import LibraryRequirements
 from handlers.integrity.signing import check_signature, public_key_path
 from handlers.sample import TOLERANCE
-from handlers.yaml_text import load_yaml
 
-# TorchServe is given the names of the files: NAME=FILE would be another name for the model.
+# TorchServe gets the names of the files on its command line, where NAME=FILE would rename the model.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.+@~ -]+\.mar")
-# Bytes of a sample's request: as much as a server takes.
+# The largest request of a sample in bytes: as much as a server takes.
 MAX_SAMPLE = 64 << 20
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A request that an archive carries, and the answer it must get."""
+    """A request that an archive carries, and the answer that it must get.
 
-    parts: dict[str, bytes] = field(default_factory=dict)  # file name -> content, one multipart part each
-    body: bytes | None = None  # or the whole JSON body
+    Attributes:
+        parts: file name -> content, each a part of a multipart form.
+        body: the whole JSON body, for a sample without parts.
+        answer: the expected answer; None if the archive has none.
+        tolerance: how far numbers may differ from it.
+    """
+
+    parts: dict[str, bytes] = field(default_factory=dict)
+    body: bytes | None = None
     answer: Any = None
     tolerance: float = TOLERANCE
 
@@ -42,20 +49,53 @@ class Sample:
 
 @dataclass(frozen=True)
 class Archive:
-    """What is needed of a `.mar` in order to serve and try it."""
+    """The facts about a `.mar` with which it is served and tried."""
 
     path: Path
     model: str
     version: str
     sample: Sample | None
 
+    def require_sample(self) -> Sample:
+        """Returns the sample.
 
-def read(path: Path) -> Archive:
-    """Open an archive, check it without executing anything of it, and read its sample; the error names the file.
+        Raises:
+            OpserveError: The archive has none.
+        """
+        if self.sample is None:
+            raise OpserveError(
+                f"{self.path.name} contains no sample; `make archive` packs it with one, "
+                "and `make predict MODEL=… REQUEST=file.json` sends a request of your own"
+            )
+        return self.sample
 
-    An archive of opserve's packer must be as it was packed and fit for this machine, and where OPSERVE_PUBLIC_KEY
-    demands it, signed; one of another packer must be whole and harmless to unpack. TorchServe itself only logs a broken
-    archive, and starts without it.
+
+def find_archive(model_store: Path, model: str, version: str) -> Archive:
+    """Looks for the archive of a version of a model.
+
+    Raises:
+        OpserveError: the model store has none.
+    """
+    named = [model_store / f"{model}.mar", model_store / f"{model}@{version}.mar"]
+    others = sorted(set(model_store.glob("*.mar")) - set(named))
+    for path in [path for path in named if path.is_file()] + others:
+        archive = read_archive(path)
+        if (archive.model, archive.version) == (model, version):
+            return archive
+    raise OpserveError(
+        f"{model_store} holds no archive of {model} {version}; `make archive MODEL={model} VERSION={version}` makes one"
+    )
+
+
+def read_archive(path: Path) -> Archive:
+    """Opens an archive, checks it without executing anything in it, and reads its sample.
+
+    An archive of opserve's packer must be unchanged, fit for this machine, and signed if OPSERVE_PUBLIC_KEY asks for
+    it; any other must be intact and safe to unpack. TorchServe itself only logs that an archive is broken, and starts
+    without it.
+
+    Raises:
+        OpserveError: naming the file and the reason.
     """
     try:
         if not _FILE_NAME.fullmatch(path.name):
@@ -78,14 +118,14 @@ def read(path: Path) -> Archive:
 
 
 def read_checked(path: str, key: str | None) -> dict[str, Any]:
-    """What `read` needs of an archive, as far as it does not depend on this machine; called where it can do no harm.
+    """The part of `read_archive` that does not depend on this machine; called in a process with limits.
 
     Args:
         path: the archive.
-        key: absolute path of a public key that it must be signed for, or `None`.
+        key: absolute path of the public key that must have signed it, or None.
 
     Returns:
-        `model` and `version`; `libraries`: what each needs; `sample`, its bytes in base64, or `None`.
+        `model` and `version`; `libraries`: the requirements of each; `sample`: its bytes in base64, or None.
 
     Raises:
         OpserveError: naming the file in it and the reason.
@@ -103,7 +143,7 @@ def read_checked(path: str, key: str | None) -> dict[str, Any]:
 def _read(archive: Container) -> dict[str, Any]:
     names = set(archive.names)
     if MAR_MANIFEST_FILE not in names:
-        raise ArchiveError(f"no TorchServe archive: it has no {MAR_MANIFEST_FILE}")
+        raise ArchiveError(f"not a TorchServe archive: it has no {MAR_MANIFEST_FILE}")
     try:
         model = json.loads(archive.read(MAR_MANIFEST_FILE))["model"]
         name, handler = model["modelName"], str(model["handler"]).partition(":")[0]
@@ -111,13 +151,13 @@ def _read(archive: Container) -> dict[str, Any]:
         for text in (name, version):
             if not isinstance(text, str) or not is_name(text):
                 raise ValueError(
-                    f"{str(text)[:100]!r} is no name: letters, digits, '_', '-', '.', a letter or digit first"
+                    f"{str(text)[:100]!r} is not a name: letters, digits, '_', '-', '.', a letter or digit first"
                 )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ArchiveError(f"its MANIFEST.json names no model or handler ({error})") from None
+        raise ArchiveError(f"its MANIFEST.json does not name a model and handler ({error})") from None
     # A handler without .py is one of TorchServe's own (image_classifier, ...).
     if handler.endswith(".py") and handler not in names:
-        raise ArchiveError(f"the handler {handler} that it names is not in it")
+        raise ArchiveError(f"it does not contain its handler {handler}")
     try:
         sample = _sample(archive, names, model.get("configFile"))
     except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
@@ -135,7 +175,7 @@ def _sample(archive: Container, names: set[str], config: str | None) -> dict[str
     tolerance = float(ours.get("tolerance", TOLERANCE))
     size = sum(archive.size(name) for name in requests)
     if size > MAX_SAMPLE:
-        raise ValueError(f"its request has {size:,} bytes; {MAX_SAMPLE:,} would be plenty")
+        raise ValueError(f"its request has {size:,} bytes, more than {MAX_SAMPLE:,}")
     parts = {PurePosixPath(name).name: base64.b64encode(archive.read(name)).decode() for name in requests}
     return {
         "parts": parts,

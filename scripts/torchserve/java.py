@@ -1,4 +1,4 @@
-"""Finds the Java that TorchServe's frontend runs on, without `.venv`: by the standard library only."""
+"""Finds the Java that TorchServe's frontend runs on; standard library only, since it also runs without a `.venv`."""
 
 import os
 import re
@@ -9,21 +9,21 @@ from typing import NamedTuple
 
 from archive.repository import ROOT
 
-MINIMUM = 17
+MINIMUM_VERSION = 17
 
 
 class Java(NamedTuple):
-    """A Java runtime: what `JAVA_HOME` must be, its major version, and where it was found."""
+    """A Java runtime: the value for `JAVA_HOME`, its major version, and where it was found."""
 
     home: Path
     version: int
     origin: str
 
 
-def version_of(executable: Path) -> "int | None":
-    """The major version that `java -version` reports, or None when it does not run."""
+def read_version(executable: Path) -> "int | None":
+    """The major version that `java -version` reports, or None if it does not run."""
     try:
-        shown = subprocess.run(
+        output = subprocess.run(
             [str(executable), "-version"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -34,19 +34,15 @@ def version_of(executable: Path) -> "int | None":
         ).stderr
     except (OSError, subprocess.SubprocessError):
         return None
-    found = re.search(r'version "(?:1\.)?(\d+)', shown)
+    found = re.search(r'version "(?:1\.)?(\d+)', output)
     return int(found.group(1)) if found else None
 
 
-def home_of(executable: Path) -> Path:
-    """The folder that holds `bin/java`, with the links of `/usr/bin` and `.venv/bin` followed."""
-    return executable.resolve().parents[1]
+def find_java(root: Path = ROOT) -> "tuple[Java | None, list[str]]":
+    """Looks for Java in JAVA_HOME, then on PATH, then where `make env` links one.
 
-
-def find(root: Path = ROOT):
-    """Return (Java or None, remarks): JAVA_HOME first, then PATH, then the runtime that `make env` linked.
-
-    A remark says in words why a candidate that a person set on purpose was passed over.
+    Returns:
+        The first that is new enough, and a remark on each that is set or on PATH but was passed over.
     """
     candidates = []
     if os.environ.get("JAVA_HOME"):
@@ -55,14 +51,16 @@ def find(root: Path = ROOT):
     if on_path:
         candidates.append(("PATH", Path(on_path)))
     candidates.append((".venv/bin/java", root / ".venv" / "bin" / "java"))
-    remarks = []
+    remarks = []  # type: list[str]
     for origin, executable in candidates:
-        version = version_of(executable)
-        if version is not None and version >= MINIMUM:
-            return Java(home_of(executable), version, origin), remarks
+        version = read_version(executable)
+        if version is not None and version >= MINIMUM_VERSION:
+            # /usr/bin/java and .venv/bin/java are links to HOME/bin/java.
+            return Java(executable.resolve().parents[1], version, origin), remarks
         if origin == "JAVA_HOME":
             reason = "has no bin/java that runs" if version is None else f"is Java {version}"
-            remarks.append(f"JAVA_HOME={os.environ['JAVA_HOME']} {reason}; ignored, because TorchServe needs {MINIMUM}")
+            needed = f"ignored, because TorchServe needs {MINIMUM_VERSION}"
+            remarks.append(f"JAVA_HOME={os.environ['JAVA_HOME']} {reason}; {needed}")
         elif origin == "PATH" and version is not None:
-            remarks.append(f"{executable} is Java {version}, older than {MINIMUM}: ignored")
+            remarks.append(f"{executable} is Java {version}, older than {MINIMUM_VERSION}: ignored")
     return None, remarks

@@ -18,7 +18,7 @@ POLL_S = 0.05
 def _matching(accept: Callable[[psutil.Process, list[str]], bool]) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
-        # A process may end, or belong to somebody else, while it is looked at.
+        # A process may end while it is inspected, or belong to another user.
         with contextlib.suppress(psutil.Error, OSError):
             command = process.cmdline()
             if command and process.status() != psutil.STATUS_ZOMBIE and accept(process, command):
@@ -27,41 +27,41 @@ def _matching(accept: Callable[[psutil.Process, list[str]], bool]) -> list[psuti
 
 
 def frontends(home: Path) -> list[psutil.Process]:
-    """The Java frontends that run in this home folder, however they were started."""
+    """Returns the Java frontends that run in this home folder, however they were started."""
     return _matching(lambda process, command: FRONTEND in command and Path(process.cwd()) == home)
 
 
 def launchers(home: Path) -> list[psutil.Process]:
-    """The `torchserve` commands of this home that have yet to start their frontend, however they were started."""
+    """Returns the `torchserve` commands in this home that have not started their frontend yet."""
 
-    def ours(process: psutil.Process, command: list[str]) -> bool:
+    def is_launcher(process: psutil.Process, command: list[str]) -> bool:
         starts = "--start" in command and any(Path(argument).name == LAUNCHER for argument in command[:2])
         return starts and Path(process.cwd()) == home
 
-    return _matching(ours)
+    return _matching(is_launcher)
 
 
 def workers(home: Path, temp: Path, parents: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """The workers of these frontends, and those that a killed frontend of this home left behind."""
+    """Returns the workers of these frontends, and those that a killed frontend of this home left behind."""
     pids = {parent.pid for parent in parents}
 
-    def ours(process: psutil.Process, command: list[str]) -> bool:
+    def is_worker(process: psutil.Process, command: list[str]) -> bool:
         if not any(argument.endswith(WORKER) for argument in command):
             return False
         if process.ppid() in pids:
             return True
         if any(Path(argument).parent == temp for argument in command if "/" in argument):
             return True
-        # Started by hand, its frontend killed: the shell's current folder is the only trace of the home.
+        # Of a worker whose frontend was started without `make start` and killed, only $PWD shows the home.
         parent = process.parent()
         orphan = parent is None or FRONTEND not in parent.cmdline()
         return orphan and process.environ().get("PWD") == str(home)
 
-    return _matching(ours)
+    return _matching(is_worker)
 
 
-def temp_folder(frontend: psutil.Process) -> Path:
-    """Where this frontend keeps its sockets and unpacked archives."""
+def used_temp_folder(frontend: psutil.Process) -> Path:
+    """Returns the folder in which this frontend keeps its sockets and unpacked archives."""
     with contextlib.suppress(psutil.Error):
         for argument in frontend.cmdline():
             if argument.startswith("-Djava.io.tmpdir="):
@@ -69,8 +69,8 @@ def temp_folder(frontend: psutil.Process) -> Path:
     return Path("/tmp")
 
 
-def end(processes: list[psutil.Process], grace_s: float = GRACE_S) -> None:
-    """Ask these processes to end, wait for it, and kill what is left after a bounded time."""
+def terminate(processes: list[psutil.Process], grace_s: float = GRACE_S) -> None:
+    """Asks processes to end, and kills those that have not after `grace_s` seconds."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -81,7 +81,7 @@ def end(processes: list[psutil.Process], grace_s: float = GRACE_S) -> None:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether a process runs; one that has ended and that its parent has not noticed does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -95,11 +95,12 @@ def _still_alive(processes: list[psutil.Process], seconds: float) -> list[psutil
     return left
 
 
-def listener(port: int) -> str:
-    """Who listens on a TCP port, as far as this user may see."""
+def find_listener(port: int) -> str:
+    """Describes the process that listens on a TCP port, as far as this user may see it."""
     with contextlib.suppress(psutil.AccessDenied):
         for connection in psutil.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            address = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and address and address.port == port and connection.pid:
                 with contextlib.suppress(psutil.Error):
                     process = psutil.Process(connection.pid)
                     return f"{process.name()}, pid {process.pid}, in {process.cwd()}"
@@ -108,7 +109,7 @@ def listener(port: int) -> str:
 
 
 def memory(processes: Iterable[psutil.Process]) -> int:
-    """Resident memory of these processes together, in bytes."""
+    """Returns the resident memory of these processes together, in bytes."""
     total = 0
     for process in processes:
         with contextlib.suppress(psutil.Error):
@@ -117,7 +118,7 @@ def memory(processes: Iterable[psutil.Process]) -> int:
 
 
 def stale_sockets(folder: Path) -> list[Path]:
-    """Worker sockets of this user in a folder that no process holds any more."""
+    """Returns this user's worker sockets in a folder that no process holds any more."""
     try:
         held = {connection.laddr for connection in psutil.net_connections(kind="unix")}
     except psutil.AccessDenied:

@@ -1,111 +1,101 @@
-"""Starts a server that has ended again, with what it served last; called by its supervisor.
+"""Starts a server that has ended, with what it served last; its supervisor runs this.
 
-Unlike a start, it leaves the server running when a model does not load or answers its sample otherwise than before: the
-others are served meanwhile.
+Unlike a start, it keeps the server running when a model does not load or answers its sample incorrectly: the others are
+served meanwhile.
 """
 
-import sys
-
-if not __package__:  # run as a file: import from the repository, not from this folder
-    sys.path[0] = __file__.rpartition("/scripts/")[0]
-
+import argparse
 import time
 
 from archive.errors import OpserveError
 from archive.process.command import run
 from archive.process.signals import deferred
-from scripts import start, supervise
-from scripts.predict import try_sample
-from scripts.stop import alone, clear
-from scripts.torchserve import archives as mar
-from scripts.torchserve import faults, processes, recovery, served
-from scripts.torchserve.server import Server
+from scripts.torchserve import preflight, processes, snapshot, supervision, workers
+from scripts.torchserve.archives import Archive, read_archive
+from scripts.torchserve.arguments import StartOptions, add_start_arguments
+from scripts.torchserve.cleanup import clean_up
+from scripts.torchserve.client import check_sample
+from scripts.torchserve.launch import launch
+from scripts.torchserve.model_store import select_archives
+from scripts.torchserve.readiness import wait_until_answering, wait_until_ready
+from scripts.torchserve.server import Server, server_lock
+from scripts.torchserve.snapshot import ServedVersion
 from scripts.torchserve.worker_log import LogMark
 
-KEPT = (supervise.PID_FILE, supervise.STATE_FILE, served.FILE)
-# A deploy that lost its server gives up sooner.
+KEPT = (supervision.PID_FILE, supervision.STATE_FILE, snapshot.FILE)
+# A deploy that has lost its server gives up sooner.
 OTHERS_END_WITHIN_S = 60.0
-POLL_S = 0.1
 
 
-def last_archives(server: Server, models: list[str], known: list[served.Served]) -> list[mar.Archive]:
-    """The archives of what was served last, or, where that is not known, those of a start."""
-    if not known:
-        return start.chosen_archives(server, models)
+def _select_last(server: Server, models: list[str], last: list[ServedVersion]) -> list[Archive]:
+    """Reads the archives that were served last, or, where that is not known, those that a start would serve."""
+    if not last:
+        return select_archives(server, models)
     found = []
-    for each in known:
+    for each in last:
         try:
-            found.append(mar.read(server.model_store / each.archive))
+            found.append(read_archive(server.model_store / each.archive))
         except OpserveError as error:
             print(f"{each.model} {each.version} is left out: {error}")
     if not found:
-        raise OpserveError(f"{server.model_store} has none of the archives that were served")
+        raise OpserveError(f"none of the archives that were served is in {server.model_store}")
     return found
 
 
-def wait_answering(server: Server, timeout: float, mark: LogMark) -> None:
-    """Wait until a server that was launched answers at its management address."""
-    frontend = server.frontend()
-    deadline = time.monotonic() + timeout
-    while not start._answers(server):
-        if frontend is None or not processes.alive(frontend):
-            raise OpserveError(f"TorchServe ended while it started:\n{start._reason(server, mark)}")
-        if time.monotonic() > deadline:
-            raise OpserveError(f"it does not answer at {server.address('management')} after {timeout:.0f} s")
-        time.sleep(POLL_S)
-
-
-def restore(server: Server, each: served.Served) -> None:
-    """Give a version the workers that it had, and its place as the default one."""
-    described = server.describe(each.model, each.version)
+def _restore(server: Server, last: ServedVersion) -> None:
+    """Gives a version the number of workers that it had, and makes it the default if it was."""
+    described = server.describe(last.model, last.version)
     if described is None:
         return
-    if (int(described["minWorkers"]), int(described["maxWorkers"])) != (each.fewest, each.most):
-        recovery.set_limits(server, each.model, each.version, each.fewest, each.most)
-    if each.default and (server.describe(each.model) or {}).get("modelVersion") != each.version:
-        server.request("management", "PUT", f"/models/{each.model}/{each.version}/set-default")
+    if (int(described["minWorkers"]), int(described["maxWorkers"])) != (last.min_workers, last.max_workers):
+        workers.set_worker_limits(server, last.model, last.version, last.min_workers, last.max_workers)
+    if last.default and (server.describe(last.model) or {}).get("modelVersion") != last.version:
+        server.request("management", "PUT", f"/models/{last.model}/{last.version}/set-default")
 
 
-def restart(server: Server, models: list[str], timeout: float, model_api: bool, quiet: bool) -> int:
-    """Start the server again; 0 when it answers, whatever its models do."""
+def restart(server: Server, options: StartOptions) -> int:
+    """Starts the server again, unless it is running.
+
+    Returns:
+        The exit code: 0 when it answers, whatever its models do; NOT_OURS for a server that `make start` did not start.
+    """
     frontend = server.frontend()
     if frontend is not None:
-        return 0 if processes.temp_folder(frontend) == server.temp else supervise.NOT_OURS
-    known = served.remembered(server)
-    clear(server, KEPT)
-    faults.check(server)
-    start.check_ports(server)
-    start.check_metrics(server)
-    archives = last_archives(server, models, known)
-    mark = LogMark(server.logs)
-    begun = time.monotonic()
+        return 0 if processes.used_temp_folder(frontend) == server.temp else supervision.NOT_OURS
+    last = snapshot.load(server)
+    clean_up(server, KEPT)
+    preflight.check(server)
+    archives = _select_last(server, options.models, last)
+    mark, begun = LogMark(server.logs), time.monotonic()
     try:
-        frontend = start.launch(server, archives, model_api, quiet)
-        wait_answering(server, timeout, mark)
+        frontend = launch(server, archives, model_api=options.model_api, quiet=options.quiet)
+        wait_until_answering(server, frontend, mark, options.timeout)
     except BaseException:
         with deferred():
-            clear(server, KEPT)
+            clean_up(server, KEPT)
         raise
     for archive in archives:
         try:
-            start.wait_ready(server, frontend, [archive], mark, timeout)
-            try_sample(server, f"{archive.model}/{archive.version}", archive, archive.model)
+            wait_until_ready(server, frontend, [archive], mark, options.timeout)
+            check_sample(server, f"{archive.model}/{archive.version}", archive, archive.model)
         except OpserveError as error:
             if not processes.alive(frontend):
                 raise
             print(f"{archive.model} {archive.version}: {error}")
-    for each in known:
-        restore(server, each)
+    for each in last:
+        _restore(server, each)
     print(f"answering again after {time.monotonic() - begun:.1f} s")
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point: the arguments are those of start.py."""
-    options = start.parse(arguments)
-    server = Server.of(options)
-    with alone(server, OTHERS_END_WITHIN_S):
-        return restart(server, options.models, options.timeout, options.model_api, options.quiet)
+    """Runs the command, with the arguments of a start."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_start_arguments(parser)
+    options = parser.parse_args(arguments)
+    server = Server.from_arguments(options)
+    with server_lock(server, OTHERS_END_WITHIN_S):
+        return restart(server, StartOptions.from_arguments(options))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""One TorchServe: its home folder, its addresses, its tokens and its processes.
+"""One TorchServe: its home folder, its addresses, and calls of its APIs.
 
-What TorchServe writes lies in its current folder (key_file.json, logs/) or in its temporary folder (pid file,
-worker sockets, unpacked archives), so a home with a temporary folder of its own is a server apart.
+TorchServe writes into the folder it runs in (key_file.json, logs/) and into its temporary folder (pid file, sockets of
+the workers, unpacked archives). Servers with different homes have different temporary folders, and nothing in common.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import shutil
 import stat
 import time
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -25,33 +24,16 @@ from archive.errors import OpserveError
 from archive.packer.names import is_name
 from archive.repository import ROOT
 from scripts.torchserve import processes
-from scripts.torchserve.places import temp_folder
+from scripts.torchserve.configuration import read_properties
+from scripts.torchserve.temp_folder import find_temp_folder
+from scripts.torchserve.tokens import KeyFile
 
 Kind = Literal["inference", "management", "metrics"]
 CONNECT_S = 5.0
+POLL_S = 0.1
 # TorchServe's own defaults for what a configuration leaves out.
-DEFAULT_ADDRESSES = {"inference": 8080, "management": 8081, "metrics": 8082}
+DEFAULT_ADDRESSES: dict[Kind, int] = {"inference": 8080, "management": 8081, "metrics": 8082}
 DEFAULT_GRPC = {"inference": 7070, "management": 7071}
-# A token must outlive the request it is put into.
-TOKEN_MARGIN = timedelta(seconds=10)
-KEY_FILE_WITHIN_S = 2.0
-
-
-def read_properties(path: Path) -> dict[str, str]:
-    """The `key=value` lines of a configuration, read as TorchServe's own launcher reads them."""
-    try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
-    except OSError as error:
-        raise OpserveError(f"cannot read the configuration {path}: {error.strerror}") from None
-    pairs = [line.split("=", 1) for line in lines if not line.startswith("#") and "=" in line]
-    return {key.strip(): value.strip() for key, value in pairs}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options by which every script finds its server."""
-    parser.add_argument("--home", type=Path, default=ROOT, help="folder the server runs in (this repository)")
-    parser.add_argument("--config", type=Path, help="its configuration (HOME/config.properties)")
-    parser.add_argument("--model-store", type=Path, help="its archives (HOME/model_store)")
 
 
 class Server:
@@ -64,49 +46,49 @@ class Server:
         self.properties = read_properties(self.config)
         self.logs = self.home / "logs"
         self.key_file = self.home / "key_file.json"
-        self.temp = temp_folder(self.home)
+        self.temp = find_temp_folder(self.home)
         self._session = requests.Session()
-        # A proxy set for the outside world must not see, or break, what goes to loopback.
+        # Requests to loopback must neither reach nor depend on a proxy for the outside world.
         self._session.trust_env = False
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace) -> "Server":
-        """The server that `add_arguments`' options name."""
+    def from_arguments(cls, arguments: argparse.Namespace) -> "Server":
+        """Makes the server that the options of `add_server_arguments` name."""
         return cls(arguments.home, arguments.config, arguments.model_store)
 
     def address(self, kind: Kind) -> str:
-        """The base URL of an API."""
+        """Returns the base URL of an API."""
         fallback = f"http://127.0.0.1:{DEFAULT_ADDRESSES[kind]}"
         return self.properties.get(f"{kind}_address", fallback).rstrip("/")
 
     def ports(self) -> dict[str, tuple[str, int]]:
-        """Every address the server listens on: name -> (host, port)."""
+        """Returns every address the server listens on: property -> (host, port)."""
         found = {}
         for kind, fallback in DEFAULT_ADDRESSES.items():
             url = urlsplit(self.address(kind))
             found[f"{kind}_address"] = (url.hostname or "127.0.0.1", url.port or fallback)
-        for kind, fallback in DEFAULT_GRPC.items():
-            host = self.properties.get(f"grpc_{kind}_address", "127.0.0.1")
-            found[f"grpc_{kind}_port"] = (host, int(self.properties.get(f"grpc_{kind}_port", fallback)))
+        for name, fallback in DEFAULT_GRPC.items():
+            host = self.properties.get(f"grpc_{name}_address", "127.0.0.1")
+            found[f"grpc_{name}_port"] = (host, int(self.properties.get(f"grpc_{name}_port", fallback)))
         return found
 
     def frontend(self) -> psutil.Process | None:
-        """The Java process of this home, when it runs."""
+        """Returns the Java process of this home, or None when it does not run."""
         return next(iter(processes.frontends(self.home)), None)
 
     def require_running(self) -> psutil.Process:
-        """The Java process of this home, or an error that says how to start it."""
+        """Returns the Java process of this home, which must be running."""
         frontend = self.frontend()
         if frontend is None:
             raise OpserveError(f"no TorchServe runs in {self.home}; `make start` starts it")
         return frontend
 
     def make_temp(self) -> Path:
-        """Make the temporary folder, for this user alone."""
+        """Makes the temporary folder, readable by this user only."""
         try:
             self.temp.parent.mkdir(parents=True, exist_ok=True)
             self.temp.mkdir(mode=0o700, exist_ok=True)
-        except FileExistsError:  # and no folder; the next lines say so
+        except FileExistsError:  # but not a folder: refused below
             pass
         except OSError as error:
             raise OpserveError(f"cannot make the folder {self.temp}: {error.strerror}") from None
@@ -116,10 +98,10 @@ class Server:
         return self.temp
 
     def remove_temp(self, keep: Collection[str] = ()) -> None:
-        """Remove the temporary folder with the sockets, pid file and unpacked archives in it.
+        """Removes the temporary folder and everything in it.
 
         Args:
-            keep: names of files in it that stay, and the folder with them.
+            keep: names of files that stay, and the folder with them.
         """
         if not (self.temp.is_dir() and not self.temp.is_symlink() and self.temp.lstat().st_uid == os.getuid()):
             return
@@ -133,68 +115,16 @@ class Server:
                 path.unlink(missing_ok=True)
 
     def token(self, kind: Literal["inference", "management"]) -> str | None:
-        """A token that is valid now, renewed when it has expired; None when authorization is off."""
+        """Returns a token that is valid now, renewed if it has expired; None when authorization is off."""
         if self.properties.get("disable_token_authorization", "false").lower() == "true":
             return None
-        key, expires = self._key(kind)
-        if _is_over(expires):
-            with self._renewing():
-                # Another process may have renewed it meanwhile; a second time would make that one's worthless.
-                key, expires = self._key(kind)
-                if _is_over(expires):
-                    self._renew(kind)
-                    key, _ = self._key(kind)
-        return key
+        return KeyFile(self.key_file, self._renew_token).valid_token(kind)
 
-    def _renew(self, kind: str) -> None:
-        api_key, _ = self._key("API")
-        answer = self._send(
-            "GET", f"{self.address('management')}/token", token=api_key, params={"type": kind}, timeout=10
-        )
-        if answer.status_code != 200:
-            raise OpserveError(f"TorchServe did not renew the {kind} token: {answer.text.strip()}")
-
-    @contextlib.contextmanager
-    def _renewing(self) -> Iterator[None]:
-        """Let one process, and one thread of it, renew a token of this server at a time."""
-        lock = os.open(self.make_temp() / "token.lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
-
-    def _key(self, kind: str) -> tuple[str, datetime | None]:
-        deadline = time.monotonic() + KEY_FILE_WITHIN_S
-        while True:
-            try:
-                return self._read_key(kind)
-            except json.JSONDecodeError as error:
-                # TorchServe writes the file in place: for a moment it is empty.
-                if time.monotonic() > deadline:
-                    raise OpserveError(
-                        f"{self.key_file} is not what TorchServe writes ({error}); `make stop start` writes one"
-                    ) from None
-                time.sleep(0.01)
-
-    def _read_key(self, kind: str) -> tuple[str, datetime | None]:
-        try:
-            entry = json.loads(self.key_file.read_text())[kind]
-            expires = entry.get("expiration time")
-            return entry["key"], datetime.fromisoformat(expires) if expires else None
-        except FileNotFoundError:
-            fix = "`make stop start` writes a new one" if self.frontend() else "`make start` starts the server"
-            raise OpserveError(f"{self.key_file} does not exist: TorchServe writes it when it starts; {fix}") from None
-        except PermissionError:
-            raise OpserveError(
-                f"{self.key_file} is readable by the user who started the server only; run this as that user"
-            ) from None
-        except json.JSONDecodeError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise OpserveError(
-                f"{self.key_file} is not what TorchServe writes ({error!r}); `make stop start` writes one"
-            ) from None
+    def _renew_token(self, kind: str, api_key: str) -> None:
+        url = f"{self.address('management')}/token"
+        response = self._send("GET", url, token=api_key, params={"type": kind}, timeout=10)
+        if response.status_code != 200:
+            raise OpserveError(f"TorchServe did not renew the {kind} token: {response.text.strip()}")
 
     def _send(self, method: str, url: str, *, token: str | None, timeout: float, **options: Any) -> requests.Response:
         headers = dict(options.pop("headers", None) or {})
@@ -212,61 +142,73 @@ class Server:
             raise OpserveError(f"no answer from {url} in {timeout:.0f} s; `make logs` shows what it does") from None
 
     def request(self, kind: Kind, method: str, path: str, timeout: float = 30.0, **options: Any) -> requests.Response:
-        """Call an API of the server with the token it wants."""
-        # /metrics is open to the management token too, which scripts have in any case.
+        """Calls an API of the server with the token it requires; the options are those of `requests`."""
+        # /metrics takes the management token too.
         token = self.token("inference" if kind == "inference" else "management")
         return self._send(method, f"{self.address(kind)}{path}", token=token, timeout=timeout, **options)
 
+    def _get(self, path: str, failure: str, *, optional: bool = True) -> Any:
+        """Returns what the management API answers in JSON, or None for an optional thing that it does not find."""
+        response = self.request("management", "GET", path)
+        if response.status_code == 404 and optional:
+            return None
+        if response.status_code != 200:
+            raise OpserveError(f"TorchServe did not {failure}: {response.text.strip()}")
+        return response.json()
+
     def models(self) -> list[str]:
-        """The names of the served models."""
-        names: list[str] = []
+        """Returns the names of the served models."""
+        names: set[str] = set()
         page = "0"
         while page:
-            answer = self.request("management", "GET", f"/models?limit=100&next_page_token={page}")
-            if answer.status_code != 200:
-                raise OpserveError(f"TorchServe did not list its models: {answer.text.strip()}")
-            listing = answer.json()
-            names += [entry["modelName"] for entry in listing.get("models", [])]
+            listing = self._get(f"/models?limit=100&next_page_token={page}", "list its models", optional=False)
+            names.update(entry["modelName"] for entry in listing.get("models", []))
             page = listing.get("nextPageToken", "")
-        return sorted(set(names))
+        return sorted(names)
 
     def describe(self, model: str, version: str = "") -> dict[str, Any] | None:
-        """TorchServe's description of a model's version (its default one), or None when it serves no such."""
-        answer = self.request("management", "GET", f"/models/{model}{'/' if version else ''}{version}")
-        if answer.status_code == 404:
-            return None
-        if answer.status_code != 200:
-            raise OpserveError(f"TorchServe did not describe {model}: {answer.text.strip()}")
-        return answer.json()[0]
+        """Returns TorchServe's description of a version (the default one if empty), or None if it is not served."""
+        found = self._get(f"/models/{model}{'/' if version else ''}{version}", f"describe {model}")
+        return found and found[0]
 
     def versions(self, model: str) -> dict[str, dict[str, Any]]:
-        """TorchServe's description of every version of a model; empty when it serves no such model."""
-        answer = self.request("management", "GET", f"/models/{model}/all")
-        if answer.status_code == 404:
-            return {}
-        if answer.status_code != 200:
-            raise OpserveError(f"TorchServe did not describe {model}: {answer.text.strip()}")
-        return {each["modelVersion"]: each for each in answer.json()}
+        """Returns TorchServe's description of every version of a model; empty when the model is not served."""
+        return {each["modelVersion"]: each for each in self._get(f"/models/{model}/all", f"describe {model}") or []}
 
     def require_model(self, model: str) -> dict[str, Any]:
-        """The description of a model, or an error that lists the models that are served."""
+        """Returns the description of a model, which must be served."""
         found = self.describe(model) if is_name(model) else None
         if found is None:
             raise OpserveError(f"no model {model!r} is served; there are: {', '.join(self.models()) or 'none'}")
         return found
 
 
-def ready_workers(description: dict[str, Any]) -> int:
-    """How many workers of a described model answer requests."""
-    return sum(worker["status"] == "READY" for worker in description.get("workers", []))
+@contextlib.contextmanager
+def server_lock(server: Server, wait_s: float = 0) -> Iterator[None]:
+    """Keeps other starts, stops and deploys of a home out, after waiting for one for at most `wait_s` seconds."""
+    try:
+        folder = os.open(server.home, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise OpserveError(f"cannot open the folder {server.home}: {error.strerror}") from None
+    try:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise OpserveError(
+                        f"another start, stop or deploy of {server.home} is running; try again when it is done"
+                    ) from None
+                time.sleep(POLL_S)
+        yield
+    finally:
+        os.close(folder)
 
 
-def _is_over(expires: datetime | None) -> bool:
-    return expires is not None and expires - datetime.now(UTC) < TOKEN_MARGIN
-
-
-def reason(text: str) -> str:
-    """What TorchServe says in the body of an answer that is no success."""
+def error_message(text: str) -> str:
+    """Returns the message in the body of a response of TorchServe that reports an error."""
     try:
         return str(json.loads(text)["message"])
     except (ValueError, LookupError, TypeError):

@@ -4,16 +4,16 @@ import re
 import time
 from pathlib import Path
 
-# ts_log says of every worker that ended that it will be tried again, whatever the reason.
+# ts_log has this line for every worker that ended and will be tried again, whatever the reason.
 _RETRY = re.compile(r"\] (W-\d+-\S+) org\.pytorch\.serve\.wlm\.\S+ - Retry worker: ")
-# And that nothing more is read from it, also of one that will not be tried again.
+# And this one once nothing more is read from a worker, also from one that will not be tried again.
 _ENDED = re.compile(r"\] (W-\d+-\S+)-stdout org\.pytorch\.serve\.wlm\.\S+ - Stopped Scanner ")
-# An archive that TorchServe does not take gets this line and the exception below it; the server goes on without it.
+# An archive that TorchServe refuses gets this line and the exception below it; the server goes on without it.
 _REFUSED = re.compile(r" - Failed to load model: (.+)\n(.*)")
 _WORKER_LINE = re.compile(r"^\S+ \[\w+ *\] (?P<thread>W-\d+-\S+)-(?:stdout|stderr) MODEL_LOG - (?P<text>.*)$")
 _NAME = re.compile(r"^W-\d+-(?P<model>.+)_(?P<version>[^_]+)$")
 _FIRST_LINE = "s_name_part0="
-# What a process that is gone has written is read within moments, but not at once; and a second later it is tried again.
+# TorchServe reads a worker's last lines shortly after its end; a second later it tries the worker again.
 _READ_WITHIN_S = 5.0
 _TAIL_BYTES = 1 << 20
 _ERROR_LENGTH = 400
@@ -28,7 +28,7 @@ class LogMark:
         self.ts_log, self.model_log = self._offsets
 
     def text(self, path: Path) -> str:
-        """What was written to a log since the mark; the whole file when it has been rotated."""
+        """Returns what was written to a log since the mark; the whole file if it was rotated."""
         try:
             with path.open("rb") as log:
                 offset = self._offsets[path]
@@ -38,32 +38,32 @@ class LogMark:
             return ""
 
     def dead_workers(self) -> list[str]:
-        """Names such as `W-9000-digits_1.0` of the workers that ended since the mark, oldest first."""
+        """Returns names such as `W-9000-digits_1.0` of the workers that ended and are tried again, oldest first."""
         return list(dict.fromkeys(_RETRY.findall(self.text(self.ts_log))))
 
     def ended_workers(self) -> list[str]:
-        """Names of the workers that ended since the mark, whether they are tried again or not, oldest first."""
+        """Returns the names of all workers that ended since the mark, oldest first."""
         return list(dict.fromkeys(self._endings()))
 
     def _endings(self) -> list[str]:
         return _ENDED.findall(self.text(self.ts_log))
 
     def refused_archives(self) -> list[tuple[str, str]]:
-        """(archive, reason) of those that TorchServe could not open since the mark."""
+        """Returns (archive, reason) of those that TorchServe could not open since the mark."""
         return _REFUSED.findall(self.text(self.ts_log))
 
-    def last_words(self, worker: str, lines: int = 40) -> str:
-        """The traceback with which a worker ended first, or its last lines when it left none.
+    def last_output(self, worker: str, lines: int = 40) -> str:
+        """Returns the traceback with which a worker first ended, or its last lines if it left none.
 
-        Waits until the server has read what the worker wrote. Sometimes it sees first that the connection is closed,
-        and reads no further; then the next try of the same worker says it.
+        Waits until the server has read what the worker wrote. Sometimes the server notices first that the connection is
+        closed, and reads no further; then the next try of the same worker has the traceback.
         """
         deadline = time.monotonic() + _READ_WITHIN_S
         while True:
             ended = self._endings().count(worker)
             tries = self._tries(worker)
-            for said in tries[:ended]:
-                if traceback := _traceback(said):
+            for output in tries[:ended]:
+                if traceback := _traceback(output):
                     return "\n".join(traceback)
             if time.monotonic() > deadline:
                 first = tries[0] if tries else []
@@ -71,50 +71,50 @@ class LogMark:
             time.sleep(0.05)
 
     def _tries(self, worker: str) -> list[list[str]]:
-        """What a worker wrote since the mark, each time that it was started."""
+        """Returns the lines that a worker wrote since the mark, for each time that it was started."""
         tries: list[list[str]] = []
-        theirs = False
+        inside = False
         for line in self.text(self.model_log).splitlines():
             found = _WORKER_LINE.match(line)
             if found:
-                theirs = found["thread"] == worker
-                if theirs and (not tries or found["text"].startswith(_FIRST_LINE)):
+                inside = found["thread"] == worker
+                if inside and (not tries or found["text"].startswith(_FIRST_LINE)):
                     tries.append([])
             text = found["text"] if found else line
-            if theirs and (found or not re.match(r"^\d{4}-", line)):
+            if inside and (found or not re.match(r"^\d{4}-", line)):
                 tries[-1].append(text)
         return tries
 
 
-def _traceback(said: list[str]) -> list[str]:
-    start = next((i for i, text in enumerate(said) if text.startswith("Traceback ")), len(said))
-    end = next((i for i in range(start, len(said)) if said[i].startswith(_SERVER_LINES)), len(said))
-    return said[start:end]
+def _traceback(output: list[str]) -> list[str]:
+    start = next((i for i, text in enumerate(output) if text.startswith("Traceback ")), len(output))
+    end = next((i for i in range(start, len(output)) if output[i].startswith(_SERVER_LINES)), len(output))
+    return output[start:end]
 
 
 def last_error(logs: Path, model: str, version: str) -> str | None:
-    """The last line of the last traceback that a worker of a model wrote, cut to a readable length."""
+    """Returns the last line of the last traceback that a worker of a model wrote, cut to a readable length."""
     try:
         with (logs / "model_log.log").open("rb") as log:
             log.seek(max(0, _size(logs / "model_log.log") - _TAIL_BYTES))
             text = log.read(_TAIL_BYTES).decode(errors="replace")
     except OSError:
         return None
-    found, inside = None, False
+    error, inside = None, False
     for line in text.splitlines():
         match = _WORKER_LINE.match(line)
         if not match or not match["thread"].endswith(f"-{model}_{version}"):
             continue
-        said = match["text"]
-        if said.startswith("Traceback "):
+        output = match["text"]
+        if output.startswith("Traceback "):
             inside = True
-        elif inside and said and not said[0].isspace():
-            found, inside = said, False
-    return found and found[:_ERROR_LENGTH]
+        elif inside and output and not output[0].isspace():
+            error, inside = output, False
+    return error and error[:_ERROR_LENGTH]
 
 
-def model_of(worker: str) -> str:
-    """The model that a worker such as `W-9000-digits_1.0` serves."""
+def model_name(worker: str) -> str:
+    """Returns the model that a worker such as `W-9000-digits_1.0` serves."""
     found = _NAME.match(worker)
     return found["model"] if found else worker
 

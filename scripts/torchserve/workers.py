@@ -1,91 +1,54 @@
-"""Asks a running server for workers and watches them come, without keeping other clients waiting."""
+"""Counts the workers of a served model, and sets how many it may have."""
 
-import time
+import contextlib
+import json
 from typing import Any
 
 from archive.errors import OpserveError
-from scripts.torchserve.recovery import ended_workers, revive, set_limits, stand_ins
-from scripts.torchserve.server import Server, ready_workers
-from scripts.torchserve.worker_log import LogMark, is_worker_of
+from scripts.torchserve.server import Server, error_message
 
-TIMEOUT_S = 300.0
-POLL_S = 0.1
-# A worker that has ended waits this long at most for its next try, unless TorchServe has given it up.
-NEXT_TRY_S = 60.0
+# TorchServe's status of a worker that has ended, whether it will be tried again or not.
+ENDED = "UNLOADING"
+# For a call that is answered at once.
+REQUEST_S = 30.0
 
 
-def set_workers(
-    server: Server, model: str, fewest: int, most: int, version: str = "", timeout: float = TIMEOUT_S
-) -> dict[str, Any]:
-    """Set how many workers a model (its default version) has at least and may have, and wait until they are ready.
+def count_ready_workers(description: dict[str, Any]) -> int:
+    """Returns how many workers of a described model answer requests."""
+    return sum(worker["status"] == "READY" for worker in description.get("workers", []))
 
-    A model of which every worker has ended is started afresh: TorchServe may have given them up.
 
-    Returns:
-        The model's description, with at least `fewest` and at most `most` workers, all of them ready.
+def count_ended_workers(description: dict[str, Any]) -> int:
+    """Returns how many workers of a described model have ended, whether TorchServe will try them again or not."""
+    return sum(worker["status"] == ENDED for worker in description.get("workers", []))
 
-    Raises:
-        OpserveError: a new worker died, with its traceback; or they were not ready in time.
+
+def stand_in_errors(server: Server, description: dict[str, Any]) -> list[str]:
+    """Returns why workers of a described model could not load it; as stand-ins they are ready but answer only 503."""
+    pids = {int(worker["pid"]) for worker in description.get("workers", []) if worker["status"] == "READY"}
+    found = []
+    for path in (server.temp / "models").glob(".*.load"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            state = json.loads(path.read_text())
+            if state.get("stands_in") in pids:
+                found.append(str(state["error"]))
+    return found
+
+
+def scaling_path(model: str, min_workers: int, max_workers: int, version: str = "") -> str:
+    """Returns the path of the management call that asks for a number of workers and is answered at once.
+
+    With `synchronous=true` TorchServe would block one of the threads that serve all clients until the model is loaded.
     """
-    before = server.describe(model, version) or {"workers": []}
-    known = {worker["id"] for worker in before["workers"]}
-    mark = LogMark(server.logs)
-    # One that stands in for a worker that does not load answers, though only 503.
-    if fewest > 0 and 0 < len(known) == ended_workers(before) + len(stand_ins(server, before)):
-        revive(server, model, fewest, version)
-    set_limits(server, model, version, fewest, most, timeout)
-    return wait_for_workers(server, model, fewest, most, version, known, mark, timeout)
+    name = f"{model}/{version}" if version else model
+    return f"/models/{name}?min_worker={min_workers}&max_worker={max_workers}&synchronous=false"
 
 
-def wait_for_workers(
-    server: Server, model: str, fewest: int, most: int, version: str, known: set[str], mark: LogMark, timeout: float
-) -> dict[str, Any]:
-    """Wait until a version of a model has the workers that TorchServe was asked for.
-
-    Args:
-        server: the server.
-        model: a served model.
-        fewest: how many workers must be ready.
-        most: how many workers there may be.
-        version: which version of it; empty for the default one.
-        known: ids of workers that were there before. Their deaths are not those of new ones.
-        mark: where the logs ended when the workers were asked for.
-        timeout: seconds.
-
-    Returns:
-        The version's description.
-
-    Raises:
-        OpserveError: a new worker died, with its traceback; an old one that has ended is not started again; the version
-            is gone; or time is over.
-    """
-    name = f"{model} {version}" if version else model
-    deadline, unchanged_since, last = time.monotonic() + timeout, time.monotonic(), None
-    while True:
-        described = server.describe(model, version)
-        if described is None:
-            raise OpserveError(f"{name} is not served any more")
-        errors = stand_ins(server, described)
-        ready, there = ready_workers(described) - len(errors), len(described["workers"])
-        if fewest <= ready and there <= most:
-            return described
-        if errors:
-            raise OpserveError(f"{name} has {ready} of {fewest} workers ready; another does not load: {errors[0]}")
-        for worker in mark.ended_workers():
-            # `W-9000-digits_1.0` is the worker whose id is 9000.
-            if is_worker_of(worker, model, described["modelVersion"]) and worker.split("-")[1] not in known:
-                raise OpserveError(
-                    f"{name} has {ready} of {fewest} workers ready; a new one died while it loaded:\n"
-                    f"{mark.last_words(worker)}"
-                )
-        state = [(worker["id"], worker["pid"], worker["status"]) for worker in described["workers"]]
-        if state != last or ready + ended_workers(described) < there:
-            last, unchanged_since = state, time.monotonic()
-        if time.monotonic() - unchanged_since > NEXT_TRY_S:
-            raise OpserveError(
-                f"{name} has {ready} of {fewest} workers ready; TorchServe has given up the others (`make logs` shows "
-                f"why). `make scale MODEL={model} WORKERS=0` ends all, and then WORKERS={fewest} starts new ones"
-            )
-        if time.monotonic() > deadline:
-            raise OpserveError(f"{name} has {ready} of {fewest} workers ready after {timeout:.0f} s (`make logs`)")
-        time.sleep(POLL_S)
+def set_worker_limits(
+    server: Server, model: str, version: str, min_workers: int, max_workers: int, timeout: float = REQUEST_S
+) -> None:
+    """Sets the minimum and maximum of a version's workers (the default version if empty); does not wait for them."""
+    response = server.request("management", "PUT", scaling_path(model, min_workers, max_workers, version), timeout)
+    if response.status_code >= 300:
+        name = f"{model} {version}" if version else model
+        raise OpserveError(f"TorchServe did not scale {name}: {error_message(response.text)}")

@@ -24,7 +24,7 @@ from archive.packer.pack import pack
 from archive.repository import BUILD
 from handlers.config import ModelConfig
 from handlers.sample import difference
-from scripts.torchserve.server import read_properties
+from scripts.torchserve.configuration import read_properties
 from tests.attack.wire import JSON, Connection, Shot
 from tests.serving.test_models import karate_subgraph
 from tests.support.torchserve import TorchServe

@@ -20,11 +20,11 @@ from handlers.errors import (
     ModelError,
     OutOfMemoryError,
     RequestError,
+    as_request_error,
     error_lines,
     printable,
     release_frames,
 )
-from handlers.model import as_request_error
 
 
 class Unspeakable(Exception):

@@ -12,7 +12,7 @@ import requests
 
 from archive.errors import OpserveError
 from scripts import deploy, remove, scale
-from scripts.torchserve.recovery import worker_path
+from scripts.torchserve.workers import scaling_path
 from tests.support import archives
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
@@ -79,7 +79,7 @@ def test_a_model_whose_workers_were_given_up_is_mended(tmp_path: Path) -> None:
         until(lambda: "Auto recovery failed again" in log.read_text(), "the worker being given up")
         failed = server.script("scale", "mended", "1")
         assert failed.returncode == 1
-        assert "mended has 0 of 1 workers ready; a new one died while it loaded:\n" in failed.stderr
+        assert "mended has 0 of 1 workers ready; a new one died while loading:\n" in failed.stderr
         assert "RuntimeError: the disk is full" in failed.stderr
         switch.unlink()
         mended = server.script("scale", "mended", "1")
@@ -141,7 +141,7 @@ def longest_wait(server: TorchServe, scale_up: Callable[[], object]) -> float:
 
 def test_the_clients_of_another_model_do_not_wait(running: TorchServe) -> None:
     """The control is TorchServe's synchronous call: some connections wait as long as the worker loads, 4 s."""
-    path = worker_path("loads_slowly", 2, 2).replace("synchronous=false", "synchronous=true")
+    path = scaling_path("loads_slowly", 2, 2).replace("synchronous=false", "synchronous=true")
     control = longest_wait(running, lambda: running.management("PUT", path))
     ours = longest_wait(running, lambda: running.script("scale", "loads_slowly", "2"))
     assert control > 3 > 1.5 > ours, (control, ours)

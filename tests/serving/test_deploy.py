@@ -19,9 +19,9 @@ from archive.packer.manifest import write_archive_with_manifest
 from archive.packer.pack import pack, unpack
 from archive.repository import ROOT
 from handlers.integrity.manifest import MANIFEST_FILE
-from scripts import deploy, grpc_client
-from scripts.torchserve import deployment
-from scripts.torchserve.server import ready_workers
+from scripts import grpc_client
+from scripts.torchserve import deploy_record, versions
+from scripts.torchserve.workers import count_ready_workers
 from tests.support import archives
 from tests.support.external import write_model_config
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
@@ -147,7 +147,7 @@ def test_no_request_is_lost(torchserve, make):
     assert all(future.result() in (old, new) for future in slow)
     assert list(torchserve.server.versions("mine")) == ["2.0"]
     assert len(torchserve.describe("mine")["workers"]) == 2
-    assert "mine 2.0 is the default; 1.0 answers what it was given before" in deployed.stdout
+    assert "mine 2.0 is the default; 1.0 answers the requests that it got before" in deployed.stdout
     assert answer(torchserve, version="/1.0")[0] == 404
 
 
@@ -173,7 +173,7 @@ def is_registered(torchserve: TorchServe) -> bool:
 
 def has_workers(torchserve: TorchServe) -> bool:
     described = torchserve.server.versions("mine").get("4.0")
-    return described is not None and ready_workers(described) > 0
+    return described is not None and count_ready_workers(described) > 0
 
 
 def is_default(torchserve: TorchServe) -> bool:
@@ -201,7 +201,7 @@ def test_a_deploy_that_was_cut_short_is_finished_or_taken_back(torchserve, make)
         # Whoever can still clean up leaves nothing.
         cut_short(torchserve, number, stage)
         assert list(torchserve.server.versions("mine")) == ["1.0"]
-        assert deployment.unfinished(torchserve.server) == []
+        assert deploy_record.load_unfinished(torchserve.server) == []
         cut_short(torchserve, signal.SIGKILL, stage)
         assert sorted(torchserve.server.versions("mine")) == ["1.0", "4.0"]
         assert interrupted in torchserve.script("status").stdout
@@ -209,7 +209,7 @@ def test_a_deploy_that_was_cut_short_is_finished_or_taken_back(torchserve, make)
             removed = torchserve.script("remove", "mine", "4.0")
             assert removed.returncode == 0, removed.stderr
             assert list(torchserve.server.versions("mine")) == ["1.0"]
-            assert deployment.unfinished(torchserve.server) == []
+            assert deploy_record.load_unfinished(torchserve.server) == []
         assert answer(torchserve) == (200, {"y": [1, 1]})
     with ThreadPoolExecutor(8) as pool:
         # The version that 4.0 takes the place of is busy until long after the switch, so that it must be waited for.
@@ -226,7 +226,7 @@ def test_a_deploy_that_was_cut_short_is_finished_or_taken_back(torchserve, make)
         assert finished.returncode == 0, finished.stderr
         assert [future.result() for future in slow] == [(200, {"y": [1, 1]})] * 4
     assert list(torchserve.server.versions("mine")) == ["4.0"]
-    assert deployment.unfinished(torchserve.server) == []
+    assert deploy_record.load_unfinished(torchserve.server) == []
     assert answer(torchserve) == (200, {"y": [4, 4]})
 
 
@@ -237,7 +237,7 @@ def test_a_model_is_removed_when_it_has_answered(torchserve, make):
         until(lambda: taken(torchserve) > before, "no request")
         assert torchserve.script("remove", "mine", "7").stderr == "error: mine 7 is not served; there are: 1.0\n"
         removed = torchserve.script("remove", "mine")
-        assert (removed.returncode, removed.stdout) == (0, "mine 1.0 is not served any more\n"), removed.stderr
+        assert (removed.returncode, removed.stdout) == (0, "mine 1.0 is no longer served\n"), removed.stderr
         assert slow.result() == (200, {"y": [1, 1]})
     assert torchserve.server.models() == []
     assert torchserve.script("remove", "mine").stderr == "error: no model 'mine' is served; there are: none\n"
@@ -248,10 +248,10 @@ def test_a_version_that_stays_busy_stays(torchserve):
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(answer, torchserve, 6.0)
         until(lambda: taken(torchserve) > before, "no request")
-        with pytest.raises(OpserveError, match=r"^mine 1\.0 is not idle after 1 s and stays registered, beside "):
-            deploy.drain(torchserve.server, "mine", "1.0", timeout=1)
+        with pytest.raises(OpserveError, match=r"^mine 1\.0 is not idle after 1 s and stays registered next to "):
+            versions.drain(torchserve.server, "mine", "1.0", timeout=1)
         assert not slow.done()
-        deploy.drain(torchserve.server, "mine", "1.0", timeout=TIMEOUT_S)
+        versions.drain(torchserve.server, "mine", "1.0", timeout=TIMEOUT_S)
         # Its answer was sent, but comes over another connection; far sooner than what is left of six seconds.
         assert slow.result(timeout=2) == (200, {"y": [1, 1]})
 
@@ -286,7 +286,7 @@ def test_what_cannot_be_deployed_is_said_and_changes_nothing(torchserve, make, t
     broken = changed(make("3.0"), tmp_path, "branching.pt", b"no model")
     add(torchserve, broken)
     said = refused(torchserve, "3.0")
-    assert said.startswith("mine 3.0 has 0 of 1 workers ready; a new one died while it loaded:\nTraceback ")
+    assert said.startswith("mine 3.0 has 0 of 1 workers ready; a new one died while loading:\nTraceback ")
     assert "ModelError: branching.pt: not a TorchScript model" in said
     assert said.endswith("\nmine 1.0 is served as before\n")
     # What was refused does not stand in the way of what is sound.
@@ -301,7 +301,7 @@ def test_a_server_without_the_model_api_says_how_to_get_one(make, tmp_path):
         assert server.start().returncode == 0
         add(server, make("2.0"))
         assert refused(server, "2.0") == (
-            "this server registers and removes no models; `make stop start MODEL_API=1` starts one that does\n"
+            "this server does not register or remove models; `make stop start MODEL_API=1` starts one that does\n"
             "mine 1.0 is served as before\n"
         )
         again = server.start("--model-api")
@@ -320,7 +320,9 @@ def test_a_handler_of_another_kind_is_refused(make, tmp_path):
         assert server.start("--model-api").returncode == 0
         shutil.copy(new, server.model_store / "echo@2.0.mar")
         failed = server.script("deploy", "echo", "2.0")
-        assert failed.stderr.startswith("error: echo 1.0 does not say which worker answers, so nothing would tell ")
+        assert failed.stderr.startswith(
+            "error: echo 1.0 does not report which worker answers, so there is no way to know "
+        )
         assert list(server.server.versions("echo")) == ["1.0"]
     finally:
         server.stop()

@@ -19,9 +19,8 @@ import psutil
 import pytest
 import requests
 
-from archive.repository import ROOT
-from scripts.torchserve.limits import DIRECT_FLAG, MIB, Queue, fit
-from scripts.torchserve.server import read_properties
+from scripts.torchserve.configuration import parse_properties, read_properties, shipped_config
+from scripts.torchserve.frontend_limits import DIRECT_FLAG, MIB, ModelQueue, fit_limits
 from scripts.torchserve.worker_log import LogMark
 from tests.support import archives
 from tests.support.torchserve import TorchServe, serving
@@ -60,14 +59,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
         shell.setenv("OPSERVE_PASS_ENV", "PASSED_ON")
         for name in ("AWS_SECRET_ACCESS_KEY", "SIGN_KEY", "PASSED_ON"):
             shell.setenv(name, "from the shell")
-        flags = f"{vmargs()} -Dopserve.logSize={LOG_SIZE}"
+        flags = f"{parse_properties(shipped_config())['vmargs']} -Dopserve.logSize={LOG_SIZE}"
         yield stack.enter_context(serving(folder / "home", models, vmargs=flags))
-
-
-def vmargs() -> str:
-    """The shipped flags of Java."""
-    shipped = read_properties(ROOT / "config.properties")["vmargs"]
-    return shipped.replace("=log4j2", f"={ROOT}/log4j2")
 
 
 def fitted(server: TorchServe) -> dict[str, str]:
@@ -128,7 +121,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
 def test_full_queues_of_the_largest_bodies_are_held(small: TorchServe, tmp_path: Path) -> None:
     limits = fitted(small)
     largest, queue = int(limits["max_request_size"]), int(limits["job_queue_size"])
-    found = fit(MEMORY_MIB * MIB, [Queue(None, 1)] * 2, 20 * MIB, 64)
+    found = fit_limits(MEMORY_MIB * MIB, [ModelQueue(None, 1)] * 2, 20 * MIB, 64)
     assert (largest, queue) == (found.request, found.queue) and found.fits
     unharmed, gate, body, surplus = Unharmed(small), tmp_path / "gate", os.urandom(largest - 1000), 4
     try:

@@ -1,9 +1,6 @@
 """A real TorchServe of a test's own: free ports, a home folder, a configuration made from the shipped one."""
 
 import contextlib
-import itertools
-import random
-import socket
 import subprocess
 import sys
 import time
@@ -15,56 +12,12 @@ import psutil
 import requests
 
 from archive.repository import ROOT
-from scripts import supervise
-from scripts.torchserve import processes
+from scripts.torchserve import processes, supervision
+from scripts.torchserve.configuration import write_config
 from scripts.torchserve.server import Server
 
 # Generous, because other work may share the machine; what is awaited ends the wait.
 TIMEOUT_S = 120.0
-_PORTS = (
-    "inference_address",
-    "management_address",
-    "metrics_address",
-    "grpc_inference_port",
-    "grpc_management_port",
-)
-
-
-# Below those that Linux gives to outgoing connections, so that none of these takes one before its server does.
-_candidates = iter(random.SystemRandom().sample(range(10_000, 32_000), 22_000))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; none is given twice."""
-    return list(itertools.islice(filter(is_free, _candidates), count))
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def write_config(home: Path, **changes: str) -> Path:
-    """Write the shipped config.properties with free ports and a test's changes into a home folder."""
-    *ports, worker_port = free_ports(len(_PORTS) + 1)
-    replaced = {
-        name: f"http://127.0.0.1:{port}" if name.endswith("_address") else str(port)
-        for name, port in zip(_PORTS, ports, strict=True)
-    }
-    # Workers of two servers in one temporary folder are told apart by this number.
-    replaced |= {"initial_worker_port": str(worker_port)} | changes
-    replaced = {"metrics_config": str(ROOT / "metrics.yaml")} | replaced
-    shipped = (ROOT / "config.properties").read_text().splitlines()
-    # So is the path of the logs' configuration one from the folder the server runs in.
-    shipped = [line.replace("=log4j2", f"={ROOT}/log4j2") for line in shipped]
-    kept = [line for line in shipped if line.partition("=")[0] not in replaced]
-    path = home / "config.properties"
-    path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in replaced.items())]) + "\n")
-    return path
 
 
 class TorchServe:
@@ -81,8 +34,8 @@ class TorchServe:
 
     def script(self, name: str, *arguments: str, timeout: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Run one of scripts/ on this home, as a person would."""
-        command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), "--home", str(self.home), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        command = [sys.executable, "-m", f"scripts.{name}", "--home", str(self.home), *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
 
     def start(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Start the server; it has answered every archive's sample when this returns 0."""
@@ -129,7 +82,7 @@ def nothing_left(server: Server) -> bool:
     """No process, socket, pid file or key of this home."""
     its = processes.launchers(server.home) + processes.frontends(server.home)
     its += processes.workers(server.home, server.temp, [])
-    supervised = supervise.supervisor_pid(server.temp) is not None
+    supervised = supervision.find_supervisor(server.temp) is not None
     return not its and not supervised and not server.temp.exists() and not server.key_file.exists()
 
 
@@ -148,7 +101,8 @@ def stop_all_below(folder: Path) -> None:
         with contextlib.suppress(psutil.Error, OSError):
             home = Path(process.cwd())
             if processes.FRONTEND in process.cmdline() and home.is_relative_to(folder):
-                subprocess.run([sys.executable, str(ROOT / "scripts" / "stop.py"), "--home", home], check=False)
+                command = [sys.executable, "-m", "scripts.stop", "--home", str(home)]
+                subprocess.run(command, cwd=ROOT, check=False)
 
 
 Serve = Callable[..., TorchServe]

@@ -19,8 +19,8 @@ from archive.packer.verify import verify
 from archive.process import limits
 from archive.process.limits import Limits, call_limited
 from archive.repository import ROOT
-from handlers.yaml_text import load_yaml
-from scripts.torchserve import archives as mar
+from handlers.codecs.safe_yaml import load_yaml
+from scripts.torchserve.archives import read_archive
 from tests.archive.packer.test_verify import rewrite_manifest
 from tests.support import archives, hostile
 
@@ -109,7 +109,7 @@ def test_yaml_that_stands_for_too_much_is_refused(changed, tmp_path: Path, conte
     assert str(caught.value).startswith("changed.mar: ") and len(str(caught.value)) < 1000
     # `make start` reads it too, also from an archive of another packer.
     with pytest.raises(OpserveError, match="its sample cannot be read") as refused:
-        mar.read(path)
+        read_archive(path)
     assert len(str(refused.value)) < 1000
 
 
@@ -126,7 +126,7 @@ def test_what_takes_too_much_memory_is_refused_by_start_too(tmp_path: Path, monk
     files["sample/answer.json"] = b"[" + b"{}," * 5_000_000 + b"{}]"
     write_archive(tmp_path / "many.mar", files)
     with pytest.raises(OpserveError, match=r"^many.mar: refused: checking it takes more than 0.25 GiB of memory; "):
-        mar.read(tmp_path / "many.mar")
+        read_archive(tmp_path / "many.mar")
 
 
 @pytest.mark.parametrize("name", ["../../x", "a\nb", "a/b", "..", "", "x" * 300, "ä", 7, None, ["x"]])
@@ -136,15 +136,15 @@ def test_a_model_with_a_name_that_could_be_a_path_is_refused(tmp_path: Path, nam
         path = tmp_path / "named.mar"
         path.unlink(missing_ok=True)
         write_archive(path, {"MAR-INF/MANIFEST.json": json.dumps({"model": model}).encode(), "h.py": b""})
-        with pytest.raises(OpserveError, match=r"^named.mar: its MANIFEST.json names no model or handler "):
-            mar.read(path)
+        with pytest.raises(OpserveError, match=r"^named.mar: its MANIFEST.json does not name a model and handler "):
+            read_archive(path)
 
 
 def test_a_file_name_that_torchserve_reads_otherwise_is_refused(tmp_path: Path) -> None:
     for name in ("a=b.mar", "a,b.mar", "a\nb.mar", "http:x.mar"):
         write_archive(tmp_path / name, {"MAR-INF/MANIFEST.json": b"{}"})
         with pytest.raises(OpserveError, match="TorchServe would take this file name for something else"):
-            mar.read(tmp_path / name)
+            read_archive(tmp_path / name)
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
@@ -158,4 +158,4 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
             with pytest.raises(ArchiveError, match=f"^{path.name}: not a file$"):
                 verify(path)
             with pytest.raises(OpserveError, match=f"^{path.name}: not a file; "):
-                mar.read(path)
+                read_archive(path)

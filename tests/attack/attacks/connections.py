@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 
-from scripts.torchserve.limits import DIRECT_FLAG
+from scripts.torchserve.frontend_limits import DIRECT_FLAG
 from tests.attack.campaign import ANSWER, Attack, Battle
 from tests.attack.payloads import MIB, NPZ_TYPE, document, npz
 from tests.attack.target import MAX_BUSY_S

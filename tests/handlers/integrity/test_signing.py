@@ -20,7 +20,7 @@ from handlers.errors import ModelError
 from handlers.integrity.check import check_archive
 from handlers.integrity.manifest import MANIFEST_FILE
 from handlers.integrity.signing import PUBLIC_KEY_VARIABLE, SIGNATURE_FILE, check_signature
-from scripts.torchserve import archives as mar
+from scripts.torchserve.archives import read_archive
 from tests.support import archives
 from tests.support.packed import change_requirements, files_in
 
@@ -61,7 +61,7 @@ def refusal(folder: Path) -> str:
 def test_a_signed_archive_is_accepted_with_and_without_a_key(folder, signed, demanded, monkeypatch):
     check_archive(folder)
     verify(signed, str(demanded), run=False)
-    assert mar.read(signed).model == "mine"
+    assert read_archive(signed).model == "mine"
     monkeypatch.delenv(PUBLIC_KEY_VARIABLE)
     check_archive(folder)
 
@@ -77,7 +77,7 @@ def test_an_unsigned_archive_is_refused(unpacked, packed, demanded):
     with pytest.raises(ArchiveError, match=r"^mine\.mar: opserve\.sig: missing"):
         verify(packed, str(demanded), run=False)
     with pytest.raises(OpserveError, match=r"^mine\.mar: opserve\.sig: missing"):
-        mar.read(packed)
+        read_archive(packed)
 
 
 def test_the_command_demands_what_the_environment_does(packed, demanded):
@@ -94,7 +94,7 @@ def test_packing_does_not_require_a_signature_where_servers_demand_one(external,
 
 def test_an_archive_of_another_packer_is_refused(demanded, tmp_path):
     with pytest.raises(OpserveError, match=r"^echo\.mar: opserve\.sig: missing"):
-        mar.read(archives.echo(tmp_path))
+        read_archive(archives.echo(tmp_path))
 
 
 def test_an_archive_signed_by_someone_else_is_refused(folder, tmp_path, monkeypatch):

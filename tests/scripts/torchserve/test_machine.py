@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from archive.errors import OpserveError
-from scripts.start import fitted_config
 from scripts.torchserve import machine
+from scripts.torchserve.fitting import write_fitted_config
 from scripts.torchserve.machine import Machine
 from scripts.torchserve.server import Server
 
 
 @pytest.fixture(autouse=True)
 def nothing_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(machine.SWITCH, raising=False)
-    monkeypatch.delenv(machine.MEMORY_SWITCH, raising=False)
+    monkeypatch.delenv(machine.CORES_VARIABLE, raising=False)
+    monkeypatch.delenv(machine.MEMORY_VARIABLE, raising=False)
 
 
 class Groups:
@@ -31,7 +31,7 @@ class Groups:
 
     def quota(self, member: str) -> float | None:
         self.proc.write_text(f"{member}\n")
-        return machine.quota(self.proc, self.root)
+        return machine.cpu_quota(self.proc, self.root)
 
 
 @pytest.fixture
@@ -64,36 +64,36 @@ def test_a_quota_of_version_1(groups: Groups, mount: str) -> None:
 
 
 def test_no_control_groups_no_quota(tmp_path: Path) -> None:
-    assert machine.quota(tmp_path / "none", tmp_path) is None
+    assert machine.cpu_quota(tmp_path / "none", tmp_path) is None
 
 
 def test_the_smaller_of_affinity_and_quota_counts(groups: Groups, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
     groups.proc.write_text("0::/\n")
-    assert machine.find(groups.proc, groups.root).cores == 4
+    assert machine.find_machine(groups.proc, groups.root).cores == 4
     groups.write("cpu.max", "250000 100000")
-    found = machine.find(groups.proc, groups.root)
+    found = machine.find_machine(groups.proc, groups.root)
     assert (found.cores, found.origin) == (2, "control group's quota of 2.5")
     groups.write("cpu.max", "20000 100000")
-    assert machine.find(groups.proc, groups.root).cores == 1
+    assert machine.find_machine(groups.proc, groups.root).cores == 1
     groups.write("cpu.max", "900000 100000")
-    assert machine.find(groups.proc, groups.root).cores == 4
+    assert machine.find_machine(groups.proc, groups.root).cores == 4
 
 
 def test_who_says_a_number_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(machine.SWITCH, "12")
-    assert machine.find() == Machine(12, machine.SWITCH)
+    monkeypatch.setenv(machine.CORES_VARIABLE, "12")
+    assert machine.find_machine() == Machine(12, machine.CORES_VARIABLE)
     for slip in ("0", "two", "", "-1", "1.5"):
-        monkeypatch.setenv(machine.SWITCH, slip)
+        monkeypatch.setenv(machine.CORES_VARIABLE, slip)
         with pytest.raises(OpserveError, match="OPSERVE_CORES: expected a number of cores, got '"):
-            machine.find()
+            machine.find_machine()
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 4, 16, 64])
 @pytest.mark.parametrize("models", [0, 1, 2, 5, 100])
 def test_workers_leave_the_frontend_half_of_the_cores(cores: int, models: int) -> None:
     here = Machine(cores, "")
-    assert here.share(models) == 1 or here.share(models) * models <= cores / 2
+    assert here.threads_per_model(models) == 1 or here.threads_per_model(models) * models <= cores / 2
     assert here.pool_threads >= 2
 
 
@@ -104,7 +104,7 @@ def test_the_pool_is_as_large_as_the_machine_wants_or_the_user_says(tmp_path: Pa
     (tmp_path / "config.properties").write_text(f"# a = b\nvmargs=-Xmx1g {written}\nmetrics_mode=prometheus\n")
     server = Server(tmp_path)
     try:
-        lines = fitted_config(server, Machine(8, ""), quiet=True).read_text().splitlines()
+        lines = write_fitted_config(server, Machine(8, ""), quiet=True).read_text().splitlines()
     finally:
         server.remove_temp()
     (vmargs,) = [line for line in lines if line.startswith("vmargs=")]
@@ -119,7 +119,7 @@ def test_the_smallest_limit_of_memory_counts(groups: Groups, tmp_path: Path, mon
 
     def found(member: str) -> tuple[int, str]:
         groups.proc.write_text(f"{member}\n")
-        return machine.memory(groups.proc, groups.root, meminfo)
+        return machine.find_memory(groups.proc, groups.root, meminfo)
 
     groups.write("a/memory.max", "max")
     assert found("0::/a") == (24_684_084 * 1024, "memory of the machine")
@@ -129,9 +129,9 @@ def test_the_smallest_limit_of_memory_counts(groups: Groups, tmp_path: Path, mon
     assert found("4:memory:/c") == (24_684_084 * 1024, "memory of the machine")
     groups.write("memory/c/memory.limit_in_bytes", "1073741824")
     assert found("4:memory:/c")[0] == 2**30
-    monkeypatch.setenv(machine.MEMORY_SWITCH, "512")
-    assert found("4:memory:/c") == (512 * 2**20, machine.MEMORY_SWITCH)
-    monkeypatch.delenv(machine.MEMORY_SWITCH)
+    monkeypatch.setenv(machine.MEMORY_VARIABLE, "512")
+    assert found("4:memory:/c") == (512 * 2**20, machine.MEMORY_VARIABLE)
+    monkeypatch.delenv(machine.MEMORY_VARIABLE)
     meminfo.write_text("")
     with pytest.raises(OpserveError, match="does not say how much memory there is; set OPSERVE_MEMORY_MIB"):
-        machine.memory(groups.proc, groups.root, meminfo)
+        machine.find_memory(groups.proc, groups.root, meminfo)
