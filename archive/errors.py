@@ -1,9 +1,9 @@
-"""The errors that are one line for a person: what is wrong, and what to do about it."""
+"""The errors of commands: one line that says what is wrong, and what to do about it."""
 
+from handlers.errors import OpserveError
 
-class OpserveError(Exception):
-    """Something the person who typed the command can mend; the message says what and how."""
+__all__ = ["ArchiveError", "OpserveError"]
 
 
 class ArchiveError(OpserveError):
-    """An archive cannot be made, or cannot be trusted; the message is the one line a person needs."""
+    """An archive cannot be made, or cannot be trusted."""

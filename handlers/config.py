@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -277,7 +278,8 @@ class _Section:
         value = self.values.get(key)
         if not isinstance(value, list) or not value:
             raise self.fail(key, "a list of {name, dtype, shape}")
-        specs = tuple(_tensor_spec(item, f"{self.where}.{key}[{index}]") for index, item in enumerate(value))
+        keys = ("name", "dtype", "shape", "optional", *(("minimum",) if key == "inputs" else ()))
+        specs = tuple(_tensor_spec(item, keys, f"{self.where}.{key}[{index}]") for index, item in enumerate(value))
         names = [spec.name for spec in specs]
         if len(set(names)) < len(names):
             raise ModelError(f"{self.where}.{key}: two entries have the same name: {', '.join(names)}")
@@ -288,10 +290,10 @@ def _is_plain_file_name(value: Any) -> bool:
     return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value and "\\" not in value
 
 
-def _tensor_spec(item: Any, where: str) -> TensorSpec:
+def _tensor_spec(item: Any, keys: tuple[str, ...], where: str) -> TensorSpec:
     if not isinstance(item, dict):
         raise ModelError(f"{where}: expected {{name, dtype, shape}}, got {item!r}")
-    _refuse_unknown_keys(item, ("name", "dtype", "shape", "optional"), where)
+    _refuse_unknown_keys(item, keys, where)
     name, dtype, shape, optional = item.get("name"), item.get("dtype"), item.get("shape"), item.get("optional", False)
     if not isinstance(name, str) or not is_tensor_name(name):
         raise ModelError(f"{where}.name: expected {NAME_RULE}, got {name!r}")
@@ -301,4 +303,7 @@ def _tensor_spec(item: Any, where: str) -> TensorSpec:
         raise ModelError(f"{where}.shape: expected a list of sizes, -1 for any, got {shape!r}")
     if not isinstance(optional, bool):
         raise ModelError(f"{where}.optional: expected true or false, got {optional!r}")
-    return TensorSpec(name, numpy.dtype(dtype), tuple(shape), optional)
+    minimum = item.get("minimum")
+    if minimum is not None and not (type(minimum) in (int, float) and math.isfinite(minimum) and dtype != "bool"):
+        raise ModelError(f"{where}.minimum: expected a finite number, for an input of numbers, got {minimum!r}")
+    return TensorSpec(name, numpy.dtype(dtype), tuple(shape), optional, minimum)

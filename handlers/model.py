@@ -22,7 +22,7 @@ from handlers.codecs.request import Answer, Request
 from handlers.codecs.shared_memory import SharedMemory
 from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.engines import load_engine
-from handlers.errors import DeviceError, ModelError, RequestError, forget, lines_of, printable, text_of
+from handlers.errors import DeviceError, ModelError, RequestError, error_lines, printable, release_frames, safe_str
 from handlers.metrics import Counts
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED, read_sample_request
 from handlers.signature import TensorSpec
@@ -158,7 +158,7 @@ class ServableModel:
             raise ModelError(f"preprocess returned no dictionary of {', '.join(sorted(wanted))}")
         for name, value in made.items():
             if not isinstance(value, numpy.ndarray):
-                raise ModelError(f"preprocess returned a {type(value).__name__} for '{text_of(name)}', not an array")
+                raise ModelError(f"preprocess returned a {type(value).__name__} for '{safe_str(name)}', not an array")
         self.batching.key(made)
         return made
 
@@ -266,7 +266,7 @@ class ServableModel:
         except Exception as error:
             if len(requests) == 1 or self.broken:
                 return [as_request_error(error, "running the model")] * len(requests)
-            forget(error)
+            release_frames(error)
         # One of them is at fault, and only it should hear of it. Whoever runs alone runs again with the rest, so that
         # an answer has the bytes that it has in a batch without the culprit. A model may write into its inputs, and a
         # request that runs alone is not copied by joining it.
@@ -287,7 +287,7 @@ class ServableModel:
         try:
             returned = self.engine.run(joined)
         except DeviceError as error:
-            self.broken = printable(lines_of(error)[-1], MAX_LOGGED)
+            self.broken = printable(error_lines(error)[-1], MAX_LOGGED)
             raise
         finally:
             done = time.perf_counter()
@@ -333,7 +333,7 @@ def as_request_error(error: BaseException, step: str) -> RequestError:
     except Exception:  # what a hook has made of its own error
         return RequestError(f"{step} failed", status=HTTPStatus.INTERNAL_SERVER_ERROR)
     finally:
-        forget(error)
+        release_frames(error)
 
 
 def _as_request_error(error: BaseException, step: str) -> RequestError:
@@ -341,24 +341,25 @@ def _as_request_error(error: BaseException, step: str) -> RequestError:
         return error
     if isinstance(error, RequestError):  # somebody's own, with whatever it holds on to
         return RequestError(
-            getattr(error, "message", lines_of(error)[0]),
+            getattr(error, "message", error_lines(error)[0]),
             field=getattr(error, "field", None),
             status=getattr(error, "status", HTTPStatus.INTERNAL_SERVER_ERROR),
         )
     if isinstance(error, ModelError):
         logger.error("%s failed: %s", step, printable(error, MAX_LOGGED))
-        return RequestError(text_of(error), status=HTTPStatus.INTERNAL_SERVER_ERROR)
+        return RequestError(safe_str(error), status=HTTPStatus.INTERNAL_SERVER_ERROR)
     # PyTorch's own has a name and no kinship; a worker of ONNX Runtime does not import it.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        logger.error("%s ran out of memory: %s", step, printable(lines_of(error)[-1], MAX_LOGGED))
+        logger.error("%s ran out of memory: %s", step, printable(error_lines(error)[-1], MAX_LOGGED))
         return RequestError(f"{step} ran out of memory", status=HTTPStatus.INSUFFICIENT_STORAGE)
     logger.error("%s failed", step, exc_info=error)
-    return RequestError(f"{step} failed: {lines_of(error)[-1]}", status=HTTPStatus.INTERNAL_SERVER_ERROR)
+    return RequestError(f"{step} failed: {error_lines(error)[-1]}", status=HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _described(spec: TensorSpec) -> dict[str, Any]:
     told = {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape)}
-    return told | {"optional": True} if spec.optional else told
+    rules = {"optional": spec.optional or None, "minimum": spec.minimum}
+    return told | {name: value for name, value in rules.items() if value is not None}
 
 
 def load_hooks(path: Path) -> ModuleType:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from handlers.codecs.request import BODY, Answer, Part, Request
 from handlers.errors import ModelError, RequestError
-from handlers.integrity import manifest as seal
+from handlers.integrity import check as integrity
+from handlers.integrity.manifest import MANIFEST_FILE, Manifest
+from handlers.integrity.signing import PUBLIC_KEY_VARIABLE
 from handlers.torchserve import stand_in
 
 if TYPE_CHECKING:
@@ -90,9 +92,11 @@ class OpserveHandler:
         self.context, self.manifest = context, context.manifest
         folder, gpu = Path(properties["model_dir"]), properties.get("gpu_id")
         # Not by the configuration alone: that is a file which may be damaged.
-        ours = "opserve" in (getattr(context, "model_yaml_config", None) or {}) or (folder / seal.SEAL_FILE).exists()
-        if ours or seal.PUBLIC_KEY_VARIABLE in os.environ:
-            seal.check(folder, gpu)
+        ours = "opserve" in (getattr(context, "model_yaml_config", None) or {}) or (folder / MANIFEST_FILE).exists()
+        if ours or PUBLIC_KEY_VARIABLE in os.environ:
+            manifest = integrity.check_archive(folder)
+            if gpu is not None:
+                _check_gpu(manifest, folder, gpu)
             _refuse_envelope()
             # Not before: these modules are files of the archive too, and a damaged one would not import.
             from handlers.model import ServableModel
@@ -235,6 +239,17 @@ def _put_right(request: Request, name: str, part: Part) -> Part:
         except (TypeError, ValueError, RecursionError):
             request.refusal = RequestError(f"'{name}' cannot be read", field=name)
     return part
+
+
+def _check_gpu(manifest: Manifest, folder: Path, gpu: int) -> None:
+    # Only now: the files are known to be the archive's own, and the imports take seconds.
+    import torch
+
+    from handlers.config import CONFIG_FILE, read_yaml
+
+    section = read_yaml(folder / CONFIG_FILE).get("opserve")
+    if torch.cuda.is_available() and not (isinstance(section, dict) and section.get("device") == "cpu"):
+        manifest.check_gpu(torch.cuda.get_device_capability(gpu))
 
 
 def _refuse_envelope() -> None:

@@ -35,13 +35,14 @@ def is_tensor_name(text: str) -> bool:
 class TensorSpec:
     """Name, dtype and shape of one tensor of one request (no batch dimension); -1 is any size, 0 included.
 
-    An optional one may be left out of a request.
+    An optional one may be left out of a request. With a minimum, its numbers must be finite and not below it.
     """
 
     name: str
     dtype: numpy.dtype
     shape: tuple[int, ...]
     optional: bool = False
+    minimum: float | None = None
 
     DTYPES: ClassVar[tuple[str, ...]] = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")
 
@@ -73,13 +74,16 @@ class TensorSpec:
                 rounded to floats, and whole floats are integers up to the dtype's own limits.
 
         Raises:
-            RequestError: not numbers, ragged, a value the dtype cannot hold, or another shape than asked for.
+            RequestError: not numbers, ragged, a value the dtype cannot hold, another shape than asked for, or a number
+                below the minimum.
         """
         array = self._checked(value) if isinstance(value, numpy.ndarray) else self._from_json(value)
         if not self.matches(array.shape):
             raise self._refusal(f"got shape {list(array.shape)}")
         if array.dtype != self.dtype:
             array = self._cast(array, typed)
+        if self.minimum is not None:
+            self._check_minimum(array, self.minimum)
         # A model or a hook may read and write it as it likes; views of a body need not lie on their own boundary.
         return array if array.flags.carray else numpy.array(array, order="C")
 
@@ -140,6 +144,11 @@ class TensorSpec:
         if abs(number) >= EXACT_BELOW:
             raise self._inexact()
         return int(number)
+
+    def _check_minimum(self, array: numpy.ndarray, minimum: float) -> None:
+        # NaN passes neither comparison.
+        if array.size and not (array.min() >= minimum and array.max() < numpy.inf):
+            raise RequestError(f"'{self.name}' must hold finite numbers of {minimum:g} or more", field=self.name)
 
     def _refusal(self, reason: str) -> RequestError:
         return RequestError(f"'{self.name}' must be {self.describe()}, {reason}", field=self.name)

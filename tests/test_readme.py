@@ -1,4 +1,4 @@
-"""Runs every command of the README, in order, in a copy of the project with ports of its own."""
+"""Runs every command of the README and the pages it leads to, in order, in a copy of the project with its own ports."""
 
 import json
 import os
@@ -16,13 +16,15 @@ from tests.support import foreign
 pytestmark = pytest.mark.server
 
 README = ROOT / "README.md"
+# Their commands are for a server that runs.
+PAGES = [ROOT / "docs" / name for name in ("requests.md", "operations.md")]
 THIS_TEST_SUITE = "make test"
 BY_HAND = "torchserve --start"
 
 
-def blocks(*languages: str, readme: Path = README) -> list[tuple[str, str]]:
-    """(language, text) of a README's fenced blocks in these languages, in order."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", readme.read_text(), re.MULTILINE | re.DOTALL)
+def blocks(*languages: str, page: Path = README) -> list[tuple[str, str]]:
+    """(language, text) of a page's fenced blocks in these languages, in order."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     return [(language, text.strip()) for language, text in found if language in languages]
 
 
@@ -48,25 +50,30 @@ def copy(tmp_path_factory: pytest.TempPathFactory, their: foreign.Foreign) -> Pa
 
 
 @pytest.mark.slow
-def test_every_command_of_the_readme(copy, tmp_path_factory):
+def test_every_command_of_the_readme_and_its_pages(copy, tmp_path_factory):
     write_config(copy, metrics_config="metrics.yaml")  # as it ships: a path from the folder the server runs in
     ports = dict(
         re.findall(r"^(\w+)_address=http://127\.0\.0\.1:(\d+)$", (copy / "config.properties").read_text(), re.M)
     )
-    # The one command that cannot run inside itself; that CI runs it is tested below.
-    shown = [entry for entry in blocks("sh", "json") if entry[1] != THIS_TEST_SUITE]
     script = ["set -euo pipefail", "trap 'make stop' EXIT"]
-    outputs = []
-    for number, (language, text) in enumerate(shown):
-        if language == "json":
-            continue
-        commands = text.replace(":8080", f":{ports['inference']}").replace(":8081", f":{ports['management']}")
-        commands = commands.replace(":8082", f":{ports['metrics']}")
-        output = copy / f"output-{number}"
-        outputs.append(output)
-        script.append(f"{{\n{commands}\n}} > {output}")
-        if BY_HAND in text:
-            script.append("until .venv/bin/python scripts/predict.py digits > predicted 2>&1; do sleep 0.5; done")
+    promised: dict[Path, str] = {}
+    for page in (README, *PAGES):
+        if page != README:
+            script.append("make stop start > started")
+        output = None
+        for number, (language, text) in enumerate(blocks("sh", "json", "python", "yaml", "text", page=page)):
+            if language == "json" and output:
+                promised[output] = text
+            output = None
+            # The one command that cannot run inside itself; that CI runs it is tested below.
+            if language != "sh" or text == THIS_TEST_SUITE:
+                continue
+            commands = text.replace(":8080", f":{ports['inference']}").replace(":8081", f":{ports['management']}")
+            commands = commands.replace(":8082", f":{ports['metrics']}")
+            output = copy / f"output-{page.stem}-{number}"
+            script.append(f"{{\n{commands}\n}} > {output}")
+            if BY_HAND in text:
+                script.append("until .venv/bin/python -m scripts.predict digits > predicted 2>&1; do sleep 0.5; done")
     # A TMPDIR of its own keeps a server started by hand apart from any other; a socket's path must be short.
     temporary = Path("/tmp") / f"readme-{os.getpid()}"
     temporary.mkdir(mode=0o700)
@@ -82,27 +89,25 @@ def test_every_command_of_the_readme(copy, tmp_path_factory):
             timeout=600,
             check=False,
         )
-        said = "\n".join(f"--- {path.name}\n{path.read_text()}" for path in outputs if path.exists())
+        said = "\n".join(f"--- {path.name}\n{path.read_text()}" for path in sorted(copy.glob("output-*")))
         assert done.returncode == 0, f"{said}\n{done.stdout}\n{done.stderr}"
         assert not list(temporary.glob(".ts.sock*")) and not (temporary / ".model_server.pid").exists()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    assert "same" in (copy / "output-0").read_text()
+    assert "same" in (copy / "output-README-0").read_text()
     assert (copy / "model_store" / "mine.mar").is_file()
-    check_answers(copy, shown)
+    assert len(promised) == 4
+    for output, text in promised.items():
+        check_answer(json.loads(output.read_text()), json.loads(text))
 
 
-def check_answers(copy: Path, shown: list[tuple[str, str]]) -> None:
-    """What the README prints below a curl call is what the call printed."""
-    promised = [(number, json.loads(text)) for number, (language, text) in enumerate(shown) if language == "json"]
-    assert len(promised) == 3
-    for number, want in promised:
-        got = json.loads((copy / f"output-{number - 1}").read_text())
-        if "probabilities" in want:
-            # The digits of a probability are those of the machine that trained the model.
-            assert got.keys() == want.keys() and got["label"] == want["label"]
-        else:
-            assert got == want
+def check_answer(got: dict, want: dict) -> None:
+    """What a page shows below a call is what the call printed."""
+    if "probabilities" in want:
+        # The digits of a probability are those of the machine that trained the model.
+        assert got.keys() == want.keys() and got["label"] == want["label"]
+    else:
+        assert got == want
 
 
 def test_ci_runs_the_readmes_test_command():
@@ -121,4 +126,4 @@ def test_the_readme_names_only_what_exists():
 
 def test_the_chinese_readme_shows_the_same_commands_and_answers():
     languages = ("sh", "json", "yaml", "text", "python")
-    assert blocks(*languages, readme=ROOT / "README.zh.md") == blocks(*languages)
+    assert blocks(*languages, page=ROOT / "README.zh.md") == blocks(*languages)

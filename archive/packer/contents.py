@@ -16,7 +16,6 @@ from archive.packer.profiles import choose_profile
 from archive.repository import BUILD, ROOT
 from handlers.config import CONFIG_FILE, ModelConfig, read_yaml
 from handlers.engines.op_library import cuda_library
-from handlers.errors import ModelError
 from handlers.signature import TensorSpec
 
 MODELS = ROOT / "archive"
@@ -69,7 +68,7 @@ def contents_of_model(
     """The contents of one of our own models, its artifact and libraries taken from `build`.
 
     Raises:
-        ArchiveError: no such model or profile, or something is not built.
+        OpserveError: no such model or profile, a wrong configuration, or something is not built.
     """
     if name not in known_models():
         raise ArchiveError(f"there is no model '{name}'; there are: {', '.join(known_models())}")
@@ -104,7 +103,7 @@ def contents_of_files(
     Hooks that the configuration names lie beside it.
 
     Raises:
-        ArchiveError: a file is absent, the name is not allowed, or the configuration contradicts the arguments.
+        OpserveError: a file is absent, the name is not allowed, or the configuration contradicts the arguments.
     """
     if not _NAME.fullmatch(name):
         raise ArchiveError(f"NAME '{name}' is not allowed: letters, digits, '_', '-' and '.', a letter or digit first")
@@ -158,17 +157,11 @@ def _read_config(path: Path, profile: str | None) -> tuple[dict, ModelConfig]:
 
 
 def _read_document(path: Path, profile: str | None) -> dict:
-    try:
-        return choose_profile(read_yaml(path), profile, str(path))
-    except ModelError as error:
-        raise ArchiveError(str(error)) from error
+    return choose_profile(read_yaml(path), profile, str(path))
 
 
 def _checked(document: dict, path: Path) -> ModelConfig:
-    try:
-        config = ModelConfig.parse(document, str(path))
-    except ModelError as error:
-        raise ArchiveError(str(error)) from error
+    config = ModelConfig.parse(document, str(path))
     if Path(config.artifact).suffix not in (".pt", ".pt2", ".onnx"):
         raise ArchiveError(f"{path}: the artifact {config.artifact} must be a .pt, .pt2 or .onnx file")
     return config

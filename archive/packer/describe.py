@@ -6,11 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container
-from archive.packer.verify import describe, is_sealed
-from handlers.errors import ModelError
-from handlers.integrity.manifest import SEAL_FILE, SIGNATURE_FILE, Seal
+from archive.packer.verify import describe, has_manifest
+from handlers.integrity.manifest import MANIFEST_FILE, Manifest
+from handlers.integrity.signing import SIGNATURE_FILE
 
 
 def main() -> int:
@@ -19,12 +19,12 @@ def main() -> int:
     for path in parser.parse_args().archives:
         try:
             with Container(path) as container:
-                if not is_sealed(container):
+                if not has_manifest(container):
                     raise ArchiveError("it was not packed by opserve")
-                print(describe(path, Seal.decode(container.read(SEAL_FILE))))
+                print(describe(path, Manifest.decode(container.read(MANIFEST_FILE))))
                 if SIGNATURE_FILE in container.names:
                     print("  signed")
-        except (ArchiveError, ModelError, OSError) as error:
+        except (OpserveError, OSError) as error:
             print(f"error: {path}: {error}", file=sys.stderr)
             return 1
     return 0

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from archive.packer.container import write_archive
 from archive.packer.requirements import is_library, read_needs
-from archive.packer.verify import MANIFEST_FILE
+from archive.packer.verify import MAR_MANIFEST_FILE
 from handlers.config import CONFIG_FILE, read_yaml
-from handlers.integrity.manifest import SEAL_FILE, SIGNATURE_FILE, FileRecord, Seal, digest
+from handlers.integrity.manifest import MANIFEST_FILE, FileRecord, Manifest, hash_file
+from handlers.integrity.signing import SIGNATURE_FILE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,23 +20,23 @@ if TYPE_CHECKING:
 CREATED_ON = "01/01/1980 00:00:00"
 
 
-def seal_archive(folder: Path, target: Path, key: Ed25519PrivateKey | None = None) -> Seal:
+def seal_archive(folder: Path, target: Path, key: Ed25519PrivateKey | None = None) -> Manifest:
     """Writes the archive `target` of an unpacked one that torch-model-archiver made, which it completes on the way.
 
     Raises:
         ArchiveError: a file in it cannot be part of an archive.
     """
-    name, version = settle_manifest(folder / MANIFEST_FILE)
+    name, version = settle_manifest(folder / MAR_MANIFEST_FILE)
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    seal = Seal(
+    seal = Manifest(
         name=name,
         version=version,
-        files={name: FileRecord(*digest(path)) for name, path in paths.items()},
+        files={name: FileRecord(*hash_file(path)) for name, path in paths.items()},
         libraries={name: read_needs(path) for name, path in paths.items() if is_library(path)},
         profile=read_yaml(folder / CONFIG_FILE)["opserve"].get("profile"),
     )
     content = seal.encode()
-    extra = {SEAL_FILE: content} | ({SIGNATURE_FILE: key.sign(content)} if key else {})
+    extra = {MANIFEST_FILE: content} | ({SIGNATURE_FILE: key.sign(content)} if key else {})
     write_archive(target, paths | extra)
     return seal
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import orjson
 
+from archive.errors import OpserveError
 from archive.process.signals import Terminated, raise_on_termination
 from archive.process.temporary import temporary_folder
 
 
-class BuildError(Exception):
+class BuildError(OpserveError):
     """A model could not be built; the message is the one line a person needs."""
 
 
@@ -24,7 +25,7 @@ class BuildError(Exception):
 def output_folder(description: str) -> Iterator[Path]:
     """Parses `--output FOLDER` and yields an empty folder that takes FOLDER's place when the body ends well.
 
-    A body that fails leaves FOLDER as it was. `BuildError` and `OSError` end the program with one line on stderr.
+    A body that fails leaves FOLDER as it was. `OpserveError` and `OSError` end the program with one line on stderr.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the artifact is written")
@@ -37,7 +38,7 @@ def output_folder(description: str) -> Iterator[Path]:
             yield partial
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
-    except (BuildError, OSError) as error:
+    except (OpserveError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except Terminated as ended:

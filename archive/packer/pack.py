@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container
 from archive.packer.contents import (
     DEFAULT_VERSION,
@@ -31,7 +31,8 @@ from archive.process.command import run
 from archive.process.fresh import run_in_fresh_process
 from archive.process.temporary import temporary_file, temporary_folder
 from handlers.config import CONFIG_FILE
-from handlers.integrity.manifest import SEAL_FILE, SIGNATURE_FILE, Seal
+from handlers.integrity.manifest import MANIFEST_FILE, Manifest
+from handlers.integrity.signing import SIGNATURE_FILE
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ RETRY_SECONDS = 2_000_000
 
 def pack(
     contents: ArchiveContents, model_store: Path = MODEL_STORE, key: Ed25519PrivateKey | None = None
-) -> tuple[Path, Seal]:
+) -> tuple[Path, Manifest]:
     """Writes the archive into the model store after it has answered its sample in a fresh process.
 
     Args:
@@ -82,7 +83,7 @@ def stage_files(contents: ArchiveContents, stage: Path) -> None:
     shutil.copytree(HANDLERS, stage / "handlers", ignore=ignored)
     shutil.copy(HANDLER, stage)
     for path in (contents.artifact, *contents.op_libraries, *filter(None, [contents.hooks])):
-        if path.name in (SEAL_FILE, SIGNATURE_FILE):
+        if path.name in (MANIFEST_FILE, SIGNATURE_FILE):
             raise ArchiveError(f"{path.name}: the packer writes a file of this name; rename yours")
         if (stage / path.name).exists():
             raise ArchiveError(f"two files of the archive are named {path.name}; rename one")
@@ -185,7 +186,7 @@ def main() -> int:
                 arguments.profile,
             )
         path, seal = pack(contents, arguments.model_store, signing_key(arguments.sign_key))
-    except (ArchiveError, OSError) as error:
+    except (OpserveError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(describe(path, seal) + ("\n  signed" if arguments.sign_key else ""))

@@ -13,7 +13,7 @@ from elftools.elf.sections import SymbolTableSection
 from elftools.elf.segments import NoteSegment
 
 from archive.errors import ArchiveError
-from handlers.integrity.requirements import SYMBOLS, LibraryNeeds, parse_version, torch_version
+from handlers.integrity.requirements import SYMBOLS, LibraryRequirements, parse_version, torch_version
 
 MAGIC = b"\x7fELF"
 # As `uname -m` names the processors.
@@ -37,7 +37,7 @@ def is_library(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def read_needs(path: Path) -> LibraryNeeds:
+def read_needs(path: Path) -> LibraryRequirements:
     """What a shared library needs, as far as the file says it.
 
     Raises:
@@ -48,7 +48,7 @@ def read_needs(path: Path) -> LibraryNeeds:
             elf = ELFFile(file)
             notes = dict(_notes(elf))
             programs, intermediate = _gpu_architectures(elf)
-            return LibraryNeeds(
+            return LibraryRequirements(
                 machine=_MACHINES.get(elf["e_machine"], str(elf["e_machine"])),
                 symbols=_symbol_versions(elf),
                 torch_stable_abi="{}.{}".format(*notes[_TORCH_STABLE_ABI]) if _TORCH_STABLE_ABI in notes else None,

@@ -16,16 +16,17 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container, check_growth
 from archive.process.command import run as run_main
 from archive.process.limits import Limits, call_limited
 from archive.process.temporary import temporary_folder
 from archive.repository import ROOT
 from handlers.errors import ModelError
-from handlers.integrity.manifest import SEAL_FILE, SIGNATURE_FILE, Seal, check_content, check_signature, demanded_key
+from handlers.integrity.manifest import MANIFEST_FILE, Manifest
+from handlers.integrity.signing import SIGNATURE_FILE, check_signature, public_key_path
 
-MANIFEST_FILE = "MAR-INF/MANIFEST.json"
+MAR_MANIFEST_FILE = "MAR-INF/MANIFEST.json"
 CONFIG_FILE = "model-config.yaml"
 # What a manifest of ours may say of the model; a file of requirements, for one, would be handed to pip.
 _MANIFEST_KEYS = {"modelName", "modelVersion", "handler", "serializedFile", "configFile"}
@@ -35,7 +36,7 @@ _RUN_SAMPLE = (
 )
 
 
-def verify(path: Path, key: str | None = None, run: bool = True) -> Seal:
+def verify(path: Path, key: str | None = None, run: bool = True) -> Manifest:
     """Makes all checks of an archive.
 
     Args:
@@ -56,12 +57,12 @@ def verify(path: Path, key: str | None = None, run: bool = True) -> Seal:
                 key,
                 limits=Limits.of_file(path),
             )
-            seal = Seal.decode(found.encode())
+            seal = Manifest.decode(found.encode())
             if run:
                 seal.check_machine()
                 run_sample(folder)
             return seal
-    except (ArchiveError, ModelError) as error:
+    except OpserveError as error:
         raise ArchiveError(f"{path.name}: {error}") from error
 
 
@@ -77,7 +78,7 @@ def unpack_checked(path: str, folder: str, key: str | None) -> str:
         Its seal, as it stands in the archive.
 
     Raises:
-        ArchiveError, ModelError: naming the file and the reason.
+        OpserveError: naming the file and the reason.
     """
     with Container(Path(path)) as container:
         seal = check_sealed(container, key)
@@ -86,12 +87,12 @@ def unpack_checked(path: str, folder: str, key: str | None) -> str:
     return seal.encode().decode()
 
 
-def is_sealed(container: Container) -> bool:
+def has_manifest(container: Container) -> bool:
     """Whether an archive was made by opserve's packer, or says so."""
-    return SEAL_FILE in container.names
+    return MANIFEST_FILE in container.names
 
 
-def check_sealed(container: Container, key: str | None) -> Seal:
+def check_sealed(container: Container, key: str | None) -> Manifest:
     """Holds the files of an archive against its seal, without unpacking it and without executing anything.
 
     Args:
@@ -99,64 +100,66 @@ def check_sealed(container: Container, key: str | None) -> Seal:
         key: absolute path of a public key that it must be signed for, or `None`.
 
     Raises:
-        ArchiveError, ModelError: naming the file and the reason.
+        OpserveError: naming the file and the reason.
     """
-    if not is_sealed(container):
+    if not has_manifest(container):
         check_signature(b"", None, key)
-        raise ArchiveError(f"{SEAL_FILE}: missing from the archive; it was not packed by opserve")
-    content = container.read(SEAL_FILE)
+        raise ArchiveError(f"{MANIFEST_FILE}: missing from the archive; it was not packed by opserve")
+    content = container.read(MANIFEST_FILE)
     check_signature(content, container.read(SIGNATURE_FILE) if SIGNATURE_FILE in container.names else None, key)
-    seal = Seal.decode(content)
-    listed, found = set(seal.files), set(container.names) - {SEAL_FILE, SIGNATURE_FILE}
+    seal = Manifest.decode(content)
+    listed, found = set(seal.files), set(container.names) - {MANIFEST_FILE, SIGNATURE_FILE}
     for name in sorted(listed - found):
         raise ModelError(f"{name}: missing from the archive")
     for name in sorted(found - listed):
-        raise ModelError(f"{name}: not a file of this archive; {SEAL_FILE} does not list it")
+        raise ModelError(f"{name}: not a file of this archive; {MANIFEST_FILE} does not list it")
     for name, record in seal.files.items():
         hashed = hashlib.sha256()
         for chunk in container.chunks(name):
             hashed.update(chunk)
-        check_content(name, record, hashed.hexdigest(), container.size(name))
+        record.check(name, hashed.hexdigest(), container.size(name))
     container.check_canonical()
     check_manifest(container, seal)
     return seal
 
 
-def check_manifest(container: Container, seal: Seal) -> None:
+def check_manifest(container: Container, seal: Manifest) -> None:
     """Holds what TorchServe is told against the seal.
 
     Raises:
         ArchiveError: the manifest is not the one that the packer has torch-model-archiver write.
     """
-    if MANIFEST_FILE not in container.names:
-        raise ArchiveError(f"{MANIFEST_FILE}: missing from the archive")
+    if MAR_MANIFEST_FILE not in container.names:
+        raise ArchiveError(f"{MAR_MANIFEST_FILE}: missing from the archive")
     try:
-        manifest: Any = json.loads(container.read(MANIFEST_FILE))
+        manifest: Any = json.loads(container.read(MAR_MANIFEST_FILE))
         model = manifest["model"]
         strange = sorted(model.keys() - _MANIFEST_KEYS)
         said = model["modelName"], model["modelVersion"]
         files = {key: model[key] for key in ("handler", "serializedFile", "configFile")}
         runtime = manifest["runtime"]
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise ArchiveError(f"{MANIFEST_FILE}: not written by opserve's packer ({error!r})") from error
+        raise ArchiveError(f"{MAR_MANIFEST_FILE}: not written by opserve's packer ({error!r})") from error
     if strange or runtime != "python":
         what = f"the key {strange[0]}" if strange else f"the runtime {runtime!r}"
-        raise ArchiveError(f"{MANIFEST_FILE}: not written by opserve's packer: {what}")
+        raise ArchiveError(f"{MAR_MANIFEST_FILE}: not written by opserve's packer: {what}")
     if said != (seal.name, seal.version):
-        raise ArchiveError(f"{MANIFEST_FILE}: is of {said[0]} {said[1]}, but {SEAL_FILE} of {seal.name} {seal.version}")
+        raise ArchiveError(
+            f"{MAR_MANIFEST_FILE}: is of {said[0]} {said[1]}, but {MANIFEST_FILE} of {seal.name} {seal.version}"
+        )
     for key, name in files.items():
         # One of TorchServe's own handlers, or `file:function`, is no file of the archive either.
         if not isinstance(name, str) or "/" in name or name not in seal.files:
-            raise ArchiveError(f"{MANIFEST_FILE}: the {key} {name!r} that it names is no file of the archive")
+            raise ArchiveError(f"{MAR_MANIFEST_FILE}: the {key} {name!r} that it names is no file of the archive")
     if not files["handler"].endswith("_handler.py") or files["configFile"] != CONFIG_FILE:
-        raise ArchiveError(f"{MANIFEST_FILE}: not written by opserve's packer: handler {files['handler']!r}")
+        raise ArchiveError(f"{MAR_MANIFEST_FILE}: not written by opserve's packer: handler {files['handler']!r}")
 
 
-def check_contents(folder: Path, seal: Seal) -> None:
+def check_contents(folder: Path, seal: Manifest) -> None:
     """Checks an unpacked archive for sense: its configuration, the files it names, and what its libraries need.
 
     Raises:
-        ArchiveError, ModelError: naming the file and the reason.
+        OpserveError: naming the file and the reason.
     """
     # Slow to import, and not needed where only the files are checked.
     from archive.packer.requirements import is_library, read_needs
@@ -164,21 +167,23 @@ def check_contents(folder: Path, seal: Seal) -> None:
 
     config = ModelConfig.parse(read_yaml(folder / CONFIG_FILE), CONFIG_FILE)
     if config.profile != seal.profile:
-        raise ArchiveError(f"{SEAL_FILE}: says profile {seal.profile}, but {CONFIG_FILE} {config.profile}")
+        raise ArchiveError(f"{MANIFEST_FILE}: says profile {seal.profile}, but {CONFIG_FILE} {config.profile}")
     for name in filter(None, (config.artifact, *config.op_libraries, config.hooks)):
         if name not in seal.files:
             raise ArchiveError(f"{name}: named in {CONFIG_FILE}, and no file of the archive")
     for name in seal.files:
         path = folder / name
         if is_library(path) != (name in seal.libraries):
-            raise ArchiveError(f"{SEAL_FILE}: does not say what {name} needs, or says it of what is no library")
+            raise ArchiveError(f"{MANIFEST_FILE}: does not say what {name} needs, or says it of what is no library")
         check_nested(path, name)
     for name, needs in seal.libraries.items():
         said, found = needs.as_dict(), read_needs(folder / name).as_dict()
         for key in said:
             # Which PyTorch it was tried with is known to who packed it only.
             if key != "torch_exactly" and said[key] != found[key]:
-                raise ArchiveError(f"{SEAL_FILE}: says {key} {said[key]} of {name}; the file itself says {found[key]}")
+                raise ArchiveError(
+                    f"{MANIFEST_FILE}: says {key} {said[key]} of {name}; the file itself says {found[key]}"
+                )
 
 
 def check_nested(path: Path, name: str) -> None:
@@ -208,7 +213,7 @@ def run_sample(folder: Path) -> None:
     run_in_fresh_process([sys.executable, "-c", _RUN_SAMPLE, str(folder)], ROOT)
 
 
-def describe(path: Path, seal: Seal) -> str:
+def describe(path: Path, seal: Manifest) -> str:
     """An archive in a few lines: name, version, profile, size, sha256, and what its libraries need."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -230,10 +235,10 @@ def main() -> int:
         "--no-run", action="store_true", help="execute nothing of it, and leave out what this machine must have for it"
     )
     arguments = parser.parse_args()
-    key = str(arguments.key.resolve()) if arguments.key else demanded_key()
+    key = str(arguments.key.resolve()) if arguments.key else public_key_path()
     try:
         seal = verify(arguments.archive, key, run=not arguments.no_run)
-    except (ArchiveError, OSError) as error:
+    except (OpserveError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(describe(arguments.archive, seal))

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, OpserveError
 from archive.process.fresh import OutputTooLong, TookTooLong, run_command
 from archive.repository import ROOT
-from handlers.errors import ModelError
 
 # Beyond what the process takes before it opens the archive. A library's GPU code is read whole.
 MEMORY_BYTES = 2 << 30
@@ -100,7 +99,7 @@ def main() -> None:
     except MemoryError:
         # Nothing more is allocated than this line takes.
         os._exit(_OUT_OF_MEMORY)
-    except (ArchiveError, ModelError) as error:
+    except OpserveError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: cannot be read: {error.strerror or error}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
-from archive.errors import ArchiveError, OpserveError
+from archive.errors import OpserveError
 from archive.process.command import run
 from benchmarks import ops_bench
 from benchmarks.payloads import shared_region
@@ -77,13 +77,10 @@ def _measure(
 ) -> int:
     begun = time.monotonic()
     print("packing the models", flush=True)
-    try:
-        sent = workloads.prepare(folder, region)
-        models = list(dict.fromkeys(each.model for each in sent))
-        stores = folder / "stores"
-        servers, missing = torchserves.torchserves(models, folder, pythons.get(environments.COMMON), stores)
-    except ArchiveError as error:
-        raise OpserveError(str(error)) from None
+    sent = workloads.prepare(folder, region)
+    models = list(dict.fromkeys(each.model for each in sent))
+    stores = folder / "stores"
+    servers, missing = torchserves.torchserves(models, folder, pythons.get(environments.COMMON), stores)
     missing |= {server.name: failed[server.environment] for server in PEER_SERVERS if server.environment in failed}
     servers += [server for server in PEER_SERVERS if server.environment in pythons]
     if arguments.server:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy
 
 from handlers.config import ModelConfig
-from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError, lines_of, text_of
+from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError, error_lines, safe_str
 
 Arrays = dict[str, numpy.ndarray]
 
@@ -94,16 +94,16 @@ def meaning_of(error: Exception, device: str, probe: Callable[[], None]) -> Exce
     """
     if isinstance(error, ModelError | RequestError):
         return error
-    text = text_of(error)
+    text = safe_str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _OUT_OF_MEMORY.search(text):
-        return OutOfMemoryError(lines_of(error)[-1])
+        return OutOfMemoryError(error_lines(error)[-1])
     if device != "cpu":
         if type(error).__name__ == "AcceleratorError" or _DEVICE_FAILURE.search(text):
-            return DeviceError(lines_of(error)[-1])
+            return DeviceError(error_lines(error)[-1])
         try:
             probe()
         except Exception as failure:
-            return DeviceError(lines_of(failure)[-1])
+            return DeviceError(error_lines(failure)[-1])
     complaint = _COMPLAINT.search(text)
     if complaint and not _GPU_REPORTS.search(text):
         return RequestError(complaint[0].strip())

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from handlers.engines.pytorch import PyTorchEngine
-from handlers.errors import ModelError, lines_of
+from handlers.errors import ModelError, error_lines
 
 
 class TorchScriptEngine(PyTorchEngine):
@@ -33,7 +33,7 @@ class TorchScriptEngine(PyTorchEngine):
                     module = torch.jit.optimize_for_inference(module)
             except RuntimeError as error:
                 raise ModelError(
-                    f"{path.name}: it cannot be frozen or optimised for inference: {lines_of(error)[0]}; "
+                    f"{path.name}: it cannot be frozen or optimised for inference: {error_lines(error)[0]}; "
                     "take freeze and optimize_for_inference out"
                 ) from error
         return module
@@ -48,4 +48,6 @@ class TorchScriptEngine(PyTorchEngine):
                     f"{path.name}: it needs the operator {missing[1]}, which no library under op_libraries registers; "
                     "add the library that does"
                 ) from error
-            raise ModelError(f"{path.name}: not a TorchScript model that can be read: {lines_of(error)[0]}") from error
+            raise ModelError(
+                f"{path.name}: not a TorchScript model that can be read: {error_lines(error)[0]}"
+            ) from error

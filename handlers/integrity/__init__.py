@@ -1,1 +1,1 @@
-"""What an archive says of itself, and whether it is true; standard library only."""
+"""What an archive says about itself, and whether it is true. Imports the standard library only."""

@@ -1,6 +1,6 @@
-"""What a shared library needs of the machine that opens it, and whether this machine has it.
+"""What a shared library requires of the machine that opens it, and whether this machine meets it.
 
-Standard library only, and nothing of the library is executed. What is not known of a library is not checked.
+Nothing of the library is executed. What is not known about a library is not checked.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from typing import Any
 
 from handlers.errors import ModelError
 
-# Families of versioned symbols, and the file of the system that defines them.
+# Families of versioned symbols, and the system library that defines each.
 SYMBOLS = {"GLIBC": "libc.so.6", "GLIBCXX": "libstdc++.so.6", "CXXABI": "libstdc++.so.6"}
 _VERSION = re.compile(r"\d+(\.\d+)*")
 
 
 @dataclass(frozen=True)
-class LibraryNeeds:
-    """What one ELF file was built for; the packer reads it from the file itself.
+class LibraryRequirements:
+    """What one ELF file was built for, as the packer read it from the file itself.
 
     Attributes:
         machine: the processor, as `uname -m` names it.
-        symbols: newest version of each family of versioned symbols (GLIBC, GLIBCXX, CXXABI) that it refers to.
-        torch_stable_abi: the oldest PyTorch whose stable ABI serves it ("2.10"), or `None`.
+        symbols: the newest version it refers to of each family of versioned symbols (GLIBC, GLIBCXX, CXXABI).
+        torch_stable_abi: the oldest PyTorch whose stable ABI suffices ("2.10"), or `None`.
         torch_exactly: for a library that uses PyTorch's C++ classes, whose layout changes with every minor version:
             the PyTorch it was tried with ("2.13"), or `None`.
         onnxruntime_api: the API version it asks ONNX Runtime for, or `None`.
         cuda_programs: compute capabilities ("8.6") it has machine code for.
-        cuda_intermediate: compute capabilities it has PTX of, which the driver compiles for these and newer ones.
+        cuda_intermediate: compute capabilities it has PTX for, which the driver compiles for these and newer ones.
     """
 
     machine: str
@@ -47,11 +47,11 @@ class LibraryNeeds:
     cuda_intermediate: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in `opserve.json`."""
+        """The form in which `opserve.json` holds it."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Any, where: str) -> LibraryNeeds:
+    def from_dict(cls, values: Any, where: str) -> LibraryRequirements:
         """The reverse of `as_dict`.
 
         Raises:
@@ -73,7 +73,7 @@ class LibraryNeeds:
         return cls(**(values | lists))
 
     def describe(self) -> str:
-        """In words, for a person."""
+        """One line for a person."""
         parts = [self.machine, *(f"{family} {version}" for family, version in sorted(self.symbols.items()))]
         if self.torch_stable_abi:
             parts.append(f"PyTorch {self.torch_stable_abi} or newer")
@@ -85,11 +85,11 @@ class LibraryNeeds:
             parts.append("GPU " + " ".join([*self.cuda_programs, *(f"{each}+" for each in self.cuda_intermediate)]))
         return ", ".join(parts)
 
-    def check(self, name: str) -> None:
-        """Holds the needs against this machine, its GPU left out.
+    def check_machine(self, name: str) -> None:
+        """Checks the requirements against this machine, leaving aside its GPU.
 
         Raises:
-            ModelError: in one line, naming the library and what is missing.
+            ModelError: in one line, naming the library `name` and what is missing.
         """
         if self.machine != platform.machine():
             raise ModelError(
@@ -130,17 +130,17 @@ class LibraryNeeds:
             )
 
     def check_gpu(self, name: str, capability: tuple[int, int]) -> None:
-        """Holds the GPU code in a library against a GPU's compute capability; a library without any is fine.
+        """Checks the GPU code in a library against a GPU's compute capability; a library without any passes.
 
         Raises:
-            ModelError: naming the library, what it has code for and what the GPU is.
+            ModelError: naming the library `name`, what it has code for and what the GPU is.
         """
         programs = [parse_version(each) for each in self.cuda_programs]
         intermediate = [parse_version(each) for each in self.cuda_intermediate]
-        # Machine code runs on its own generation and later members of it, PTX on all that is newer.
+        # Machine code runs on its own generation and later members of it, PTX on everything newer.
         runs = any(major == capability[0] and minor <= capability[1] for major, minor in programs)
         if (programs or intermediate) and not runs and not any(each <= capability for each in intermediate):
-            # TorchServe takes a message with the name of NVIDIA's platform in it for one about memory.
+            # TorchServe takes any message that contains NVIDIA's name for the platform for one about memory.
             raise ModelError(
                 f"{name}: has GPU code for {', '.join([*self.cuda_programs, *self.cuda_intermediate])}; this GPU has "
                 f"compute capability {capability[0]}.{capability[1]}: build the library for it, or use device: cpu"
@@ -148,16 +148,16 @@ class LibraryNeeds:
 
 
 def parse_version(text: str) -> tuple[int, ...]:
-    """The numbers a version starts with: (2, 13, 0) of `2.13.0+cpu`."""
+    """The numbers a version starts with: (2, 13, 0) for `2.13.0+cpu`."""
     found = _VERSION.match(text)
     return tuple(map(int, found[0].split("."))) if found else (0,)
 
 
 def torch_version() -> str:
-    """The version of the PyTorch that this process has or would import.
+    """The version of the PyTorch that this process has imported or would import.
 
     Raises:
-        ModelError: there is none.
+        ModelError: PyTorch is not installed.
     """
     loaded = sys.modules.get("torch")
     if loaded is not None:
@@ -169,20 +169,20 @@ def torch_version() -> str:
 
 
 def onnxruntime_version() -> str:
-    """The version of the ONNX Runtime that this process has or would import.
+    """The version of the ONNX Runtime that this process would import.
 
     Raises:
-        ModelError: there is none.
+        ModelError: ONNX Runtime is not installed.
     """
     try:
-        import onnxruntime  # its distribution has many names, so none can be asked instead
+        import onnxruntime  # its distribution has many names, so its metadata cannot be looked up
     except ImportError as error:
         raise ModelError(f"ONNX Runtime is not installed here: {error}") from error
     return str(onnxruntime.__version__)
 
 
 def glibc_version() -> str | None:
-    """The version of the running C library, or `None` if it is another than glibc."""
+    """The version of the running C library, or `None` if it is not glibc."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     except ValueError:
@@ -192,14 +192,14 @@ def glibc_version() -> str | None:
 
 @cache
 def defines_version(library: str, version: str) -> bool:
-    """Whether a library of the system, as the loader finds it for this process, defines a version of its symbols."""
+    """Whether a system library, as the loader finds it for this process, defines a version of its symbols."""
     try:
         ctypes.CDLL(library)
         mapped = Path("/proc/self/maps").read_text().split("\n")
     except OSError:
         return False
     paths = {line.split(maxsplit=5)[5] for line in mapped if f"/{library}" in line}
-    # The names of the versions stand in its table of strings, each ended by a zero.
+    # Its string table holds the names of the versions, each ended by a zero.
     return any(b"\0" + version.encode() + b"\0" in Path(path).read_bytes() for path in paths if Path(path).is_file())
 
 

@@ -12,11 +12,10 @@ import yaml
 from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container
 from archive.packer.names import is_name
-from archive.packer.verify import MANIFEST_FILE, check_sealed, is_sealed
+from archive.packer.verify import MAR_MANIFEST_FILE, check_sealed, has_manifest
 from archive.process.limits import Limits, call_limited
-from handlers.errors import ModelError
-from handlers.integrity.manifest import check_signature, demanded_key
-from handlers.integrity.requirements import LibraryNeeds
+from handlers.integrity.requirements import LibraryRequirements
+from handlers.integrity.signing import check_signature, public_key_path
 from handlers.sample import TOLERANCE
 from handlers.yaml_text import load_yaml
 
@@ -104,12 +103,12 @@ def read_archive(path: Path) -> Archive:
         found = call_limited(
             "scripts.torchserve.archives:read_checked",
             str(path.absolute()),
-            demanded_key(),
+            public_key_path(),
             limits=Limits.of_file(path),
         )
         for name, needs in found["libraries"].items():
-            LibraryNeeds.from_dict(needs, name).check(name)
-    except (ArchiveError, ModelError) as error:
+            LibraryRequirements.from_dict(needs, name).check_machine(name)
+    except OpserveError as error:
         if not path.exists():
             raise OpserveError(f"{path} does not exist; `make archive` builds the archives") from None
         raise OpserveError(
@@ -129,11 +128,11 @@ def read_checked(path: str, key: str | None) -> dict[str, Any]:
         `model` and `version`; `libraries`: the requirements of each; `sample`: its bytes in base64, or None.
 
     Raises:
-        ArchiveError, ModelError: naming the file in it and the reason.
+        OpserveError: naming the file in it and the reason.
     """
     with Container(Path(path)) as archive:
         libraries = {}
-        if is_sealed(archive):
+        if has_manifest(archive):
             libraries = {name: needs.as_dict() for name, needs in check_sealed(archive, key).libraries.items()}
         else:
             check_signature(b"", None, key)
@@ -143,10 +142,10 @@ def read_checked(path: str, key: str | None) -> dict[str, Any]:
 
 def _read(archive: Container) -> dict[str, Any]:
     names = set(archive.names)
-    if MANIFEST_FILE not in names:
-        raise ArchiveError(f"not a TorchServe archive: it has no {MANIFEST_FILE}")
+    if MAR_MANIFEST_FILE not in names:
+        raise ArchiveError(f"not a TorchServe archive: it has no {MAR_MANIFEST_FILE}")
     try:
-        model = json.loads(archive.read(MANIFEST_FILE))["model"]
+        model = json.loads(archive.read(MAR_MANIFEST_FILE))["model"]
         name, handler = model["modelName"], str(model["handler"]).partition(":")[0]
         version = model.get("modelVersion", "1.0")
         for text in (name, version):

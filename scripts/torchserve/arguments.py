@@ -29,11 +29,11 @@ def add_start_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class StartOptions(NamedTuple):
-    """The values of `add_start_arguments`, with absolute paths."""
+    """The values of `add_start_arguments`."""
 
     home: Path
-    config: Path
-    model_store: Path
+    config: Path | None
+    model_store: Path | None
     models: list[str]
     timeout: float
     model_api: bool
@@ -42,20 +42,12 @@ class StartOptions(NamedTuple):
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "StartOptions":
         """Takes them from parsed arguments."""
-        home = arguments.home.resolve()
-        return cls(
-            home,
-            (arguments.config or home / "config.properties").resolve(),
-            (arguments.model_store or home / "model_store").resolve(),
-            arguments.models,
-            arguments.timeout,
-            arguments.model_api,
-            arguments.quiet,
-        )
+        return cls(*(getattr(arguments, name) for name in cls._fields))
 
     def server_arguments(self) -> list[str]:
         """Returns the arguments with which a command finds this server from any folder."""
-        return ["--home", str(self.home), "--config", str(self.config), "--model-store", str(self.model_store)]
+        paths = {"--home": self.home, "--config": self.config, "--model-store": self.model_store}
+        return [text for option, path in paths.items() if path is not None for text in (option, str(path.resolve()))]
 
     def start_arguments(self) -> list[str]:
         """Returns the arguments with which this server is started from any folder."""

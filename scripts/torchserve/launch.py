@@ -32,11 +32,7 @@ OVERRIDES = ("TS_CONFIG_FILE", "LOG_LOCATION", "METRICS_LOCATION", "PYTHONPATH",
 
 
 def make_environment(server: Server, threads: int, *, quiet: bool) -> dict[str, str]:
-    """Returns the environment that TorchServe is started with: the right Java, our own folders, no stray settings.
-
-    Raises:
-        OpserveError: there is no Java that is new enough.
-    """
+    """Returns the environment that TorchServe is started with: the right Java, our own folders, no stray settings."""
     found, remarks = java.find_java()
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
@@ -64,11 +60,7 @@ def make_environment(server: Server, threads: int, *, quiet: bool) -> dict[str, 
 def launch(
     server: Server, archives: Collection[Archive], *, model_api: bool = False, quiet: bool = False
 ) -> psutil.Process:
-    """Runs `torchserve` in the home folder, and returns its Java process.
-
-    Raises:
-        OpserveError: it did not start, with its own words.
-    """
+    """Runs `torchserve` in the home folder and returns its Java process."""
     here = find_machine()
     executable = Path(sys.executable).parent / "torchserve"
     if not executable.is_file():

@@ -37,9 +37,6 @@ def start(server: Server, options: StartOptions, *, predict: bool = False, super
         options: how to start it, and how its supervisor starts it again.
         predict: whether to try the models also when it is already running.
         supervised: whether to leave a supervisor that starts it again when it ends.
-
-    Raises:
-        OpserveError: the server cannot start, or a model does not load or does not answer its sample correctly.
     """
     with server_lock(server):
         frontend = server.frontend()
@@ -142,9 +139,6 @@ def stop(server: Server) -> bool:
 
     Returns:
         Whether anything was running.
-
-    Raises:
-        OpserveError: another start or a deploy is running, or something cannot be removed.
     """
     supervised = supervision.find_supervisor(server.temp) is not None
     restarting = supervised and supervision.read_state(server.temp).get("now") == "restarting"

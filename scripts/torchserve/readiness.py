@@ -31,11 +31,7 @@ def console_text(server: Server) -> str:
 
 
 def wait_until_answering(server: Server, frontend: psutil.Process, mark: LogMark, timeout: float) -> None:
-    """Waits until the server answers at its management address.
-
-    Raises:
-        OpserveError: it ended, or did not answer in time.
-    """
+    """Waits until the server answers at its management address, or ends."""
     deadline = time.monotonic() + timeout
     while True:
         with contextlib.suppress(OpserveError):  # not listening yet, or a key file that is not written yet
@@ -52,11 +48,7 @@ def wait_until_answering(server: Server, frontend: psutil.Process, mark: LogMark
 def wait_until_ready(
     server: Server, frontend: psutil.Process, archives: list[Archive], mark: LogMark, timeout: float
 ) -> None:
-    """Waits until every model has a worker that is ready.
-
-    Raises:
-        OpserveError: as soon as a worker dies, TorchServe refuses an archive or ends; or when time is over.
-    """
+    """Waits until every model has a worker that is ready; fails as soon as a worker dies or an archive is refused."""
     deadline = time.monotonic() + timeout
     waiting = {(archive.model, archive.version) for archive in archives}
     while waiting:

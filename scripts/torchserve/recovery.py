@@ -30,9 +30,6 @@ def revive(server: Server, model: str, workers: int, version: str = "") -> None:
         model: the name of a served model.
         workers: how many workers it is to have, at least 1.
         version: the version; the default one if empty.
-
-    Raises:
-        OpserveError: there is no such model, or TorchServe refused.
     """
     described = server.describe(model, version)
     if described is None:

@@ -58,9 +58,6 @@ def restart(server: Server, options: StartOptions) -> int:
 
     Returns:
         The exit code: 0 when it answers, whatever its models do; NOT_OURS for a server that `make start` did not start.
-
-    Raises:
-        OpserveError: it does not start.
     """
     frontend = server.frontend()
     if frontend is not None:

@@ -40,10 +40,7 @@ def set_workers(
     If every worker of the version has ended, all are started afresh: TorchServe may have given up on them.
 
     Returns:
-        The version's description, with at least `min_workers` and at most `max_workers` workers, all of them ready.
-
-    Raises:
-        OpserveError: a new worker died, with its traceback; or they were not ready in time.
+        The version's description, with at least `min_workers` ready workers and at most `max_workers` in all.
     """
     before = server.describe(model, version) or {"workers": []}
     known = {worker["id"] for worker in before["workers"]}
@@ -68,7 +65,7 @@ def wait_for_workers(
     mark: LogMark,
     timeout: float,
 ) -> dict[str, Any]:
-    """Waits until a version of a model has the workers that TorchServe was asked for.
+    """Waits until a version of a model has the workers that TorchServe was asked for; fails as soon as a new one dies.
 
     Args:
         server: the server.
@@ -82,10 +79,6 @@ def wait_for_workers(
 
     Returns:
         The version's description.
-
-    Raises:
-        OpserveError: a new worker died, with its traceback; an old one has ended and is not tried again; the version is
-            not served any more; or time is over.
     """
     name = f"{model} {version}" if version else model
     deadline, unchanged_since, last = time.monotonic() + timeout, time.monotonic(), None

@@ -77,11 +77,7 @@ class Server:
         return next(iter(processes.frontends(self.home)), None)
 
     def require_running(self) -> psutil.Process:
-        """Returns the Java process of this home.
-
-        Raises:
-            OpserveError: it does not run; the message says how to start it.
-        """
+        """Returns the Java process of this home, which must be running."""
         frontend = self.frontend()
         if frontend is None:
             raise OpserveError(f"no TorchServe runs in {self.home}; `make start` starts it")
@@ -180,11 +176,7 @@ class Server:
         return {each["modelVersion"]: each for each in self._get(f"/models/{model}/all", f"describe {model}") or []}
 
     def require_model(self, model: str) -> dict[str, Any]:
-        """Returns the description of a model.
-
-        Raises:
-            OpserveError: it is not served; the message lists the models that are.
-        """
+        """Returns the description of a model, which must be served."""
         found = self.describe(model) if is_name(model) else None
         if found is None:
             raise OpserveError(f"no model {model!r} is served; there are: {', '.join(self.models()) or 'none'}")
@@ -193,11 +185,7 @@ class Server:
 
 @contextlib.contextmanager
 def server_lock(server: Server, wait_s: float = 0) -> Iterator[None]:
-    """Keeps other starts, stops and deploys of a home folder out; waits for one that is running for `wait_s` seconds.
-
-    Raises:
-        OpserveError: another one is still running.
-    """
+    """Keeps other starts, stops and deploys of a home out, after waiting for one for at most `wait_s` seconds."""
     try:
         folder = os.open(server.home, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:

@@ -46,8 +46,8 @@ class Supervisor:
     """
 
     def __init__(self, options: StartOptions, *, foreground: bool) -> None:
-        self.options, self.foreground = options, foreground
-        self.home, self.temp, self.logs = options.home, find_temp_folder(options.home), options.home / "logs"
+        self.options, self.foreground, self.home = options, foreground, options.home.resolve()
+        self.temp, self.logs = find_temp_folder(self.home), self.home / "logs"
         self.state: dict[str, Any] = {"pid": os.getpid(), "now": "watching", "restarts": 0, "failures": 0}
         self._log_read = self._log_size()
         self._lock: int | None = None
@@ -188,7 +188,7 @@ class Supervisor:
         return False
 
     def _cause(self, pid: int) -> str:
-        """Returns why the Java process ended, as far as its logs show; it is not a child, so its exit code is unknown."""
+        """Returns why the Java process ended, as far as its logs show; it is not a child, so it has no exit code."""
         if (self.home / f"hs_err_pid{pid}.log").exists():
             return f"Java crashed; see {self.home}/hs_err_pid{pid}.log"
         with contextlib.suppress(OSError), (self.logs / "console.log").open("rb") as file:

@@ -29,11 +29,7 @@ class KeyFile:
         self.path, self.renew = path, renew
 
     def valid_token(self, kind: str) -> str:
-        """Returns a token ("inference" or "management") that is valid now, renewed if it has expired.
-
-        Raises:
-            OpserveError: the file is missing or is not one that TorchServe writes; or it did not renew the token.
-        """
+        """Returns a token ("inference" or "management") that is valid now, renewed if it has expired."""
         token, expires = self.read(kind)
         if _has_expired(expires):
             with self._locked():
@@ -55,11 +51,7 @@ class KeyFile:
             os.close(file)
 
     def read(self, kind: str) -> tuple[str, datetime | None]:
-        """Returns the token of a kind, and when it expires.
-
-        Raises:
-            OpserveError: the file is missing or is not one that TorchServe writes.
-        """
+        """Returns the token of a kind, and when it expires."""
         deadline = time.monotonic() + READABLE_WITHIN_S
         while True:
             try:

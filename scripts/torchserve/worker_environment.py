@@ -20,21 +20,13 @@ _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 def filter_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variables of an environment that a server is started with.
-
-    Raises:
-        OpserveError: OPSERVE_PASS_ENV holds something other than names of variables.
-    """
+    """Returns the variables of an environment that a server is started with."""
     allowed = re.compile("|".join((*NAMES, *extra_names(environment))))
     return {name: value for name, value in environment.items() if allowed.fullmatch(name)}
 
 
 def extra_names(environment: Mapping[str, str]) -> list[str]:
-    """Returns the names that OPSERVE_PASS_ENV adds.
-
-    Raises:
-        OpserveError: it holds something other than names of variables.
-    """
+    """Returns the names that OPSERVE_PASS_ENV adds."""
     names = environment.get(SWITCH, "").replace(",", " ").split()
     for name in names:
         if not _NAME.fullmatch(name):

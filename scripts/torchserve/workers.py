@@ -24,7 +24,7 @@ def count_ended_workers(description: dict[str, Any]) -> int:
 
 
 def stand_in_errors(server: Server, description: dict[str, Any]) -> list[str]:
-    """Returns why workers of a described model could not load it; each answers 503 as a stand-in, and counts as ready."""
+    """Returns why workers of a described model could not load it; as stand-ins they are ready but answer only 503."""
     pids = {int(worker["pid"]) for worker in description.get("workers", []) if worker["status"] == "READY"}
     found = []
     for path in (server.temp / "models").glob(".*.load"):
@@ -47,11 +47,7 @@ def scaling_path(model: str, min_workers: int, max_workers: int, version: str = 
 def set_worker_limits(
     server: Server, model: str, version: str, min_workers: int, max_workers: int, timeout: float = REQUEST_S
 ) -> None:
-    """Sets the minimum and maximum of a version's workers (the default version if empty); does not wait for them.
-
-    Raises:
-        OpserveError: TorchServe refused.
-    """
+    """Sets the minimum and maximum of a version's workers (the default version if empty); does not wait for them."""
     response = server.request("management", "PUT", scaling_path(model, min_workers, max_workers, version), timeout)
     if response.status_code >= 300:
         name = f"{model} {version}" if version else model

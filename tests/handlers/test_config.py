@@ -73,11 +73,27 @@ def test_names_need_not_be_identifiers():
         ({"max_json_bytes": 0}, r"opserve\.max_json_bytes: expected a whole number of 1 or more"),
         ({"inputs": [{"name": "x", "dtype": "float32", "shape": [], "size": 1}]}, "unknown key size"),
         ({"inputs": [{"name": "x", "dtype": "float32", "shape": []}] * 2}, "the same name"),
+        *[
+            (
+                {"inputs": [{"name": "x", "dtype": dtype, "shape": [], "minimum": minimum}]},
+                r"inputs\[0\]\.minimum: expected",
+            )
+            for dtype, minimum in (("float32", "0"), ("float32", True), ("float32", float("inf")), ("bool", 0))
+        ],
+        ({"outputs": [{"name": "y", "dtype": "float32", "shape": [], "minimum": 0}]}, "unknown key minimum"),
     ],
 )
 def test_a_wrong_section_is_refused_by_key(changes, message):
     with pytest.raises(ModelError, match=message):
         ModelConfig.parse(document(**changes))
+
+
+def test_an_input_may_have_a_minimum():
+    inputs = [
+        {"name": "x", "dtype": "float32", "shape": [-1], "minimum": 0},
+        {"name": "y", "dtype": "int64", "shape": []},
+    ]
+    assert [spec.minimum for spec in ModelConfig.parse(document(inputs=inputs)).inputs] == [0, None]
 
 
 def test_torchserve_keys_are_checked_too():

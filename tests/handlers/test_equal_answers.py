@@ -1,4 +1,4 @@
-"""What a request's answer depends on: docs/answers.md."""
+"""What a request's answer depends on: docs/operations.md."""
 
 import random
 

@@ -1,14 +1,29 @@
 """What is said of an error is bounded and printable, whatever it quotes, and holds on to nothing."""
 
+import ast
 import gc
 import json
+import re
 import weakref
 
 import numpy
 import pytest
 
+from archive.errors import ArchiveError, OpserveError
+from archive.packer.output import BuildError
+from archive.repository import ROOT
 from handlers.codecs.encode import Reply, encode_error
-from handlers.errors import MAX_FIELD, MAX_MESSAGE, RequestError, forget, lines_of, printable
+from handlers.errors import (
+    MAX_FIELD,
+    MAX_MESSAGE,
+    DeviceError,
+    ModelError,
+    OutOfMemoryError,
+    RequestError,
+    error_lines,
+    printable,
+    release_frames,
+)
 from handlers.model import as_request_error
 
 
@@ -77,7 +92,7 @@ class Odd(RequestError):
 )
 def test_whatever_is_raised_becomes_an_answer(error):
     assert as_request_error(error, "a step").status >= 500
-    assert lines_of(error)
+    assert error_lines(error)
 
 
 def test_an_interrupt_is_for_the_process():
@@ -103,7 +118,7 @@ def test_a_forgotten_exception_holds_no_frame():
         except ValueError as error:
             caught = error
         assert watch[0]() is not None
-        forget(caught)
+        release_frames(caught)
         assert watch[0]() is None and caught.__traceback__ is None and caught.__cause__ is None
     finally:
         gc.enable()
@@ -111,3 +126,22 @@ def test_a_forgotten_exception_holds_no_frame():
 
 def test_printable_takes_time_that_is_linear_in_the_bound_only():
     assert len(printable("\ud800" * (1 << 24), 100)) <= 100
+
+
+def test_there_is_one_tree_of_errors():
+    for error in (RequestError, ModelError, DeviceError, OutOfMemoryError, ArchiveError, BuildError):
+        assert issubclass(error, OpserveError)
+    assert issubclass(ModelError, RuntimeError), "TorchServe's loader reports that one"
+
+
+def test_no_clause_only_renames_an_error():
+    renames = []
+    for folder in ("handlers", "archive", "scripts", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ExceptHandler) and re.match(
+                    rf"except .*(Opserve|Archive|Model|Request)Error.*:\n +raise \w+\(str\({node.name}\)\)",
+                    ast.unparse(node),
+                ):
+                    renames.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert renames == []

@@ -19,7 +19,7 @@ from ts.protocol import otf_message_handler
 from archive.repository import ROOT
 from handlers.config import CONFIG_FILE
 from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError
-from handlers.integrity import manifest as seal
+from handlers.integrity.manifest import MANIFEST_FILE
 from handlers.model import Prepared
 from handlers.opserve_handler import OpserveHandler, _start_metrics
 from handlers.torchserve.batch_reader import Lost
@@ -39,7 +39,7 @@ class Double(nn.Module):
 @pytest.fixture
 def served(unpacked_archive, monkeypatch):
     """A handler with a loaded model, and a function that sends it a batch: (answers, context)."""
-    monkeypatch.setattr(seal, "check", lambda folder, gpu: None)  # the folder was never packed
+    monkeypatch.setattr("handlers.integrity.check.check_archive", lambda folder: None)  # the folder was never packed
     outputs = [{"name": "y", "dtype": "float32", "shape": [-1]}]
     folder = unpacked_archive(Double(), VECTOR, outputs, batching="stack")
     manifest = {"model": {"modelName": "double", "modelVersion": "1.0"}}
@@ -217,10 +217,10 @@ def test_a_lack_of_memory_is_a_507_and_keeps_the_worker(served, monkeypatch, err
     assert json.loads(send(b'{"x": [1]}')[0][0]) == {"y": [2]}
 
 
-def test_a_sealed_archive_with_a_damaged_configuration_is_not_taken_for_torchserves_own(tmp_path):
-    (tmp_path / seal.SEAL_FILE).write_text("{}")
+def test_an_archive_with_a_manifest_and_a_damaged_configuration_is_not_taken_for_torchserves_own(tmp_path):
+    (tmp_path / MANIFEST_FILE).write_text("{}")
     context = Context("m", str(tmp_path), {"model": {}}, 1, None, "0.12", model_yaml_config={"0pserve": {}})
-    with pytest.raises(ModelError, match=seal.SEAL_FILE):
+    with pytest.raises(ModelError, match=MANIFEST_FILE):
         OpserveHandler().initialize(context)
 
 

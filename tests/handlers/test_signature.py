@@ -97,3 +97,18 @@ def test_every_float16_is_the_same_float32():
     got = spec("float32", 1 << 16).convert(halves, typed=True)
     with numpy.errstate(invalid="ignore"):  # some are signalling NaNs
         numpy.testing.assert_array_equal(got.astype(numpy.float64), halves.astype(numpy.float64))
+
+
+@pytest.mark.parametrize("value", [[], [0], [2.5, 0.0, 7]])
+def test_numbers_from_the_minimum_on_pass(value):
+    want = TensorSpec("x", numpy.dtype("float32"), (-1,), minimum=0)
+    assert want.convert(value).tolist() == value
+
+
+@pytest.mark.parametrize("value", [[-1], [1, -1e-30], [float("nan"), 1], [1, float("inf")]])
+@pytest.mark.parametrize("source", [list, lambda value: numpy.array(value, numpy.float32)])
+def test_numbers_below_the_minimum_or_not_finite_are_refused_by_name(value, source):
+    want = TensorSpec("x", numpy.dtype("float32"), (-1,), minimum=0)
+    with pytest.raises(RequestError, match=r"^'x' must hold finite numbers of 0 or more$") as caught:
+        want.convert(source(value))
+    assert caught.value.field == "x"

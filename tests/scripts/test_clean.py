@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from archive.packer.manifest import seal_archive
 from archive.packer.pack import unpack
 from archive.repository import ROOT
-from handlers.integrity.manifest import SEAL_FILE
+from handlers.integrity.manifest import MANIFEST_FILE
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_an_archive_of_a_shipped_name_stays_if_it_is_not_what_make_builds(
         reason = "it cannot be read"
     else:
         folder = unpack(path, root / "build" / "unpacked")
-        (folder / SEAL_FILE).unlink()
+        (folder / MANIFEST_FILE).unlink()
         manifest = folder / "MAR-INF" / "MANIFEST.json"
         if kind == "other":
             manifest.write_text(manifest.read_text().replace('"1.0"', '"7.0"'))

@@ -1,4 +1,4 @@
-"""A start that is ended from outside, by whichever signal and at whichever moment, leaves nothing behind."""
+"""A start that is interrupted, by any signal and at any moment, leaves nothing behind."""
 
 import signal
 import subprocess
@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from archive.repository import ROOT
-from scripts import supervise
-from scripts.torchserve import processes
+from scripts.torchserve import processes, supervision
 from scripts.torchserve.server import Server
 from tests.support.torchserve import TIMEOUT_S, TorchServe, nothing_left, until
 
@@ -34,8 +33,8 @@ def tried(server: Server) -> bool:
 
 
 def begin(torchserve: TorchServe, moment: Callable[[Server], bool]) -> subprocess.Popen:
-    """A start that has come as far as a moment."""
-    # Whoever runs the tests in the background has SIGINT ignored, also by what the tests start.
+    """Returns a start that has got as far as a given moment."""
+    # When the tests run in the background, SIGINT is ignored, also by the processes they start.
     command = ["env", "--default-signal", sys.executable, "-m", "scripts.start", "--home", str(torchserve.home)]
     starting = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until(lambda: moment(torchserve.server) or starting.poll() is not None, moment.__name__)
@@ -56,7 +55,7 @@ def begin(torchserve: TorchServe, moment: Callable[[Server], bool]) -> subproces
 def test_nothing_is_left_behind(stopped: TorchServe, moment: Callable[[Server], bool], number: int) -> None:
     starting = begin(stopped, moment)
     starting.send_signal(number)
-    # An impatient second one changes nothing.
+    # A second, impatient signal changes nothing.
     starting.send_signal(signal.SIGTERM)
     _, said = starting.communicate(timeout=TIMEOUT_S)
     assert starting.returncode == 128 + number, said
@@ -64,14 +63,14 @@ def test_nothing_is_left_behind(stopped: TorchServe, moment: Callable[[Server], 
     assert nothing_left(stopped.server)
 
 
-def test_at_the_last_moment_it_is_all_or_nothing(stopped: TorchServe) -> None:
+def test_an_interrupt_at_the_last_moment_leaves_all_or_nothing(stopped: TorchServe) -> None:
     starting = begin(stopped, tried)
     starting.send_signal(signal.SIGTERM)
     starting.wait(TIMEOUT_S)
     if starting.returncode != 0 and nothing_left(stopped.server):
         return
     assert tried(stopped.server)
-    assert supervise.supervisor_pid(stopped.server.temp) is not None
+    assert supervision.find_supervisor(stopped.server.temp) is not None
     assert stopped.predict("echo", json={"values": [1]}).json() == {"doubled": [2]}
 
 
@@ -82,16 +81,16 @@ def test_after_a_killed_start_the_next_one_begins_again(stopped: TorchServe, mom
     starting.wait()
     again = stopped.start()
     assert again.returncode == 0, again.stderr
-    # Nobody has tried what the killed one left: it is not «already running».
+    # What the killed start left was never tried: it does not count as running.
     assert "already running" not in again.stdout
     assert '{"doubled": [3.0, 4]}' in again.stdout
     assert len(processes.frontends(stopped.home)) == 1
-    assert supervise.supervisor_pid(stopped.server.temp) is not None
+    assert supervision.find_supervisor(stopped.server.temp) is not None
     assert stopped.stop().stdout == "stopped\n"
     assert nothing_left(stopped.server)
 
 
-def test_stop_ends_what_a_killed_start_has_left(stopped: TorchServe, tmp_path: Path) -> None:
+def test_stop_ends_what_a_killed_start_left_behind(stopped: TorchServe, tmp_path: Path) -> None:
     starting = begin(stopped, launching)
     starting.kill()
     starting.wait()

@@ -1,4 +1,4 @@
-"""The scripts beside a server that runs: status, predict, scale, logs, token, and a second start."""
+"""The commands used with a running server: status, predict, scale, logs, tokens, and a second start."""
 
 import json
 import os
@@ -12,25 +12,12 @@ import pytest
 import requests
 
 from archive.repository import ROOT
+from scripts.torchserve.tokens import KeyFile
 from tests.support import archives
 from tests.support.torchserve import TorchServe
 
 pytestmark = pytest.mark.server
-SCRIPTS = [
-    "deploy",
-    "doctor",
-    "environment",
-    "logs",
-    "predict",
-    "recovery",
-    "remove",
-    "restart",
-    "scale",
-    "start",
-    "status",
-    "stop",
-]
-SCRIPTS += ["supervise", "tokens"]
+COMMANDS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if '__name__ == "__main__"' in path.read_text())
 
 
 def test_status_shows_every_model_and_its_workers(running: TorchServe) -> None:
@@ -51,7 +38,7 @@ def test_a_second_start_says_so_and_disturbs_nothing(running: TorchServe) -> Non
     assert running.server.require_running().pid == before
 
 
-def test_the_configuration_that_ships_takes_effect(running: TorchServe) -> None:
+def test_the_shipped_configuration_takes_effect(running: TorchServe) -> None:
     model = running.describe("echo")
     assert running.management("POST", "/models?url=http://127.0.0.1:1/x.mar").status_code == 405
     assert requests.get(f"{running.server.address('management')}/models", timeout=10).status_code == 400
@@ -86,7 +73,7 @@ def test_predict_fails_when_the_answer_is_not_the_expected_one(running: TorchSer
     assert "DIFFERENT: answer.doubled[0] is 2, expected 2.1" in shown.stdout
 
 
-def test_predict_takes_a_request_of_ones_own(running: TorchServe, tmp_path: Path) -> None:
+def test_predict_takes_your_own_request(running: TorchServe, tmp_path: Path) -> None:
     request = tmp_path / "my request.json"
     request.write_text('{"values": [21]}')
     shown = running.script("predict", "echo", "--request", str(request))
@@ -105,7 +92,7 @@ def test_an_unknown_model_is_an_error_that_lists_the_served_ones(running: TorchS
 
 def test_an_expired_token_is_renewed(running: TorchServe) -> None:
     first = running.script("tokens", "inference").stdout.strip()
-    expires = KeyFile(running.server.key_file, lambda *_: None).read("inference")[1].timestamp()
+    expires = KeyFile(running.server.key_file, lambda kind, key: None).read("inference")[1].timestamp()
     while time.time() < expires + 0.1:
         time.sleep(expires + 0.1 - time.time())
     url = f"{running.server.address('inference')}/predictions/echo"
@@ -129,16 +116,18 @@ def test_only_the_user_may_read_the_tokens_and_reach_the_sockets(running: TorchS
     assert running.server.temp.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_every_script_explains_itself_from_anywhere(script: str, tmp_path: Path) -> None:
-    path = ROOT / "scripts" / f"{script}.py"
+def explains_itself(command: list[str], folder: Path) -> bool:
     environment = {"PATH": os.environ["PATH"]}
     done = subprocess.run(
-        [sys.executable, str(path), "--help"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, *command, "--help"], cwd=folder, env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("usage:")
+    return done.stdout.startswith("usage:")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    assert explains_itself(["-m", f"scripts.{name}"], ROOT)
+
+
+def test_tokens_are_printed_in_any_folder(tmp_path: Path) -> None:
+    assert explains_itself([str(ROOT / "scripts" / "tokens.py")], tmp_path)

@@ -1,4 +1,4 @@
-"""Starting and stopping, and everything that goes wrong at it."""
+"""Starting and stopping a server, and everything that can go wrong with it."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def test_what_a_killed_frontend_leaves_is_cleaned_up(stopped: TorchServe) -> Non
     frontend = stopped.server.require_running()
     workers = processes.workers(stopped.home, stopped.server.temp, [frontend])
     assert workers
-    # A worker that is stopped cannot notice that its frontend is gone: the orphan that a busy one is.
+    # A suspended worker cannot notice that its frontend is gone: it is left as an orphan, as a busy one is.
     workers[0].suspend()
     frontend.kill()
     until(lambda: stopped.server.frontend() is None, "the end of the frontend")
@@ -51,7 +51,7 @@ def test_what_a_killed_frontend_leaves_is_cleaned_up(stopped: TorchServe) -> Non
     assert nothing_left(stopped.server)
 
 
-def test_start_goes_on_after_a_kill_and_a_later_start_notices_newer_archives(stopped: TorchServe) -> None:
+def test_start_works_after_a_kill_and_a_later_start_notices_newer_archives(stopped: TorchServe) -> None:
     assert stopped.start("--no-supervisor").returncode == 0
     stopped.server.require_running().kill()
     until(lambda: stopped.server.frontend() is None, "the end of the frontend")
@@ -62,7 +62,7 @@ def test_start_goes_on_after_a_kill_and_a_later_start_notices_newer_archives(sto
     content = archive.read_bytes()
     archive.unlink()
     archive.write_bytes(content)
-    assert "note: echo.mar is newer than what is served" in stopped.start().stdout
+    assert "note: echo.mar is newer than the one being served" in stopped.start().stdout
 
 
 def test_a_server_started_by_hand_is_recognised_and_stopped(stopped: TorchServe, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_server_started_by_hand_is_recognised_and_stopped(stopped: TorchServe,
     assert not [path for path in temp.rglob("*") if path.name != "models"]
 
 
-def test_an_occupied_port_is_named_with_its_holder(stopped: TorchServe) -> None:
+def test_an_occupied_port_is_reported_with_the_process_that_holds_it(stopped: TorchServe) -> None:
     host, port = stopped.server.ports()["management_address"]
     with socket.create_server((host, port)):
         failed = stopped.start()
@@ -115,7 +115,7 @@ def flipped(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         handler = archive.getinfo("echo_handler.py")
     content = bytearray(path.read_bytes())
-    # In the middle of what is stored of the handler.
+    # In the middle of the compressed handler.
     content[handler.header_offset + 30 + len(handler.filename) + handler.compress_size // 2] ^= 0x01
     path.write_bytes(content)
 
@@ -124,7 +124,7 @@ def flipped_end(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         handler = archive.getinfo("echo_handler.py")
     content = bytearray(path.read_bytes())
-    # The end mark of the compressed handler: Python's reader does not look at it, TorchServe's does.
+    # The end mark of the compressed handler: TorchServe checks it, Python's reader does not.
     content[handler.header_offset + 30 + len(handler.filename) + handler.compress_size - 1] ^= 0xFF
     path.write_bytes(content)
 
@@ -168,7 +168,7 @@ def test_an_archive_that_torchserve_refuses_is_named_at_once(stopped: TorchServe
     bad = stopped.model_store / "echo.mar"
     with zipfile.ZipFile(bad) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
-    # Whole and harmless, but nothing that TorchServe could run.
+    # Complete and harmless, but TorchServe cannot run it.
     files["MAR-INF/MANIFEST.json"] = files["MAR-INF/MANIFEST.json"].replace(b'"python"', b'"cobol"')
     bad.unlink()
     with zipfile.ZipFile(bad, "w") as archive:
@@ -180,7 +180,7 @@ def test_an_archive_that_torchserve_refuses_is_named_at_once(stopped: TorchServe
     assert nothing_left(stopped.server)
 
 
-def test_a_sample_that_is_answered_otherwise_is_an_error(stopped: TorchServe) -> None:
+def test_a_sample_with_another_answer_than_expected_is_an_error(stopped: TorchServe) -> None:
     body = json.dumps({"values": [1]}).encode()
     archives.make(stopped.model_store, "wrong", archives.ECHO, {"body.json": body}, {"doubled": [3]})
     failed = stopped.start()

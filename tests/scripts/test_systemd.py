@@ -1,4 +1,4 @@
-"""The unit for systemd is one that systemd takes, and names what is here."""
+"""systemd accepts the unit, and what the unit names exists."""
 
 import configparser
 import shutil
@@ -19,11 +19,11 @@ def unit() -> configparser.ConfigParser:
     return parser
 
 
-def test_systemd_takes_it(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("no systemd-analyze here (Debian's package systemd)")
-    # Its paths and its user are those of the machine it is installed on.
+    # The paths and the user are those of the machine that it is installed on.
     text = UNIT.read_text().replace("/opt/opserve", str(ROOT))
     text = "\n".join(line for line in text.splitlines() if not line.startswith(("User=", "Group=")))
     (tmp_path / UNIT.name).write_text(text + "\n")
@@ -34,7 +34,7 @@ def test_systemd_takes_it(tmp_path: Path) -> None:
     assert (done.returncode, about_it) == (0, []), done.stderr
 
 
-def test_what_it_runs_exists_and_writes_only_its_own_folder() -> None:
+def test_the_unit_runs_what_exists_and_writes_only_to_its_own_folder() -> None:
     service = unit()["Service"]
     home = service["WorkingDirectory"]
     for key in ("ExecStart", "ExecStartPre", "ExecStopPost"):

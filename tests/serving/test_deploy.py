@@ -18,7 +18,7 @@ from archive.packer.contents import contents_of_files
 from archive.packer.manifest import seal_archive
 from archive.packer.pack import pack, unpack
 from archive.repository import ROOT
-from handlers.integrity.manifest import SEAL_FILE
+from handlers.integrity.manifest import MANIFEST_FILE
 from scripts import grpc_client
 from scripts.torchserve import deploy_record, versions
 from scripts.torchserve.workers import count_ready_workers
@@ -91,7 +91,7 @@ def changed(archive: Path, folder: Path, name: str, content: bytes) -> Path:
     """An archive that says it is whole, of which a file is another."""
     unpacked = unpack(archive, folder / "unpacked")
     (unpacked / name).write_bytes(content)
-    (unpacked / SEAL_FILE).unlink()
+    (unpacked / MANIFEST_FILE).unlink()
     seal_archive(unpacked, folder / archive.name)
     return folder / archive.name
 

@@ -12,7 +12,7 @@ from archive.packer.container import write_archive
 from archive.packer.contents import contents_of_files
 from archive.packer.keys import load_private_key, make_keys
 from archive.packer.pack import pack
-from handlers.integrity.manifest import PUBLIC_KEY_VARIABLE
+from handlers.integrity.signing import PUBLIC_KEY_VARIABLE
 from scripts.torchserve import processes
 from tests.support import foreign
 from tests.support.packed import files_in

@@ -150,7 +150,7 @@ def test_tensors_in_shared_memory(server, region):
 
 
 def test_the_client_of_the_readme(server, prefix):
-    (client,) = (text for _, text in blocks("python"))
+    (client,) = (text for _, text in blocks("python", page=ROOT / "docs" / "requests.md"))
     names = {"url": f"{server.server.address('inference')}/predictions/sharing"}
     names["token"] = server.server.token("inference")
     try:

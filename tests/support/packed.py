@@ -10,8 +10,8 @@ import pytest
 from archive.packer.container import Container, write_archive
 from archive.packer.contents import contents_of_files
 from archive.packer.pack import pack, unpack
-from handlers.integrity.manifest import SEAL_FILE, Seal
-from handlers.integrity.requirements import LibraryNeeds
+from handlers.integrity.manifest import MANIFEST_FILE, Manifest
+from handlers.integrity.requirements import LibraryRequirements
 
 Files = dict[str, bytes]
 
@@ -52,15 +52,15 @@ def changed(packed, tmp_path) -> Callable[[Callable[[Files], None]], Path]:
 
 def resealed(content: bytes, library: str = "libmine.so", **needs) -> bytes:
     """A seal of which a library needs something else."""
-    seal = Seal.decode(content)
+    seal = Manifest.decode(content)
     return replace(seal, libraries={library: replace(seal.libraries[library], **needs)}).encode()
 
 
-def demand(folder: Path, **needs) -> LibraryNeeds:
+def demand(folder: Path, **needs) -> LibraryRequirements:
     """Has an unpacked archive's library need something else."""
-    path = folder / SEAL_FILE
+    path = folder / MANIFEST_FILE
     path.write_bytes(resealed(path.read_bytes(), **needs))
-    return Seal.decode(path.read_bytes()).libraries["libmine.so"]
+    return Manifest.decode(path.read_bytes()).libraries["libmine.so"]
 
 
 def names_in(archive: Path) -> list[str]:

@@ -13,7 +13,7 @@ from archive.packer.pack import pack
 from archive.packer.profiles import choose_profile
 from archive.repository import ROOT
 from handlers.config import ModelConfig
-from handlers.integrity.manifest import SEAL_FILE, Seal
+from handlers.integrity.manifest import MANIFEST_FILE, Manifest
 from tests.support.packed import files_in
 
 DOCUMENT = {
@@ -95,7 +95,7 @@ def test_the_seal_and_the_output_say_which(tmp_path):
     path, seal = pack(contents_of_model("scaled_add", profile="throughput"), tmp_path)
     assert seal.profile == "throughput"
     files = files_in(path)
-    assert Seal.decode(files[SEAL_FILE]).profile == "throughput"
+    assert Manifest.decode(files[MANIFEST_FILE]).profile == "throughput"
     config = yaml.safe_load(files["model-config.yaml"])
     assert config["batchSize"] == 8 and "profiles" not in config["opserve"]
     assert ModelConfig.parse(config).profile == "throughput"

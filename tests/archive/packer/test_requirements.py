@@ -14,7 +14,7 @@ import torch
 from archive.errors import ArchiveError
 from archive.packer.requirements import read_needs
 from archive.repository import BUILD
-from handlers.integrity.manifest import Seal
+from handlers.integrity.manifest import Manifest
 
 INCLUDE = Path(__file__).resolve().parents[3] / "extensions" / "include"
 
@@ -135,6 +135,6 @@ def test_our_gpu_library_has_every_architecture_it_is_built_for():
 def test_needs_survive_the_way_through_the_seal():
     library = BUILD / "lib" / "libopserve_torch.so"
     needs = read_needs(library)
-    seal = Seal("m", "1", {}, {})
-    assert Seal.decode(seal.encode()) == seal
+    seal = Manifest("m", "1", {}, {})
+    assert Manifest.decode(seal.encode()) == seal
     assert type(needs).from_dict(needs.as_dict() | {"cuda_programs": [], "cuda_intermediate": []}, "x") == needs

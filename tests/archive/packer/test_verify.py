@@ -21,7 +21,7 @@ from archive.packer.contents import contents_of_model
 from archive.packer.pack import pack
 from archive.packer.verify import verify
 from archive.repository import ROOT
-from handlers.integrity.manifest import SEAL_FILE, FileRecord, Seal
+from handlers.integrity.manifest import MANIFEST_FILE, FileRecord, Manifest
 from tests.support.packed import Files, resealed
 
 MANIFEST = "MAR-INF/MANIFEST.json"
@@ -37,14 +37,14 @@ def refusal(path: Path, run: bool = False) -> str:
 
 def listed(files: Files) -> None:
     """Makes the seal fit files that were changed, as somebody would who knows the format."""
-    seal = Seal.decode(files[SEAL_FILE])
+    seal = Manifest.decode(files[MANIFEST_FILE])
     records = {
         name: FileRecord(hashlib.sha256(content).hexdigest(), len(content))
         for name, content in files.items()
-        if name != SEAL_FILE
+        if name != MANIFEST_FILE
     }
     libraries = {name: needs for name, needs in seal.libraries.items() if name in records}
-    files[SEAL_FILE] = Seal(seal.name, seal.version, records, libraries).encode()
+    files[MANIFEST_FILE] = Manifest(seal.name, seal.version, records, libraries).encode()
 
 
 def run_cli(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -193,7 +193,7 @@ def test_needs_that_the_library_does_not_have_are_refused(changed):
     """Nobody can edit them to make a library fit."""
 
     def edit(files: Files) -> None:
-        files[SEAL_FILE] = resealed(files[SEAL_FILE], symbols={"GLIBC": "2.0"})
+        files[MANIFEST_FILE] = resealed(files[MANIFEST_FILE], symbols={"GLIBC": "2.0"})
 
     assert refusal(changed(edit)).startswith(
         "opserve.json: says symbols {'GLIBC': '2.0'} of libmine.so; the file itself"
@@ -225,7 +225,7 @@ def test_a_machine_that_does_not_fit_matters_only_where_it_is_run(changed):
     """The needs of someone else's library on the stable ABI are not in the file, so they can be edited here."""
 
     def edit(files: Files) -> None:
-        files[SEAL_FILE] = resealed(files[SEAL_FILE], torch_exactly="1.13")
+        files[MANIFEST_FILE] = resealed(files[MANIFEST_FILE], torch_exactly="1.13")
 
     path = changed(edit)
     verify(path, run=False)

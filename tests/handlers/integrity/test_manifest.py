@@ -1,4 +1,4 @@
-"""What a worker checks of its unpacked archive before it opens anything in it."""
+"""What a worker checks about its unpacked archive before it opens anything in it."""
 
 import json
 import os
@@ -13,36 +13,37 @@ import pytest
 import torch
 
 from handlers.errors import ModelError
-from handlers.integrity import manifest as seal
-from handlers.integrity.requirements import LibraryNeeds
+from handlers.integrity.check import check_archive
+from handlers.integrity.manifest import MANIFEST_FILE
+from handlers.integrity.requirements import LibraryRequirements
 from tests.support.packed import demand
 
 
-def refusal(folder, **arguments) -> str:
+def refusal(folder) -> str:
     with pytest.raises(ModelError) as caught:
-        seal.check(folder, **arguments)
+        check_archive(folder)
     assert "\n" not in str(caught.value)
-    # TorchServe would call it a lack of memory.
+    # TorchServe would take it for a lack of memory.
     assert "CUDA" not in str(caught.value)
     return str(caught.value)
 
 
 def test_what_was_packed_is_accepted_and_described(unpacked):
-    found = seal.check(unpacked)
+    found = check_archive(unpacked)
     assert (found.name, found.version) == ("mine", "1.0")
     assert "MAR-INF/MANIFEST.json" in found.files
-    needs = found.libraries["libmine.so"]
-    assert needs.machine == os.uname().machine
-    assert "GLIBC" in needs.symbols
-    # Someone else's library does not say which stable ABI it was built for; that is not guessed.
-    assert (needs.torch_stable_abi, needs.torch_exactly, needs.onnxruntime_api) == (None, None, None)
+    required = found.libraries["libmine.so"]
+    assert required.machine == os.uname().machine
+    assert "GLIBC" in required.symbols
+    # An external library does not say which stable ABI it was built for; that is not guessed.
+    assert (required.torch_stable_abi, required.torch_exactly, required.onnxruntime_api) == (None, None, None)
 
 
 def test_the_check_needs_the_standard_library_only(unpacked):
     """So it runs before the first import that costs seconds, and before a damaged module of the archive could."""
     script = (
-        "import sys; from pathlib import Path; from handlers.integrity import manifest; "
-        "manifest.check(Path('.')); print(*sys.modules)"
+        "import sys; from pathlib import Path; from handlers.integrity.check import check_archive; "
+        "check_archive(Path('.')); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=unpacked, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
@@ -50,8 +51,10 @@ def test_the_check_needs_the_standard_library_only(unpacked):
     assert {name for name in done.stdout.split() if name.startswith("handlers.")} == {
         "handlers.errors",
         "handlers.integrity",
-        "handlers.integrity.requirements",
+        "handlers.integrity.check",
         "handlers.integrity.manifest",
+        "handlers.integrity.requirements",
+        "handlers.integrity.signing",
     }
 
 
@@ -64,16 +67,16 @@ def test_a_flipped_byte_anywhere_is_named(unpacked):
             damaged = bytearray(content)
             damaged[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
             path.write_bytes(damaged)
-            # A byte of the seal may be one of a name in it: then that file is missing, and another one extra.
+            # A byte of the manifest may belong to a name in it: then that file is missing, and another one extra.
             said = refusal(unpacked)
-            if path.name != seal.SEAL_FILE:
+            if path.name != MANIFEST_FILE:
                 assert said.startswith(f"{path.relative_to(unpacked)}: damaged or changed: ")
         path.write_bytes(content)
-    seal.check(unpacked)
+    check_archive(unpacked)
 
 
-def test_a_flipped_bit_of_the_seal_is_always_noticed(unpacked):
-    path = unpacked / seal.SEAL_FILE
+def test_a_flipped_bit_of_the_manifest_is_always_noticed(unpacked):
+    path = unpacked / MANIFEST_FILE
     content = path.read_bytes()
     generator = random.Random(8)
     for _ in range(200):
@@ -84,8 +87,8 @@ def test_a_flipped_bit_of_the_seal_is_always_noticed(unpacked):
 
 
 @pytest.mark.parametrize("change", [b"\n", b" "])
-def test_a_seal_written_by_hand_is_refused(unpacked, change):
-    path = unpacked / seal.SEAL_FILE
+def test_a_manifest_written_by_hand_is_refused(unpacked, change):
+    path = unpacked / MANIFEST_FILE
     path.write_bytes(path.read_bytes() + change)
     assert refusal(unpacked) == "opserve.json: damaged, or changed after the packer wrote it"
 
@@ -94,15 +97,15 @@ def test_a_seal_written_by_hand_is_refused(unpacked, change):
     "document",
     [b"", b"[]", b"{}", b'{"format": true}', b'{"format": 1}', b"[" * 100_000, b"\xff", b'{"format": 1, "model": 3}'],
 )
-def test_what_is_no_seal_is_refused(unpacked, document):
-    (unpacked / seal.SEAL_FILE).write_bytes(document)
+def test_what_is_not_a_manifest_is_refused(unpacked, document):
+    (unpacked / MANIFEST_FILE).write_bytes(document)
     assert refusal(unpacked).startswith("opserve.json: ")
 
 
 def test_another_format_is_refused(unpacked):
-    path = unpacked / seal.SEAL_FILE
+    path = unpacked / MANIFEST_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
-    assert refusal(unpacked) == "opserve.json: the archive is of format 2; this opserve reads 1"
+    assert refusal(unpacked) == "opserve.json: the archive has format 2; this opserve reads 1"
 
 
 @pytest.mark.parametrize("name", ["handlers/model.py", "libmine.so", "sample/answer.json", "MAR-INF/MANIFEST.json"])
@@ -111,8 +114,8 @@ def test_a_missing_file_is_named(unpacked, name):
     assert refusal(unpacked) == f"{name}: missing from the archive"
 
 
-def test_a_missing_seal_is_named(unpacked):
-    (unpacked / seal.SEAL_FILE).unlink()
+def test_a_missing_manifest_is_named(unpacked):
+    (unpacked / MANIFEST_FILE).unlink()
     assert refusal(unpacked).startswith("opserve.json: missing from the archive; ")
 
 
@@ -137,7 +140,7 @@ def test_what_python_and_the_kernel_leave_behind_is_let_through(unpacked):
     source = unpacked / "handlers" / "model.py"
     py_compile.compile(str(source), doraise=True)
     (unpacked / "core.4711").write_bytes(b"\x7fELF")
-    seal.check(unpacked)
+    check_archive(unpacked)
 
 
 def test_bytecode_that_python_would_not_compare_with_its_source_is_refused(unpacked):
@@ -155,7 +158,7 @@ def test_bytecode_of_no_module_is_refused(unpacked):
 
 
 @pytest.mark.parametrize(
-    ("needs", "said"),
+    ("requirements", "message"),
     [
         ({"machine": "pdp11"}, "libmine.so: built for pdp11; this processor is "),
         ({"symbols": {"GLIBC": "9.99"}}, "libmine.so: needs glibc 9.99 or newer; here is 2."),
@@ -166,9 +169,9 @@ def test_bytecode_of_no_module_is_refused(unpacked):
         ({"onnxruntime_api": 999}, "libmine.so: built for ONNX Runtime 1.999 or newer; here is 1."),
     ],
 )
-def test_a_machine_that_lacks_what_a_library_needs_is_told(unpacked, needs, said):
-    demand(unpacked, **needs)
-    assert refusal(unpacked).startswith(said)
+def test_a_machine_that_lacks_what_a_library_requires_is_refused(unpacked, requirements, message):
+    demand(unpacked, **requirements)
+    assert refusal(unpacked).startswith(message)
 
 
 def test_what_this_machine_has_is_enough(unpacked):
@@ -180,7 +183,7 @@ def test_what_this_machine_has_is_enough(unpacked):
         torch_exactly=minor,
         onnxruntime_api=int(onnxruntime.__version__.split(".")[1]),
     )
-    seal.check(unpacked)
+    check_archive(unpacked)
 
 
 @pytest.mark.parametrize(
@@ -198,14 +201,14 @@ def test_what_this_machine_has_is_enough(unpacked):
     ],
 )
 def test_gpu_architectures(programs, intermediate, capability, runs):
-    needs = LibraryNeeds("x86_64", cuda_programs=programs, cuda_intermediate=intermediate)
+    requirements = LibraryRequirements("x86_64", cuda_programs=programs, cuda_intermediate=intermediate)
     if runs:
-        needs.check_gpu("libx.so", capability)
+        requirements.check_gpu("libx.so", capability)
     else:
         with pytest.raises(ModelError, match=rf"^libx\.so: has GPU code for .* {capability[0]}\.{capability[1]}"):
-            needs.check_gpu("libx.so", capability)
+            requirements.check_gpu("libx.so", capability)
 
 
 def test_a_worker_without_a_gpu_does_not_ask_for_gpu_code(unpacked):
     demand(unpacked, cuda_programs=("1.0",))
-    seal.check(unpacked, gpu=None)
+    check_archive(unpacked)

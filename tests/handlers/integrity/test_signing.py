@@ -1,4 +1,4 @@
-"""Signed archives: who was given a public key takes no other."""
+"""Signed archives: a worker that was given a public key accepts no others."""
 
 import os
 import subprocess
@@ -17,8 +17,9 @@ from archive.packer.pack import pack, unpack
 from archive.packer.verify import verify
 from archive.repository import ROOT
 from handlers.errors import ModelError
-from handlers.integrity import manifest as seal
-from handlers.integrity.manifest import PUBLIC_KEY_VARIABLE, SEAL_FILE, SIGNATURE_FILE
+from handlers.integrity.check import check_archive
+from handlers.integrity.manifest import MANIFEST_FILE
+from handlers.integrity.signing import PUBLIC_KEY_VARIABLE, SIGNATURE_FILE, check_signature
 from scripts.torchserve.archives import read_archive
 from tests.support import archives
 from tests.support.packed import demand, files_in
@@ -52,17 +53,17 @@ def demanded(keys, monkeypatch) -> Path:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        seal.check(folder)
+        check_archive(folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_a_signed_archive_is_accepted_with_and_without_a_key(folder, signed, demanded, monkeypatch):
-    seal.check(folder)
+    check_archive(folder)
     verify(signed, str(demanded), run=False)
     assert read_archive(signed).model == "mine"
     monkeypatch.delenv(PUBLIC_KEY_VARIABLE)
-    seal.check(folder)
+    check_archive(folder)
 
 
 def test_the_signature_is_all_that_signing_adds(packed, signed):
@@ -86,7 +87,7 @@ def test_the_command_demands_what_the_environment_does(packed, demanded):
     assert done.stderr.startswith("error: mine.mar: opserve.sig: missing")
 
 
-def test_who_packs_need_not_sign_where_servers_demand_it(their, demanded, tmp_path):
+def test_packing_does_not_require_a_signature_where_servers_demand_one(their, demanded, tmp_path):
     contents = contents_of_files("mine", their.scripted, [their.library], their.config, None)
     assert SIGNATURE_FILE not in files_in(pack(contents, tmp_path)[0])
 
@@ -102,7 +103,7 @@ def test_an_archive_signed_by_someone_else_is_refused(folder, tmp_path, monkeypa
     assert refusal(folder).startswith("opserve.sig: does not fit: ")
 
 
-def test_a_changed_seal_is_refused_though_it_is_one(folder, demanded):
+def test_a_changed_but_valid_manifest_is_refused(folder, demanded):
     demand(folder, symbols={})
     assert refusal(folder).startswith("opserve.sig: does not fit: opserve.json was changed, or not signed with ")
 
@@ -146,15 +147,15 @@ def test_openssl_makes_the_same_keys_and_checks_the_same_signatures(folder, keys
         command = ["openssl", *map(str, arguments)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    seal_file, signature = folder / SEAL_FILE, folder / SIGNATURE_FILE
+    manifest, signature = folder / MANIFEST_FILE, folder / SIGNATURE_FILE
     verified = openssl(
-        *("pkeyutl -verify -pubin -rawin -inkey".split()), demanded, "-in", seal_file, "-sigfile", signature
+        *("pkeyutl -verify -pubin -rawin -inkey".split()), demanded, "-in", manifest, "-sigfile", signature
     )
     assert "Signature Verified Successfully" in verified
     openssl("genpkey", "-algorithm", "ed25519", "-out", tmp_path / "o.pem")
     openssl("pkey", "-in", tmp_path / "o.pem", "-pubout", "-out", tmp_path / "o.pub.pem")
-    content = seal_file.read_bytes()
-    seal.check_signature(content, load_private_key(tmp_path / "o.pem").sign(content), str(tmp_path / "o.pub.pem"))
+    content = manifest.read_bytes()
+    check_signature(content, load_private_key(tmp_path / "o.pem").sign(content), str(tmp_path / "o.pub.pem"))
 
 
 class TestKeys:

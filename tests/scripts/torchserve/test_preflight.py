@@ -1,4 +1,4 @@
-"""Folders and files that TorchServe cannot use are named, with the fault, before anything starts."""
+"""Folders and files that TorchServe cannot use are reported before anything starts."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ NOBODY = 65534
 
 @contextlib.contextmanager
 def mounted(folder: Path, *options: str) -> Iterator[None]:
-    """A file system of its own at a folder, where this user may mount one."""
+    """Mounts a file system at a folder, where this user may."""
     done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
@@ -31,7 +31,7 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
 
 
 def one_line(done: subprocess.CompletedProcess[str], *said: str) -> bool:
-    """Whether a script has failed with one line that says so."""
+    """Whether a command failed with one line that contains these texts."""
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stderr.startswith("error: "), done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
@@ -42,12 +42,12 @@ def one_line(done: subprocess.CompletedProcess[str], *said: str) -> bool:
 def test_a_key_file_that_is_a_folder(stopped: TorchServe) -> None:
     stopped.server.key_file.mkdir()
     for script in ("start", "stop"):
-        assert one_line(stopped.script(script), f"{stopped.server.key_file} is a folder", "take it away")
+        assert one_line(stopped.script(script), f"{stopped.server.key_file} is a folder", "remove it")
     stopped.server.key_file.rmdir()
     assert nothing_left(stopped.server)
 
 
-def test_stop_ends_the_server_also_when_its_key_file_is_a_folder(stopped: TorchServe) -> None:
+def test_stop_ends_the_server_even_if_its_key_file_is_a_folder(stopped: TorchServe) -> None:
     assert stopped.start("--no-supervisor").returncode == 0
     stopped.server.key_file.unlink()
     stopped.server.key_file.mkdir()
@@ -56,24 +56,24 @@ def test_stop_ends_the_server_also_when_its_key_file_is_a_folder(stopped: TorchS
     assert nothing_left(stopped.server)
 
 
-def test_logs_that_are_no_folder(stopped: TorchServe) -> None:
+def test_logs_that_are_not_a_folder(stopped: TorchServe) -> None:
     stopped.server.logs.write_text("")
-    assert one_line(stopped.start(), f"cannot make the folder {stopped.server.logs}: it is no folder")
+    assert one_line(stopped.start(), f"cannot make the folder {stopped.server.logs}: a file of that name exists")
 
 
 def test_a_log_that_is_a_folder(stopped: TorchServe) -> None:
     (stopped.server.logs / "ts_log.log").mkdir(parents=True)
-    assert one_line(stopped.start(), "ts_log.log cannot be written to", "take it away")
+    assert one_line(stopped.start(), "ts_log.log cannot be written to", "remove it")
 
 
-def test_a_model_store_that_is_missing_or_no_folder(stopped: TorchServe) -> None:
+def test_a_model_store_that_is_missing_or_not_a_folder(stopped: TorchServe) -> None:
     shutil.rmtree(stopped.model_store)
     assert one_line(stopped.start(), f"{stopped.model_store} does not exist", "`make archive`")
     stopped.model_store.write_text("")
-    assert one_line(stopped.start(), f"{stopped.model_store} is no folder")
+    assert one_line(stopped.start(), f"{stopped.model_store} is not a folder")
 
 
-def test_a_temporary_folder_of_somebody_else(stopped: TorchServe) -> None:
+def test_a_temporary_folder_that_is_not_private(stopped: TorchServe) -> None:
     stopped.server.temp.mkdir(mode=0o777)
     stopped.server.temp.chmod(0o777)
     assert one_line(stopped.start(), f"{stopped.server.temp} exists and is not this user's private folder")
@@ -85,9 +85,9 @@ def test_a_temporary_folder_of_somebody_else(stopped: TorchServe) -> None:
 
 def test_a_home_that_is_missing(tmp_path: Path, stopped: TorchServe) -> None:
     for script in ("start", "stop"):
-        command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), "--home", str(tmp_path / "gone")]
+        command = [sys.executable, "-m", f"scripts.{script}", "--home", str(tmp_path / "gone")]
         command += ["--config", str(stopped.server.config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         assert one_line(done, f"cannot open the folder {tmp_path / 'gone'}: No such file or directory")
 
 
@@ -111,7 +111,7 @@ def test_a_full_disk_under_the_logs(stopped: TorchServe) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
 def test_another_users_home_is_named(stopped: TorchServe) -> None:
-    """As `nobody`, whom this repository's environment lets in only where its folders do."""
+    """As `nobody`, who can run this repository's environment only if its folders are open to others."""
     code = (
         "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
         "from pathlib import Path; from scripts.torchserve.server import Server; "

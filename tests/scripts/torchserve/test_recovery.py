@@ -1,4 +1,4 @@
-"""A model that loads no more: its requests end, it is tried for as long as the server lives, and people are told."""
+"""A model that no longer loads: its requests are answered, it is tried as long as the server runs, and it is reported."""
 
 import threading
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def kill_worker(server: TorchServe, model: str) -> None:
     its = processes.workers(server.home, server.server.temp, [server.server.require_running()])
     (worker,) = [process for process in its if process.pid == pid]
     worker.kill()
-    # A request that is sent before TorchServe has noticed would be answered as one whose worker has died under it.
+    # A request sent before TorchServe has noticed would be answered as one whose worker died.
     until(lambda: server.describe(model)["workers"][0]["status"] != "READY", "the worker's end")
 
 
@@ -54,19 +54,19 @@ def test_requests_end_and_a_mended_model_is_served_again_by_itself(server: Torch
 
     try:
         kill_worker(server, MODEL)
-        # These wait in the queue before anybody knows that the model will not load.
+        # These are queued before TorchServe knows that the model will not load.
         asking = [threading.Thread(target=ask) for _ in range(5)]
         for thread in asking:
             thread.start()
         for thread in asking:
             thread.join(TIMEOUT_S)
             assert not thread.is_alive(), "a request hangs"
-        # TorchServe itself answers those that its own thread had taken when the worker died.
+        # TorchServe itself answers those that its thread had taken from the queue when the worker died.
         for status, text in ended:
             assert status == 503 or (status, "Worker died." in text) == (500, True), ended
         until(lambda: server.predict(MODEL, json=REQUEST).status_code == 503, "a stand-in")
         answer = server.predict(MODEL, json=REQUEST)
-        while answer.status_code != 503:  # it was tried at this moment
+        while answer.status_code != 503:  # it is being tried at this moment
             answer = server.predict(MODEL, json=REQUEST)
         assert "could not be loaded" in answer.json()["error"]["message"]
         assert str(artifact) not in answer.text
@@ -84,7 +84,7 @@ def test_requests_end_and_a_mended_model_is_served_again_by_itself(server: Torch
     assert not list(artifact.parent.parent.glob(".*.load"))
 
 
-def test_revived_workers_try_at_once_and_none_is_left_over(server: TorchServe) -> None:
+def test_revived_workers_start_at_once_and_no_old_one_is_left(server: TorchServe) -> None:
     artifact = unpacked(server)
     away = artifact.rename(server.home / "away.pt")
     try:
@@ -105,16 +105,16 @@ def test_revived_workers_try_at_once_and_none_is_left_over(server: TorchServe) -
     assert server.predict(MODEL, json=REQUEST).status_code == 200
 
 
-def test_any_archives_model_is_revived_and_its_error_is_shown(server: TorchServe) -> None:
-    """Also one whose handler is not ours: TorchServe itself gives it up, and its queue waits."""
+def test_a_model_with_any_handler_is_revived_and_its_error_is_shown(server: TorchServe) -> None:
+    """Also one that opserve did not pack: TorchServe itself gives up on it, and its requests wait."""
     kill_worker(server, "loads_once")
     until(lambda: workers.count_ended_workers(server.describe("loads_once")) == 1, "a worker that is given up")
     until(lambda: "FileExistsError" in server.script("status").stdout, "the last line of the traceback")
     assert "`make scale MODEL=loads_once WORKERS=1`" in server.script("status").stdout
     for mark in (server.server.temp / "models").glob("*/loaded"):
         mark.unlink()
-    revived = server.script("recovery")
+    revived = server.script("torchserve.recovery")
     while revived.returncode == 0:  # TorchServe is trying it at this moment
-        revived = server.script("recovery")
-    assert revived.stdout == "loads_once 1.0 does not load; its workers are started afresh\n"
+        revived = server.script("torchserve.recovery")
+    assert revived.stdout == "loads_once 1.0 does not load; its workers are being started afresh\n"
     until(lambda: server.predict("loads_once", json={}).status_code == 200, "an answer")

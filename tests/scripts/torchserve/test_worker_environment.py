@@ -1,4 +1,4 @@
-"""Which variables of a shell reach the server, by `make start` and by hand."""
+"""Which variables of a shell reach the server, with `make start` and with a `torchserve` typed by hand."""
 
 import re
 
@@ -30,7 +30,7 @@ NEEDED = (
 )
 
 
-def test_only_what_is_listed_or_asked_for_is_passed() -> None:
+def test_only_listed_and_requested_variables_are_passed() -> None:
     shell = dict.fromkeys((*SECRETS, *NEEDED, "HF_HOME", "XPATH", "PATHX"), "x")
     assert set(worker_environment.filter_environment(shell)) == set(NEEDED)
     assert set(worker_environment.filter_environment(shell | {"OPSERVE_PASS_ENV": "HF_HOME, GITHUB_TOKEN"})) == {
@@ -42,7 +42,7 @@ def test_only_what_is_listed_or_asked_for_is_passed() -> None:
 
 
 @pytest.mark.parametrize("names", ["A=b", "A .*", "9", "a-b", "(", "$HOME"])
-def test_what_is_no_name_is_refused(names: str) -> None:
+def test_anything_but_a_name_is_refused(names: str) -> None:
     with pytest.raises(OpserveError, match="OPSERVE_PASS_ENV: expected names of environment variables"):
         worker_environment.filter_environment({"OPSERVE_PASS_ENV": names})
 

@@ -1,4 +1,4 @@
-"""Why a worker died is found in the logs, also when the server stopped reading before the worker had said it."""
+"""The logs show why a worker died, even if the server stopped reading before the worker had written it."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Logs:
     return Logs(tmp_path)
 
 
-def test_the_traceback_of_the_first_try_is_told(logs: Logs) -> None:
+def test_the_traceback_of_the_first_try_is_returned(logs: Logs) -> None:
     logs.write(WORKER, *STARTED, DIED, *TRACEBACK)
     logs.write(OTHER, *STARTED, *TRACEBACK[:1], "ValueError: of another")
     logs.end(WORKER)
@@ -47,7 +47,7 @@ def test_the_traceback_of_the_first_try_is_told(logs: Logs) -> None:
     assert logs.mark.last_output(WORKER) == "\n".join(TRACEBACK)
 
 
-def test_a_try_that_was_not_read_to_its_end_is_told_by_the_next(logs: Logs) -> None:
+def test_a_try_that_was_not_read_to_its_end_is_replaced_by_the_next(logs: Logs) -> None:
     logs.write(WORKER, *STARTED)
     logs.end(WORKER)
     logs.write(WORKER, *STARTED, DIED, *TRACEBACK)
@@ -55,12 +55,12 @@ def test_a_try_that_was_not_read_to_its_end_is_told_by_the_next(logs: Logs) -> N
     assert logs.mark.last_output(WORKER) == "\n".join(TRACEBACK)
 
 
-def test_a_traceback_that_is_still_written_is_waited_for(logs: Logs) -> None:
+def test_the_rest_of_a_traceback_is_waited_for(logs: Logs) -> None:
     logs.write(WORKER, *STARTED, DIED, *TRACEBACK[:1])
     assert logs.mark.last_output(WORKER) == "\n".join([*STARTED, DIED, TRACEBACK[0]])
 
 
-def test_without_a_traceback_the_last_lines_are_told(logs: Logs) -> None:
+def test_without_a_traceback_the_last_lines_are_returned(logs: Logs) -> None:
     logs.write(WORKER, *STARTED, "Killed")
     logs.end(WORKER)
     assert logs.mark.last_output(WORKER, lines=2) == f"{STARTED[1]}\nKilled"

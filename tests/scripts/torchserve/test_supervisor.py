@@ -16,8 +16,9 @@ import requests
 
 from archive.errors import OpserveError
 from archive.repository import ROOT
-from scripts import supervise
-from scripts.torchserve import processes
+from scripts.torchserve import processes, supervision
+from scripts.torchserve.arguments import StartOptions
+from scripts.torchserve.supervisor import LOG_BYTES, Supervisor
 from tests.support.torchserve import TIMEOUT_S, TorchServe, nothing_left, until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -26,7 +27,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory, store: dict[str, Path]) -> Iterator[TorchServe]:
-    """A server that these tests kill, one after the other; it was started quiet, and with the model API."""
+    """A server that these tests kill one after the other; it was started quiet and with the model API."""
     torchserve = TorchServe(tmp_path_factory.mktemp("watched") / "home", [store["echo"]])
     try:
         started = torchserve.start("--quiet", "--model-api")
@@ -36,8 +37,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory, store: dict[str, Path]) ->
         torchserve.stop()
 
 
+def make_supervisor(home: Path) -> Supervisor:
+    options = StartOptions(home, home / "config.properties", home / "model_store", [], 1.0, model_api=False, quiet=True)
+    return Supervisor(options, foreground=False)
+
+
 def state(torchserve: TorchServe) -> dict:
-    return supervise.state(torchserve.server.temp)
+    return supervision.read_state(torchserve.server.temp)
 
 
 def answers(torchserve: TorchServe) -> bool:
@@ -48,11 +54,11 @@ def answers(torchserve: TorchServe) -> bool:
 
 
 def kill_java(torchserve: TorchServe) -> list[psutil.Process]:
-    """Kill a server's Java process; gives back its workers."""
+    """Kills a server's Java process, waits for the restart, and returns the old workers."""
     before = state(torchserve)["restarts"]
     frontend = torchserve.server.require_running()
     its = processes.workers(torchserve.home, torchserve.server.temp, [frontend])
-    # A worker that is stopped cannot notice that its frontend is gone.
+    # A suspended worker cannot notice that its frontend is gone.
     its[0].suspend()
     frontend.kill()
     until(lambda: state(torchserve).get("restarts") == before + 1, "the restart")
@@ -113,7 +119,7 @@ def test_a_start_that_fails_is_tried_again_and_reported(watched: TorchServe) -> 
 
 
 def test_a_killed_supervisor_is_noticed_and_replaced(watched: TorchServe) -> None:
-    supervisor = psutil.Process(supervise.supervisor_pid(watched.server.temp))
+    supervisor = psutil.Process(supervision.find_supervisor(watched.server.temp))
     supervisor.kill()
     until(lambda: not processes.alive(supervisor), "the supervisor's end")
     assert answers(watched)
@@ -121,22 +127,22 @@ def test_a_killed_supervisor_is_noticed_and_replaced(watched: TorchServe) -> Non
     before = watched.server.require_running().pid
     assert watched.start().returncode == 0
     assert watched.server.require_running().pid == before
-    assert supervise.supervisor_pid(watched.server.temp) not in (None, supervisor.pid)
+    assert supervision.find_supervisor(watched.server.temp) not in (None, supervisor.pid)
 
 
-def test_there_is_one_supervisor_and_it_is_small(watched: TorchServe) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "supervise.py"), "--home", str(watched.home)]
-    assert subprocess.run(command, timeout=TIMEOUT_S, check=False).returncode == 0
-    supervisor = psutil.Process(supervise.supervisor_pid(watched.server.temp))
+def test_there_is_only_one_supervisor_and_it_is_small(watched: TorchServe) -> None:
+    command = [sys.executable, "-m", "scripts.supervise", "--home", str(watched.home)]
+    assert subprocess.run(command, cwd=ROOT, timeout=TIMEOUT_S, check=False).returncode == 0
+    supervisor = psutil.Process(supervision.find_supervisor(watched.server.temp))
     assert supervisor.memory_full_info().pss < 16 * MIB
     spent = sum(supervisor.cpu_times()[:2])
-    time.sleep(2)  # nothing is awaited: what it costs while nothing happens
+    time.sleep(2)  # what it costs while nothing happens
     assert sum(supervisor.cpu_times()[:2]) - spent < 0.02
 
 
 def test_stop_ends_the_supervisor_first(stopped: TorchServe) -> None:
     assert stopped.start().returncode == 0
-    supervisor = psutil.Process(supervise.supervisor_pid(stopped.server.temp))
+    supervisor = psutil.Process(supervision.find_supervisor(stopped.server.temp))
     assert stopped.stop().stdout == "stopped\n"
     assert not processes.alive(supervisor)
     assert nothing_left(stopped.server)
@@ -152,16 +158,16 @@ def test_stop_ends_a_supervisor_that_is_starting_the_server_again(stopped: Torch
     assert nothing_left(stopped.server)
 
 
-def test_a_supervisor_that_cannot_be_found_any_more_starts_nothing(stopped: TorchServe) -> None:
+def test_a_supervisor_that_can_no_longer_be_found_starts_nothing(stopped: TorchServe) -> None:
     assert stopped.start().returncode == 0
-    supervisor = psutil.Process(supervise.supervisor_pid(stopped.server.temp))
+    supervisor = psutil.Process(supervision.find_supervisor(stopped.server.temp))
     shutil.rmtree(stopped.server.temp)
     assert stopped.stop().stdout == "stopped\n"
     until(lambda: not processes.alive(supervisor), "the supervisor's end")
     assert nothing_left(stopped.server)
 
 
-def test_in_the_foreground_it_starts_and_stops_the_server(stopped: TorchServe) -> None:
+def test_in_the_foreground_the_supervisor_starts_and_stops_the_server(stopped: TorchServe) -> None:
     command = ["env", "--default-signal", sys.executable, "-m", "scripts.supervise", "--foreground"]
     running = subprocess.Popen([*command, "--home", str(stopped.home)], cwd=ROOT, stdout=subprocess.DEVNULL)
     until(lambda: state(stopped).get("now") == "watching" or running.poll() is not None, "the start")
@@ -174,40 +180,40 @@ def test_in_the_foreground_it_starts_and_stops_the_server(stopped: TorchServe) -
     assert nothing_left(stopped.server)
 
 
-def test_stop_ends_one_in_the_foreground_too(stopped: TorchServe) -> None:
+def test_stop_ends_a_supervisor_in_the_foreground_too(stopped: TorchServe) -> None:
     command = ["env", "--default-signal", sys.executable, "-m", "scripts.supervise", "--foreground"]
     running = subprocess.Popen([*command, "--home", str(stopped.home)], cwd=ROOT, stdout=subprocess.DEVNULL)
     until(lambda: state(stopped).get("now") == "watching" or running.poll() is not None, "the start")
     assert stopped.stop().stdout == "stopped\n"
-    # No failure, after which a service manager would start it again.
+    # Not a failure, after which a service manager would restart it.
     assert running.wait(TIMEOUT_S) == 0
     assert nothing_left(stopped.server)
 
 
-def test_without_a_server_it_says_so(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "supervise.py"), "--home", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    said = f"error: no server that `make start` has started runs in {tmp_path}\n"
+def test_a_supervisor_without_a_server_is_an_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts.supervise", "--home", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    said = f"error: no server that `make start` started runs in {tmp_path}\n"
     assert (done.returncode, done.stderr) == (1, said)
 
 
-def test_its_log_is_bounded(tmp_path: Path) -> None:
+def test_the_log_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
-    watching = supervise.Supervisor(tmp_path, [], foreground=False)
+    watching = make_supervisor(tmp_path)
     for _ in range(40):
-        watching.log("x" * (supervise.LOG_BYTES // 10))
+        watching.log("x" * (LOG_BYTES // 10))
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "logs").iterdir()}
     assert set(sizes) == {"supervisor.log", "supervisor.log.1"}
-    assert max(sizes.values()) < 1.2 * supervise.LOG_BYTES
+    assert max(sizes.values()) < 1.2 * LOG_BYTES
 
 
-def test_the_cause_of_an_end_is_found_where_java_leaves_it(tmp_path: Path) -> None:
+def test_why_java_ended_is_found_in_its_logs(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
-    watching = supervise.Supervisor(tmp_path, [], foreground=False)
-    assert "without a last word" in watching._cause(7)
+    watching = make_supervisor(tmp_path)
+    assert "it left no message" in watching._cause(7)
     console = tmp_path / "logs" / "console.log"
     console.write_text("Warning: -XX:+ExitOnOutOfMemoryError\n")
-    assert "without a last word" in watching._cause(7)
+    assert "it left no message" in watching._cause(7)
     console.write_text(console.read_text() + "Terminating due to java.lang.OutOfMemoryError: Java heap space\n")
     assert watching._cause(7) == "Terminating due to java.lang.OutOfMemoryError: Java heap space"
     (tmp_path / "hs_err_pid7.log").write_text("")
@@ -215,7 +221,7 @@ def test_the_cause_of_an_end_is_found_where_java_leaves_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"restarts": 1})])
-def test_what_is_left_of_its_state_is_read(tmp_path: Path, content: str) -> None:
-    (tmp_path / supervise.STATE_FILE).write_text(content)
-    assert supervise.state(tmp_path) == ({"restarts": 1} if "restarts" in content else {})
-    assert supervise.supervisor_pid(tmp_path) is None
+def test_a_damaged_state_is_read_as_empty(tmp_path: Path, content: str) -> None:
+    (tmp_path / supervision.STATE_FILE).write_text(content)
+    assert supervision.read_state(tmp_path) == ({"restarts": 1} if "restarts" in content else {})
+    assert supervision.find_supervisor(tmp_path) is None
