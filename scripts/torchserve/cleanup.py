@@ -18,7 +18,7 @@ WORKER_GRACE_S = 3.0
 
 
 def clean_up(server: Server, keep: Collection[str] = ()) -> bool:
-    """Ends the frontends and workers of a home, and cleans up but for the files in its temporary folder named in `keep`.
+    """Ends the frontends and workers of a home and cleans up, but for the temporary files named in `keep`.
 
     The caller holds the server's lock. Returns whether anything was running.
     """
