@@ -74,7 +74,7 @@ class Supervisor:
             delay = min(2 * delay, LONGEST_DELAY_S)
 
     def _start_again(self, delay: float) -> int | None:
-        """Starts the server, however often that takes; returns None, or an exit code when there is no point in it."""
+        """Tries to start the server until it runs; returns None, or an exit code if it is not to be watched any more."""
         failures = 0
         while True:
             self._report(now="waiting", next=_format_time(delay), failures=failures)
