@@ -1,1 +1,1 @@
-"""Requests sent to a running server at a rate or as fast as it answers."""
+"""Load tests: sends requests to a running server at a fixed rate or as fast as it answers, and reports the results."""
