@@ -35,8 +35,13 @@ $(call need,remove,MODEL,MODEL=digits VERSION=2.0)
 $(call need,predict,MODEL,MODEL=digits)
 $(call need,loadtest,MODEL,MODEL=digits CONNECTIONS=32)
 $(call need,verify,ARCHIVE,ARCHIVE=model_store/digits.mar)
+$(call need,new-model,NAME,NAME=mine)
 
-models := $(sort $(patsubst archive/%/model-config.yaml,%,$(wildcard archive/*/model-config.yaml)))
+# archive/digits/model-config.yaml is the model digits, archive/digits/model-config.onnx.yaml the model digits_onnx.
+configs := $(wildcard archive/*/model-config.yaml archive/*/model-config.*.yaml)
+name-of = $(subst /model-config,,$(subst /model-config.,_,$(1:archive/%.yaml=%)))
+$(foreach config,$(configs),$(eval config-$(call name-of,$(config)) := $(config)))
+models := $(sort $(foreach config,$(configs),$(call name-of,$(config))))
 ifneq ($(filter train model archive serve,$(goals)),)
   ifneq ($(MODEL),)
     $(if $(filter-out 1,$(words $(MODEL)))$(filter-out $(models),$(MODEL)),$(error no model '$(MODEL)' in archive/; there are: $(models)))
@@ -45,11 +50,11 @@ endif
 chosen := $(or $(MODEL),$(models))
 
 ifneq ($(filter archive,$(goals)),)
-  foreign := $(strip $(ARTIFACT)$(OPS)$(NAME)$(CONFIG)$(SAMPLE))
-  ifneq ($(foreign),)
+  external := $(strip $(ARTIFACT)$(OPS)$(NAME)$(CONFIG)$(SAMPLE))
+  ifneq ($(external),)
     missing := $(strip $(foreach v,ARTIFACT NAME CONFIG,$(if $(strip $($v)),,$v)))
-    $(if $(missing),$(error somebody else's model needs $(missing) too: make archive ARTIFACT=my.pt OPS=my.so NAME=mine CONFIG=my.yaml))
-    $(if $(MODEL),$(error MODEL names one of archive/*, ARTIFACT somebody else's model: give one of them))
+    $(if $(missing),$(error your own model needs $(missing) too: make archive ARTIFACT=my.pt OPS=my.so NAME=mine CONFIG=my.yaml))
+    $(if $(MODEL),$(error MODEL names one of archive/*, ARTIFACT your own model: give one of them))
   endif
 endif
 
@@ -66,7 +71,7 @@ handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/nu
 packer := $(wildcard archive/*.py archive/packer/*.py archive/process/*.py)
 .PRECIOUS: build/models/%/.built
 
-.PHONY: help env env-dev ext train model archive verify serve start stop status predict scale deploy remove logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
+.PHONY: help env env-dev ext train model archive new-model verify serve start stop status predict scale deploy remove logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
 
 help: ## list the targets
 	@echo 'usage: make TARGET [SETTING=value ...]'
@@ -107,15 +112,17 @@ train: $(chosen:%=build/models/%/.built) ## train or export the models of archiv
 model: train ## the same as train
 
 .SECONDEXPANSION:
-build/models/%/.built: $$(wildcard archive/$$*/*.py) archive/packer/export.py | $(library) $(link)
-	@$(python) -m "archive.$*.build" --output "build/models/$*"
+# archive/digits/build.py builds digits, archive/digits/build_onnx.py builds digits_onnx.
+module = $(subst /,.,$(subst model-config,build,$(subst model-config.,build_,$(config-$1:%.yaml=%))))
+build/models/%/.built: $$(wildcard $$(dir $$(config-$$*))*.py) $(wildcard archive/building/*.py) | $(library) $(link)
+	@$(python) -m "$(call module,$*)" --output "build/models/$*"
 	@touch $@
 
-# These export the weights of others.
-build/models/digits_onnx/.built: build/models/digits/.built
-build/models/karate_onnx/.built: build/models/karate/.built
+# A variant exports the weights of the model whose folder it shares.
+$(foreach config,$(filter-out %/model-config.yaml,$(configs)),$(eval \
+  build/models/$(call name-of,$(config))/.built: build/models/$(notdir $(patsubst %/,%,$(dir $(config))))/.built))
 
-ifneq ($(foreign),)
+ifneq ($(external),)
 archive: $(library) $(link)
 	@arguments=(--artifact "$$ARTIFACT" --name "$$NAME" --config "$$CONFIG"); \
 	  if [[ -n $$OPS ]]; then arguments+=(--ops "$$OPS"); fi; \
@@ -123,15 +130,18 @@ archive: $(library) $(link)
 	  $(pack) "$${arguments[@]}"
 else
 archive: $(chosen:%=model_store/%.mar) ## pack model_store/*.mar (MODEL=digits; ARTIFACT= OPS= NAME= CONFIG= [SAMPLE=]: your own; PROFILE=latency|throughput VERSION=2.0 SIGN_KEY=key.pem)
-	@$(if $(filter-out $(packed),$^),$(python) -m archive.packer.describe $(filter-out $(packed),$^))
+	@$(if $(filter-out $(packed),$^),$(python) -m archive.describe $(filter-out $(packed),$^))
 endif
 
-model_store/%.mar: build/models/%/.built $$(wildcard archive/$$*/*) $(handlers) $(packer) $(library) $(if $(VERSION)$(PROFILE)$(SIGN_KEY),FORCE) | $(link)
+model_store/%.mar: build/models/%/.built $$(wildcard $$(dir $$(config-$$*))*.yaml) $(handlers) $(packer) $(library) $(if $(VERSION)$(PROFILE)$(SIGN_KEY),FORCE) | $(link)
 	@$(pack) "$*"
 	$(eval packed += $@)
 
+new-model: $(environment) ## write the folder of a new model, archive/NAME, that can be packed as it is: NAME=mine
+	@$(python) -m scripts.new_model -- "$$NAME"
+
 verify: $(environment) ## check an archive without a server: ARCHIVE=model_store/digits.mar
-	@$(python) -m archive.packer.verify -- "$$ARCHIVE"
+	@$(python) -m archive.verify -- "$$ARCHIVE"
 
 serve: archive ## everything from nothing: environment, operators, models, archives, server, a first prediction
 	@$(start) --predict
@@ -227,7 +237,7 @@ configure = $(cmake) -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Re
   -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_OUTPUT_DIR="$$PWD/build" -DOPSERVE_BUILD_NATIVE=ON \
   -DOPSERVE_BUILD_AUTOGRAD=ON \
   -DOPSERVE_CUDA="$${CUDA:-auto}" -DOPSERVE_CUDA_ARCHS="$$CUDA_ARCHS"
-pack = $(python) -m archive.packer.pack $${VERSION:+--version "$$VERSION"} $${PROFILE:+--profile "$$PROFILE"} $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
+pack = $(python) -m archive.pack $${VERSION:+--version "$$VERSION"} $${PROFILE:+--profile "$$PROFILE"} $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
 cores = $(if $(CORES),OPSERVE_CORES="$$CORES")
 start = $(cores) $(python) -m scripts.start $(if $(MODEL_API),--model-api) $(if $(QUIET),--quiet)
 need-venv = if [[ ! -x $(python) ]]; then echo 'error: there is no .venv; `make env` makes it' >&2; exit 1; fi
