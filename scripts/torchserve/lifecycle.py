@@ -135,10 +135,8 @@ def _start_supervisor(server: Server, options: StartOptions) -> None:
 def stop(server: Server) -> bool:
     """Stops the server of a home and its supervisor, and cleans up.
 
-    A supervisor that is starting the server again is stopped too; another start or a deploy is not interrupted.
-
-    Returns:
-        Whether anything was running.
+    A supervisor that is starting the server again is stopped too; another start or a deploy is not interrupted. Returns
+    whether anything was running.
     """
     supervised = supervision.find_supervisor(server.temp) is not None
     restarting = supervised and supervision.read_state(server.temp).get("now") == "restarting"
@@ -148,11 +146,7 @@ def stop(server: Server) -> bool:
 
 
 def end_processes(server: Server) -> bool:
-    """Ends the supervisor, the frontends and the workers of a home, and cleans up; the caller holds its lock.
-
-    Returns:
-        Whether anything was running.
-    """
+    """Ends the supervisor, frontends and workers of a home, whose lock the caller holds; whether any was running."""
     supervised = _end_supervisor(server)
     return clean_up(server) or supervised
 

@@ -86,11 +86,7 @@ class Server:
         return self.temp
 
     def remove_temp(self, keep: Collection[str] = ()) -> None:
-        """Removes the temporary folder and everything in it.
-
-        Args:
-            keep: names of files that stay, and the folder with them.
-        """
+        """Removes the temporary folder and everything in it; files named in `keep` stay, and the folder with them."""
         if not (self.temp.is_dir() and not self.temp.is_symlink() and self.temp.lstat().st_uid == os.getuid()):
             return
         if not keep:

@@ -37,17 +37,12 @@ CHILD_GRACE_S = 60.0
 
 
 class Supervisor:
-    """The supervisor of the server of one home folder.
-
-    Attributes:
-        options: how the server was started, and is started again.
-        foreground: whether the log goes to stdout as well.
-        state: what `make status` shows, also in the temporary folder.
-    """
+    """The supervisor of the server of one home folder."""
 
     def __init__(self, options: StartOptions, *, foreground: bool) -> None:
         self.options, self.foreground, self.home = options, foreground, options.home.resolve()
         self.temp, self.logs = find_temp_folder(self.home), self.home / "logs"
+        # Shown by `make status`, which reads a copy in the temporary folder.
         self.state: dict[str, Any] = {"pid": os.getpid(), "now": "watching", "restarts": 0, "failures": 0}
         self._log_read = self._log_size()
         self._lock: int | None = None
@@ -58,11 +53,7 @@ class Supervisor:
         return self._lock is not None
 
     def watch(self) -> int:
-        """Starts the server again whenever it ends.
-
-        Returns:
-            The exit code: 0 when there is nothing to watch any more, 1 when starting it has failed too often.
-        """
+        """Starts the server again whenever it ends, until nothing is left to watch (0) or that failed too often (1)."""
         delay = FIRST_DELAY_S
         while True:
             pid = supervision.find_server(self.temp)
@@ -120,11 +111,7 @@ class Supervisor:
         return False
 
     def run(self, module: str, *arguments: str) -> tuple[int, str]:
-        """Runs a module of the repository in a process that ends with this one.
-
-        Returns:
-            Its exit code, and the end of its output.
-        """
+        """Runs a module in a process that ends with this one, and returns its exit code and the end of its output."""
         command = [sys.executable, "-m", module, *arguments]
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT
@@ -255,14 +242,9 @@ def _run_service(supervisor: Supervisor) -> int:
 
 
 def supervise(options: StartOptions, *, foreground: bool) -> int:
-    """Watches the server of a home until it is stopped.
+    """Watches the server of a home until it is stopped, and returns the exit code.
 
-    Args:
-        options: how the server was started, or is to be.
-        foreground: whether to start the server first and to stop it with this process, as a service manager expects.
-
-    Returns:
-        The exit code.
+    In the foreground, it starts the server first and stops it with this process, as a service manager expects.
     """
     supervisor = Supervisor(options, foreground=foreground)
     try:
