@@ -1,1 +1,1 @@
-"""Load tests: sends requests to a running server at a fixed rate or as fast as it answers, and reports the results."""
+"""Measures a running server under load: requests at a fixed rate or as fast as it answers, and a report."""
