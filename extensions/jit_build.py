@@ -1,9 +1,9 @@
-"""Builds the operator library with PyTorch's own just-in-time build: for trying a change of a kernel out.
+"""Builds the operator library with PyTorch's own just-in-time build, to try out a change of a kernel.
 
     import jit_build                     # from extensions/
     path = jit_build.load()              # torch.ops.opserve works from here on
 
-`opserve_ops` uses this library instead of that of CMake where OPSERVE_LIBRARY_DIR names its folder.
+`opserve_ops` uses this library instead of CMake's if OPSERVE_LIBRARY_DIR names its folder.
 """
 
 import shlex
@@ -14,27 +14,27 @@ import torch
 from torch.utils import cpp_extension
 
 
-def load(build_directory: str | Path | None = None, verbose: bool = False) -> Path:
-    """Compiles what is out of date, loads the library and returns its path.
+def load(build_directory: str | Path | None = None, *, verbose: bool = False) -> Path:
+    """Compiles the sources that changed, loads the library and returns its path.
 
     Args:
-        build_directory: where to build; by default where PyTorch builds its extensions.
-        verbose: print what the compiler says.
+        build_directory: Where to build; by default where PyTorch builds its extensions.
+        verbose: Whether to print the compiler's output.
 
     Raises:
-        RuntimeError: it does not compile; the message holds the compiler's.
-        OSError: it does not load.
+        RuntimeError: It does not compile; the message includes the compiler's.
+        OSError: It does not load.
     """
     if build_directory is not None:
         Path(build_directory).mkdir(parents=True, exist_ok=True)
     torch_folder = str(Path(torch.__file__).parent)
     path = cpp_extension.load(
         name="libopserve_torch",
-        sources=[str(sources.FOLDER / path) for path in sources.read("kernel") + sources.read("torch")],
+        sources=[str(sources.FOLDER / path) for path in sources.read(*sources.TORCH)],
         extra_include_paths=[str(sources.FOLDER / "include")],
-        # PyTorch hands these to a shell as they are.
+        # PyTorch passes these to a shell unquoted.
         extra_cflags=[shlex.quote(flag) for flag in [*sources.compile_options(torch_folder), sources.torch_target()]],
-        # Before the libraries that PyTorch adds: --as-needed leaves them out, Python's above all.
+        # Before the libraries that PyTorch adds, so that --as-needed leaves them out, above all Python's.
         extra_ldflags=[
             *sources.read("link"),
             shlex.quote(f"-L{cpp_extension.TORCH_LIB_PATH}"),

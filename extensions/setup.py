@@ -16,7 +16,7 @@ try:
     from torch.utils import cpp_extension
 except ImportError as error:
     sys.exit(
-        f"opserve_ops is built with the PyTorch that is installed, and there is none here ({error}). "
+        f"opserve_ops is built with the installed PyTorch, and none is installed ({error}). "
         "Build it with: pip wheel --no-build-isolation --no-deps ./extensions"
     )
 
@@ -24,18 +24,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import sources
 
 TORCH = str(Path(torch.__file__).parent)
-# Opened with torch.ops.load_library, never imported; named as every other build route names it.
+# Opened with torch.ops.load_library, never imported; its name is the same in all build routes.
 LIBRARY = "opserve_ops.lib.libopserve_torch"
 
 
 class Build(cpp_extension.BuildExtension):
+    """Builds the library under its own name, and each extension in its own folder."""
+
+    build_temp: str
+
     def get_ext_filename(self, fullname: str) -> str:
+        """Returns the file name of an extension; the library's has no suffix for a version of Python."""
         if fullname in (LIBRARY, LIBRARY.rpartition(".")[2]):
             return fullname.replace(".", "/") + ".so"
         return super().get_ext_filename(fullname)
 
     def build_extension(self, ext: Extension) -> None:
-        # Each compiles the kernels with options of its own: in one folder they would compile them anew every time.
+        """Builds an extension. In a shared folder each would compile the kernels again, with its own options."""
         shared = self.build_temp
         self.build_temp = str(Path(shared, ext.name))
         try:
@@ -47,7 +52,7 @@ class Build(cpp_extension.BuildExtension):
 # A plain Extension, since CppExtension links more of PyTorch than the stable ABI.
 library = Extension(
     LIBRARY,
-    sources.read("kernel") + sources.read("torch"),
+    sources.read(*sources.TORCH),
     language="c++",
     include_dirs=[str(sources.FOLDER / "include"), *cpp_extension.include_paths()],
     library_dirs=cpp_extension.library_paths(),
@@ -57,12 +62,12 @@ library = Extension(
 )
 module = cpp_extension.CppExtension(
     "opserve_pybind",
-    [*sources.read("kernel"), "bindings/pybind/module.cpp"],
+    sources.read("check", "cpu", "pybind"),
     include_dirs=[str(sources.FOLDER / "include")],
     extra_compile_args=sources.compile_options(TORCH),
 )
 
-# Beside what CMake builds, so that the sources stay clean.
+# Next to CMake's output, so that the sources stay clean.
 outputs = sources.FOLDER.parent / "build" / "setuptools"
 outputs.mkdir(parents=True, exist_ok=True)
 setup(

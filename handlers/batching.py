@@ -1,4 +1,4 @@
-"""Joins the inputs of several requests into one call of the model, and splits what comes back."""
+"""Joins the inputs of several requests into one call of the model, and splits its outputs."""
 
 from __future__ import annotations
 
@@ -10,68 +10,66 @@ import numpy
 
 from handlers.config import ModelConfig
 from handlers.errors import ModelError, RequestError
-from handlers.signature import TensorSpec
-
-Tensors = dict[str, numpy.ndarray]
+from handlers.signature import Arrays, TensorSpec
 
 
 class Batching(Protocol):
-    """How requests share a call."""
+    """A way for requests to share a call."""
 
-    def check(self, inputs: Tensors) -> None:
-        """Raises `RequestError` for inputs that cannot be joined with any other."""
+    def check(self, inputs: Arrays) -> None:
+        """Raises `RequestError` for inputs that cannot be joined with any others."""
 
-    def key(self, inputs: Tensors) -> Hashable:
-        """Requests of equal keys can share a call."""
+    def key(self, inputs: Arrays) -> Hashable:
+        """A value that is equal for requests that can share a call."""
 
-    def join(self, requests: Sequence[Tensors]) -> Tensors:
-        """The inputs of one call for requests of equal keys."""
+    def join(self, requests: Sequence[Arrays]) -> Arrays:
+        """The inputs of one call for requests with equal keys."""
 
-    def split(self, outputs: Tensors, requests: Sequence[Tensors]) -> list[Tensors]:
+    def split(self, outputs: Arrays, requests: Sequence[Arrays]) -> list[Arrays]:
         """The outputs of each request.
 
         Raises:
-            ModelError: an output's first dimension is not what the requests make together.
+            ModelError: an output's first dimension is not that of the joined requests.
         """
 
 
-class One:
-    """`batching: none`: a call a request."""
+class NoBatching:
+    """`batching: none`: one call per request."""
 
-    def check(self, inputs: Tensors) -> None:
-        """Anything goes."""
+    def check(self, inputs: Arrays) -> None:
+        """Accepts everything."""
 
-    def key(self, inputs: Tensors) -> Hashable:
-        """Nothing is equal to anything, not even to itself."""
+    def key(self, inputs: Arrays) -> Hashable:
+        """A new object, equal to nothing else."""
         return object()
 
-    def join(self, requests: Sequence[Tensors]) -> Tensors:
-        """The one request's inputs as they are."""
+    def join(self, requests: Sequence[Arrays]) -> Arrays:
+        """The inputs of the only request, unchanged."""
         return requests[0]
 
-    def split(self, outputs: Tensors, requests: Sequence[Tensors]) -> list[Tensors]:
-        """The outputs as they are."""
+    def split(self, outputs: Arrays, requests: Sequence[Arrays]) -> list[Arrays]:
+        """The outputs, unchanged."""
         return [outputs]
 
 
-class Stack:
+class StackBatching:
     """`batching: stack`: inputs of equal shapes get a new first dimension."""
 
-    def check(self, inputs: Tensors) -> None:
-        """Anything goes: shapes that differ are different calls."""
+    def check(self, inputs: Arrays) -> None:
+        """Accepts everything: requests of different shapes do not share a call."""
 
-    def key(self, inputs: Tensors) -> Hashable:
-        """All shapes."""
+    def key(self, inputs: Arrays) -> Hashable:
+        """The shapes of all inputs."""
         return tuple(value.shape for value in inputs.values())
 
-    def join(self, requests: Sequence[Tensors]) -> Tensors:
+    def join(self, requests: Sequence[Arrays]) -> Arrays:
         """[…] of each request becomes [N, …]; a single request is a view."""
         if len(requests) == 1:
             return {name: value[None] for name, value in requests[0].items()}
         return {name: _stack([inputs[name] for inputs in requests]) for name in requests[0]}
 
-    def split(self, outputs: Tensors, requests: Sequence[Tensors]) -> list[Tensors]:
-        """[N, …] becomes N times […]."""
+    def split(self, outputs: Arrays, requests: Sequence[Arrays]) -> list[Arrays]:
+        """[N, …] becomes N arrays of […]."""
         count = len(requests)
         for name, value in outputs.items():
             if value.ndim == 0 or value.shape[0] != count:
@@ -83,18 +81,18 @@ class Stack:
 
 
 def _stack(arrays: list[numpy.ndarray]) -> numpy.ndarray:
-    """numpy.stack for arrays of one shape, in half of its time for small ones."""
+    """numpy.stack for arrays of equal shapes, in half of its time for small ones."""
     shape = arrays[0].shape
     if not shape:
         return numpy.array(arrays)
     return numpy.concatenate(arrays).reshape(len(arrays), *shape)
 
 
-class Graph:
-    """`batching: graph`: graphs in CSR form become one graph whose adjacency is block-diagonal.
+class GraphBatching:
+    """`batching: graph`: graphs in CSR form become one graph whose adjacency matrix is block-diagonal.
 
-    Inputs: `rowptr` [n + 1] and `col` [nnz], `value` [nnz] if the model has it (ones where a request leaves it out),
-    all others [n, …], a row a node. Outputs are [n, …].
+    Inputs: `rowptr` [n + 1] and `col` [nnz], `value` [nnz] if the model has it (ones if a request leaves it out),
+    all others [n, …], one row per node. Outputs are [n, …].
     """
 
     ROWPTR, COL, VALUE = "rowptr", "col", "value"
@@ -103,12 +101,12 @@ class Graph:
         self._value = next((spec for spec in specs if spec.name == self.VALUE), None)
         self._nodes = [spec.name for spec in specs if spec.name not in (self.ROWPTR, self.COL, self.VALUE)]
 
-    def check(self, inputs: Tensors) -> None:
-        """Holds a graph together before an index of it is followed, and gives absent edge values.
+    def check(self, inputs: Arrays) -> None:
+        """Checks a graph before any of its indices is used, and fills in absent edge values.
 
         Raises:
-            RequestError: `rowptr` does not start at 0, decreases, or does not end at the number of columns; a column
-                is no node; another input has not a row a node, or a value an edge.
+            RequestError: `rowptr` does not start with 0, decreases, or does not end with the number of columns; a
+                column is not a node; another input does not have one row per node, or one value per edge.
         """
         rowptr, col = inputs[self.ROWPTR], inputs[self.COL]
         if len(rowptr) == 0 or rowptr[0] != 0:
@@ -120,7 +118,7 @@ class Graph:
             raise RequestError(
                 f"'rowptr' must end with the number of columns, {edges}, got {rowptr[-1]}", field=self.ROWPTR
             )
-        # Read without a sign, a negative number is larger than any node: one pass instead of two.
+        # Read as unsigned, a negative number is larger than any node: one pass instead of two.
         if edges and col.view(f"u{col.itemsize}").max() >= nodes:
             raise RequestError(f"'col' must hold nodes from 0 to {nodes - 1}", field=self.COL)
         if self._value is not None and self.VALUE not in inputs:
@@ -133,12 +131,12 @@ class Graph:
                     f"'{name}' must have a row for every {per}, {want}, got {len(inputs[name])}", field=name
                 )
 
-    def key(self, inputs: Tensors) -> Hashable:
-        """What is left of the shapes without nodes and edges."""
+    def key(self, inputs: Arrays) -> Hashable:
+        """The dimensions of the inputs beyond nodes and edges."""
         return tuple(inputs[name].shape[1:] for name in self._nodes)
 
-    def join(self, requests: Sequence[Tensors]) -> Tensors:
-        """Columns are shifted by the nodes before them, row pointers by the edges."""
+    def join(self, requests: Sequence[Arrays]) -> Arrays:
+        """Shifts columns by the number of preceding nodes, and row pointers by that of edges."""
         if len(requests) == 1:
             return requests[0]
         nodes = numpy.cumsum([0] + [len(inputs[self.ROWPTR]) - 1 for inputs in requests])
@@ -159,8 +157,8 @@ class Graph:
         joined[self.COL] = numpy.concatenate(parts)
         return joined
 
-    def split(self, outputs: Tensors, requests: Sequence[Tensors]) -> list[Tensors]:
-        """Each graph's rows, as views; a single request's are as they are."""
+    def split(self, outputs: Arrays, requests: Sequence[Arrays]) -> list[Arrays]:
+        """Views of each graph's rows; those of a single request are unchanged."""
         ends = list(accumulate(len(inputs[self.ROWPTR]) - 1 for inputs in requests))
         for name, value in outputs.items():
             if value.ndim == 0 or value.shape[0] != ends[-1]:
@@ -170,24 +168,28 @@ class Graph:
                 )
         if len(requests) == 1:
             return [outputs]
-        # numpy.split takes longer than both layers of a small network.
+        # numpy.split takes longer than two layers of a small network.
         rows = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
         return [{name: value[row] for name, value in outputs.items()} for row in rows]
 
 
-def batching_of(config: ModelConfig) -> Batching:
+def make_batching(config: ModelConfig) -> Batching:
     """The batching that a configuration asks for."""
-    return {"none": One, "stack": Stack, "graph": lambda: Graph(config.inputs)}[config.batching]()
+    if config.batching == "graph":
+        return GraphBatching(config.inputs)
+    return StackBatching() if config.batching == "stack" else NoBatching()
 
 
-def group(requests: Mapping[int, Tensors], batching: Batching, hooked: bool = False) -> list[list[int]]:
+def group(requests: Mapping[int, Arrays], batching: Batching, *, hooked: bool = False) -> list[list[int]]:
     """The keys of `requests` in groups that can share a call, each in order.
 
     Args:
         requests: the inputs.
-        batching: how they share a call.
-        hooked: whether a hook has made them, so that their names and dtypes may differ too.
+        batching: the way they share a call.
+        hooked: whether they come from a hook, so that their names and dtypes may differ too.
     """
+    if len(requests) < 2:
+        return [list(requests)] if requests else []
     groups: dict[Hashable, list[int]] = {}
     for position, inputs in requests.items():
         key = batching.key(inputs)
@@ -198,10 +200,10 @@ def group(requests: Mapping[int, Tensors], batching: Batching, hooked: bool = Fa
 
 
 def check_outputs(outputs: Mapping[str, numpy.ndarray], specs: Sequence[TensorSpec]) -> None:
-    """Holds the outputs of one request against the signature.
+    """Checks the outputs of one request against the signature.
 
     Raises:
-        ModelError: naming the output whose dtype or shape is another.
+        ModelError: an output has another dtype or shape.
     """
     for spec in specs:
         value = outputs[spec.name]

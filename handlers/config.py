@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy
 import yaml
@@ -15,30 +15,22 @@ import yaml
 from handlers.codecs.json_arrays import MAX_BYTES as MAX_JSON_BYTES
 from handlers.codecs.json_output import MAX_RESPONSE_BYTES
 from handlers.codecs.npy import MAX_UNPACKED_BYTES
+from handlers.codecs.safe_yaml import load_yaml
 from handlers.codecs.shared_memory import is_key
 from handlers.errors import ModelError
 from handlers.sample import TOLERANCE
 from handlers.signature import NAME_RULE, TensorSpec, is_tensor_name
-from handlers.yaml_text import load_yaml
+from handlers.torchserve.configuration import MODEL_CONFIG_KEYS, check_model_config
 
 CONFIG_FILE = "model-config.yaml"
 
-# What TorchServe 0.12 reads from the file (org.pytorch.serve.archive.model.ModelConfig). It ignores a key it does not
-# know, so a misspelt one would silently change nothing.
-TORCHSERVE_KEYS = frozenset(
-    """minWorkers maxWorkers batchSize maxBatchDelay responseTimeout startupTimeout deviceType deviceIds
-    parallelLevel parallelType torchrun maxRetryTimeoutInSec clientTimeoutInMills jobQueueSize useJobTicket
-    sequenceMaxIdleMSec sequenceTimeoutMSec maxSequenceJobQueueSize maxNumSequence continuousBatching
-    asyncCommunication useVenv sequenceBatching handler""".split()
-)
-
-# Says what `threads: auto` is; scripts/start.py sets it to what the machine's cores allow.
+# The value of `threads: auto`; set by scripts/start.py to what the machine's cores allow.
 THREADS_VARIABLE = "OPSERVE_THREADS"
 
 DEVICES = ("auto", "cpu", "cuda")
 BATCHINGS = ("none", "stack", "graph")
 GRAPH_OPTIMIZATIONS = ("none", "basic", "extended", "all")
-# Keys that only one format knows; elsewhere they would silently change nothing.
+# Keys that apply to one format only; for others they would silently change nothing.
 FORMAT_KEYS = {
     "freeze": ".pt",
     "optimize_for_inference": ".pt",
@@ -52,33 +44,32 @@ class ModelConfig:
     """The `opserve:` section.
 
     Attributes:
-        artifact: file name of the model beside the configuration; its suffix is its format: `.pt` TorchScript, `.pt2`
+        artifact: file name of the model, next to the configuration; its suffix is its format: `.pt` TorchScript, `.pt2`
             exported program or AOTInductor package, `.onnx`.
         op_libraries: file names of the shared libraries to load before the artifact, in this order.
         device: `auto` (the worker's GPU if it has one), `cpu`, or `cuda` (refuses to run without a GPU).
-        threads: intra-op threads of one worker; `auto` is what OPSERVE_THREADS says, or 1.
-        profile: name of the profile that the archive was packed with, or `None`. No setting: it is told to who asks.
+        threads: intra-op threads of one worker; `auto` is the value of OPSERVE_THREADS, or 1.
+        profile: name of the profile that the archive was packed with, or `None`; changes nothing, but is reported.
         batching: `none`: the model is called once per request with the tensors as the signature gives them;
             `stack`: requests of equal shapes are joined along a new first dimension; `graph`: graphs in CSR form
             (inputs `rowptr`, `col` and optionally `value`) are joined block-diagonally.
-        inputs: what a request holds, in the order of the model's arguments.
-        outputs: what the model returns, in its order. Shapes are those of one request.
-        hooks: file name of a module with `preprocess(inputs)` and/or `postprocess(outputs)`, or `None`.
-        max_image_pixels: images with more pixels than this, all those of a request together, are refused before they
-            are decoded.
-        max_npz_bytes: the largest request: inputs that take more bytes than this in their dtypes, all together, are
-            refused before they are made, and so is an .npz or a compressed body before it is unpacked to more, and what
-            is in shared memory before it is read.
-        max_json_bytes: a JSON text of more bytes than this is refused, once it is unpacked and before it is parsed.
-        shared_memory: what the keys begin with of the shared memory that requests may name, or `None`: none.
-        warm_up: whether a worker answers the archive's sample before it reports itself ready.
+        inputs: the tensors of a request, in the order of the model's arguments.
+        outputs: the tensors that the model returns, in its order. Shapes are those of one request.
+        hooks: file name of a module with `preprocess`, `postprocess` or `explain` (see handlers/hooks.py), or `None`.
+        max_image_pixels: the most pixels of all images of a request together; more are refused before decoding.
+        max_npz_bytes: the most bytes of all inputs of a request together, in their dtypes. More are refused before
+            arrays are made, before an .npz or a compressed body is unpacked, and before shared memory is read.
+        max_json_bytes: the most bytes of a JSON text, unpacked; more are refused before parsing.
+        shared_memory: the prefix of the shared memory regions that requests may name, or `None`: none.
+        warm_up: whether a worker answers the archive's sample before it reports that it is ready.
         freeze: TorchScript only: `torch.jit.freeze` after loading.
         optimize_for_inference: TorchScript only: `torch.jit.optimize_for_inference` after loading.
         graph_optimization: ONNX only: `none`, `basic`, `extended` or `all`.
         provider_options: ONNX only: options of the CUDA execution provider.
-        tolerance: how far, absolute or relative, the answer to the archive's sample may be from the expected one.
-        max_response_bytes: a larger answer is refused instead of sent, and so are the largest answers of a batch that
-            has more; TorchServe's max_response_size, which ends a worker that sends more, must not be smaller.
+        tolerance: the largest absolute or relative difference between the response to the archive's sample and the
+            expected one.
+        max_response_bytes: the most bytes of a response, and of all responses of a batch; larger ones are replaced by
+            an error. TorchServe's max_response_size, beyond which it ends a worker, must not be smaller.
     """
 
     artifact: str
@@ -107,37 +98,37 @@ class ModelConfig:
         """Reads and checks a whole `model-config.yaml`.
 
         Raises:
-            ModelError: the file is absent, not YAML, or says something that is not allowed.
+            ModelError: the file is absent, not YAML, or has a key or value that is not allowed.
         """
         return cls.parse(read_yaml(path), str(path))
 
     @classmethod
     def parse(cls, document: dict[str, Any], source: str = CONFIG_FILE) -> ModelConfig:
-        """Checks a parsed `model-config.yaml`; `source` is the name used in messages."""
-        _refuse_unknown_keys(document, TORCHSERVE_KEYS | {"opserve"}, source)
-        _check_torchserve_keys(document, source)
+        """Checks a parsed `model-config.yaml`; `source` names it in messages."""
+        _refuse_unknown_keys(document, MODEL_CONFIG_KEYS | {"opserve"}, source)
+        check_model_config(document, source)
         section = document.get("opserve")
         if not isinstance(section, dict):
             raise ModelError(f"{source}: the section 'opserve:' is missing")
         _refuse_unknown_keys(section, cls.__dataclass_fields__.keys(), f"{source}: opserve")
         reader = _Section(section, f"{source}: opserve")
         config = cls(
-            artifact=reader.file_name("artifact", required=True),
+            artifact=reader.file_name("artifact"),
             inputs=reader.specs("inputs"),
             outputs=reader.specs("outputs"),
             op_libraries=reader.file_names("op_libraries"),
-            device=reader.choice("device", DEVICES, "auto"),
+            device=reader.choice("device", DEVICES, cls.device),
             threads=reader.threads("threads"),
             profile=reader.identifier("profile"),
-            batching=reader.choice("batching", BATCHINGS, "none"),
-            hooks=reader.file_name("hooks"),
+            batching=reader.choice("batching", BATCHINGS, cls.batching),
+            hooks=reader.file_name("hooks") if section.get("hooks") is not None else None,
             max_image_pixels=reader.positive("max_image_pixels", cls.max_image_pixels),
             max_npz_bytes=reader.positive("max_npz_bytes", cls.max_npz_bytes),
             max_json_bytes=reader.positive("max_json_bytes", cls.max_json_bytes),
             shared_memory=reader.key_prefix("shared_memory"),
-            warm_up=reader.boolean("warm_up", cls.warm_up),
-            freeze=reader.boolean("freeze", cls.freeze),
-            optimize_for_inference=reader.boolean("optimize_for_inference", cls.optimize_for_inference),
+            warm_up=reader.boolean("warm_up", default=cls.warm_up),
+            freeze=reader.boolean("freeze", default=cls.freeze),
+            optimize_for_inference=reader.boolean("optimize_for_inference", default=cls.optimize_for_inference),
             graph_optimization=reader.choice("graph_optimization", GRAPH_OPTIMIZATIONS, cls.graph_optimization),
             provider_options=reader.options("provider_options"),
             tolerance=reader.fraction("tolerance", cls.tolerance),
@@ -171,11 +162,6 @@ def _refuse_unknown_keys(section: dict, known: Any, where: str) -> None:
         raise ModelError(f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
 
 
-def _check_torchserve_keys(document: dict, source: str) -> None:
-    if ("minWorkers" in document) != ("maxWorkers" in document):
-        raise ModelError(f"{source}: minWorkers and maxWorkers go together: TorchServe ignores one without the other")
-
-
 def _check_format_keys(section: dict, artifact: str, source: str) -> None:
     for key, suffix in FORMAT_KEYS.items():
         if key in section and not artifact.endswith(suffix):
@@ -183,7 +169,7 @@ def _check_format_keys(section: dict, artifact: str, source: str) -> None:
 
 
 def _check_graph(config: ModelConfig, source: str) -> None:
-    """A graph has its row pointers and columns; only its edge values may be left out of a request."""
+    """Checks that a graph has row pointers and columns, and that nothing but its edge values is optional."""
     by_name = {spec.name: spec for spec in config.inputs}
     if config.batching == "graph":
         for name in ("rowptr", "col"):
@@ -191,14 +177,16 @@ def _check_graph(config: ModelConfig, source: str) -> None:
                 raise ModelError(f"{source}: batching: graph needs an input '{name}', a vector of int32 or int64")
         scalars = [spec.name for spec in (*config.inputs, *config.outputs) if not spec.shape]
         if scalars:
-            raise ModelError(f"{source}: batching: graph joins along the first dimension, and '{scalars[0]}' has none")
+            raise ModelError(
+                f"{source}: batching: graph joins along the first dimension, which '{scalars[0]}' does not have"
+            )
     optional = [spec.name for spec in config.inputs if spec.optional]
     if optional and (config.batching != "graph" or optional != ["value"]):
         raise ModelError(f"{source}: only the input 'value' with batching: graph may be optional, not '{optional[0]}'")
 
 
 class _Section:
-    """Typed look-ups in one mapping, with messages that name the key."""
+    """Typed look-ups in one mapping; errors name the key."""
 
     def __init__(self, values: dict[str, Any], where: str):
         self.values = values
@@ -213,7 +201,7 @@ class _Section:
             raise self.fail(key, "one of " + ", ".join(allowed))
         return value
 
-    def boolean(self, key: str, default: bool) -> bool:
+    def boolean(self, key: str, *, default: bool) -> bool:
         value = self.values.get(key, default)
         if not isinstance(value, bool):
             raise self.fail(key, "true or false")
@@ -237,10 +225,10 @@ class _Section:
             if type(value) is not int or value < 1:
                 raise self.fail(key, "a whole number of 1 or more, or auto")
             return value
-        said = os.environ.get(THREADS_VARIABLE, "1")
-        if not (said.isascii() and said.isdigit() and int(said) > 0):
-            raise ModelError(f"{THREADS_VARIABLE}: expected a number of threads, got {said!r}")
-        return int(said)
+        text = os.environ.get(THREADS_VARIABLE, "1")
+        if not (text.isascii() and text.isdigit() and int(text) > 0):
+            raise ModelError(f"{THREADS_VARIABLE}: expected a number of threads, got {text!r}")
+        return int(text)
 
     def identifier(self, key: str) -> str | None:
         value = self.values.get(key)
@@ -257,21 +245,19 @@ class _Section:
     def key_prefix(self, key: str) -> str | None:
         value = self.values.get(key)
         if value is not None and not (isinstance(value, str) and is_key(value)):
-            raise self.fail(key, "what names begin with: letters, digits, '_', '-' or '.', the last not at the start")
+            raise self.fail(key, "a prefix of names: letters, digits, '_', '-' or '.', which must not come first")
         return value
 
-    def file_name(self, key: str, required: bool = False) -> str | None:
+    def file_name(self, key: str) -> str:
         value = self.values.get(key)
-        if value is None and not required:
-            return None
         if not _is_plain_file_name(value):
-            raise self.fail(key, "the name of a file beside the configuration")
+            raise self.fail(key, "the name of a file next to the configuration")
         return value
 
     def file_names(self, key: str) -> tuple[str, ...]:
         value = self.values.get(key) or []
         if not isinstance(value, list) or not all(map(_is_plain_file_name, value)) or len(set(value)) < len(value):
-            raise self.fail(key, "a list of different file names, each beside the configuration")
+            raise self.fail(key, "a list of different file names, each next to the configuration")
         return tuple(value)
 
     def specs(self, key: str) -> tuple[TensorSpec, ...]:
@@ -286,7 +272,7 @@ class _Section:
         return specs
 
 
-def _is_plain_file_name(value: Any) -> bool:
+def _is_plain_file_name(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value and "\\" not in value
 
 

@@ -3,11 +3,16 @@
 Commands that report an outdated Python import this module too, so it runs on Python 3.6.
 """
 
+import logging
 from http import HTTPStatus
+
+logger = logging.getLogger(__name__)
 
 # The most characters of each that a response quotes, whatever the request contains.
 MAX_MESSAGE = 1000
 MAX_FIELD = 128
+# And of an exception that a log line quotes.
+MAX_LOGGED = 2000
 
 _ELLIPSIS = " … "
 
@@ -109,3 +114,42 @@ def release_frames(error: BaseException) -> None:
         each = pending.pop()
         pending += [other for other in (each.__cause__, each.__context__) if other is not None]
         each.__traceback__ = each.__cause__ = each.__context__ = None
+
+
+def as_request_error(error: BaseException, step: str) -> RequestError:
+    """The error that a request's sender gets for an exception: their own in full, ours in one line (the log has more).
+
+    Whatever was raised for one request is answered to it, including the `sys.exit()` of a hook or a library's panic.
+    The exception loses its frames, and with them the request.
+
+    Raises:
+        KeyboardInterrupt: the exception is one; an interrupt is for the process.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    try:
+        return _as_request_error(error, step)
+    except Exception:  # caused by what a hook did to its own error
+        return RequestError(f"{step} failed", status=HTTPStatus.INTERNAL_SERVER_ERROR)
+    finally:
+        release_frames(error)
+
+
+def _as_request_error(error: BaseException, step: str) -> RequestError:
+    if type(error) is RequestError:
+        return error
+    if isinstance(error, RequestError):  # a hook's subclass, with whatever it refers to
+        return RequestError(
+            getattr(error, "message", error_lines(error)[0]),
+            field=getattr(error, "field", None),
+            status=getattr(error, "status", HTTPStatus.INTERNAL_SERVER_ERROR),
+        )
+    if isinstance(error, ModelError):
+        logger.error("%s failed: %s", step, printable(error, MAX_LOGGED))
+        return RequestError(safe_str(error), status=HTTPStatus.INTERNAL_SERVER_ERROR)
+    # PyTorch's error is matched by name: a worker of ONNX Runtime does not import it.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        logger.error("%s ran out of memory: %s", step, printable(error_lines(error)[-1], MAX_LOGGED))
+        return RequestError(f"{step} ran out of memory", status=HTTPStatus.INSUFFICIENT_STORAGE)
+    logger.error("%s failed", step, exc_info=error)
+    return RequestError(f"{step} failed: {error_lines(error)[-1]}", status=HTTPStatus.INTERNAL_SERVER_ERROR)

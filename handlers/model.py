@@ -1,20 +1,15 @@
-"""A servable model: takes requests, gives one answer each. Knows no server."""
+"""A servable model: one response per request, independent of any server."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
-import numpy
-
-from handlers.batching import batching_of, check_outputs, group
+from handlers.batching import check_outputs, group, make_batching
 from handlers.codecs.decode import decode_request
 from handlers.codecs.encode import PLAIN, Reply, encode_error, encode_outputs
 from handlers.codecs.oip import JSON_LENGTH_HEADER
@@ -22,34 +17,38 @@ from handlers.codecs.request import Answer, Request
 from handlers.codecs.shared_memory import SharedMemory
 from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.engines import load_engine
-from handlers.errors import DeviceError, ModelError, RequestError, error_lines, printable, release_frames, safe_str
+from handlers.errors import (
+    MAX_LOGGED,
+    DeviceError,
+    ModelError,
+    RequestError,
+    as_request_error,
+    error_lines,
+    printable,
+    release_frames,
+)
+from handlers.hooks import Hooks, check_inputs, load_hooks
 from handlers.metrics import Counts
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED, read_sample_request
-from handlers.signature import TensorSpec
-
-logger = logging.getLogger(__name__)
-
-Inputs = dict[str, numpy.ndarray]
+from handlers.signature import Arrays, TensorSpec
 
 
-class Prepared(NamedTuple):
-    """The inputs of one request, or its error; how it wants to be answered, and whether with an explanation."""
+class ModelInput(NamedTuple):
+    """The inputs of one request, or its error; the response it asks for, and whether that is an explanation."""
 
-    inputs: Inputs | RequestError
+    inputs: Arrays | RequestError
     reply: Reply = PLAIN
     explain: bool = False
 
 
-class Result(NamedTuple):
-    """The outputs of one request, or its error; how it wants to be answered, and whether this is an explanation."""
+class ModelOutput(NamedTuple):
+    """The outputs of one request, or its error; the response it asks for, and whether that is an explanation."""
 
     outputs: Mapping[str, Any] | RequestError
     reply: Reply = PLAIN
     explain: bool = False
 
 
-# Characters of an exception that a log line quotes.
-MAX_LOGGED = 2000
 # TorchScript's executor profiles the first call of a shape and compiles in the second.
 WARM_UP_CALLS = 3
 
@@ -63,25 +62,26 @@ class ServableModel:
     Args:
         folder: the unpacked archive.
         device_index: the GPU the server gave this worker, or `None`.
-        name: the model's name, and
-        version: its version, as Open Inference Protocol answers tell them.
+        name: the model's name, which Open Inference Protocol responses contain.
+        version: the model's version, likewise.
+
+    Attributes:
+        broken: why this process can run the model no longer, or `None`.
+        counts: what the model has done since it was ready.
 
     Raises:
         ModelError: the configuration, a library, the artifact or the hooks are at fault.
     """
 
-    def __init__(self, folder: Path, device_index: int | None = None, *, name: str = "", version: str = ""):
+    def __init__(self, folder: Path, device_index: int | None = None, *, name: str = "", version: str = "") -> None:
         self.name, self.version = name, version
         self.config = ModelConfig.read(folder / CONFIG_FILE)
-        hooks = load_hooks(folder / self.config.hooks) if self.config.hooks else None
-        self.preprocess: Callable[[Inputs], Inputs] | None = getattr(hooks, "preprocess", None)
-        self.postprocess: Callable[[Inputs], dict[str, Any]] | None = getattr(hooks, "postprocess", None)
-        self.explain: Callable[[Inputs, Callable], dict[str, Any]] | None = getattr(hooks, "explain", None)
-        self.batching = batching_of(self.config)
+        self.hooks = load_hooks(folder / self.config.hooks) if self.config.hooks else Hooks()
+        self.batching = make_batching(self.config)
         self._memory = SharedMemory(self.config.shared_memory, self.config.max_npz_bytes)
         self.engine = load_engine(folder, self.config, device_index)
-        # Why this process can answer no more, once it cannot.
         self.broken: str | None = None
+        self._required = frozenset(spec.name for spec in self.config.inputs if not spec.optional)
         self._libraries = {
             name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in self.config.op_libraries
         }
@@ -91,22 +91,21 @@ class ServableModel:
             self.counts = Counts()
 
     def _warm_up(self, sample: Path) -> None:
-        """Answers the sample until nothing is compiled any more, so that the first user does not wait for it.
+        """Answers the sample until nothing more is compiled, so that the first user does not wait for that.
 
         Raises:
-            ModelError: the sample is refused: then so would be every user's request.
+            ModelError: the sample is refused, as every user's request would be.
         """
-        if not sample.is_dir():
-            return
-        request = read_sample_request(sample)
-        for _ in range(WARM_UP_CALLS):
-            self.answer_sample(request)
+        if sample.is_dir():
+            request = read_sample_request(sample)
+            for _ in range(WARM_UP_CALLS):
+                self.answer_sample(request)
 
     def answer_sample(self, request: Request) -> bytes:
-        """The body of the answer to the archive's sample request.
+        """The body of the response to the archive's sample request.
 
         Raises:
-            ModelError: it is refused.
+            ModelError: the request is refused.
         """
         answer = self.answer([request])[0]
         if answer.status != HTTPStatus.OK:
@@ -114,10 +113,10 @@ class ServableModel:
         return answer.body
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        """One answer per request, in their order. Never raises for a request's sake."""
+        """One response per request, in their order. Never raises because of a request."""
         return self.encode(self.run(self.prepare(requests)))
 
-    def prepare(self, requests: Sequence[Request]) -> list[Prepared]:
+    def prepare(self, requests: Sequence[Request]) -> list[ModelInput]:
         """Decodes and checks each request, and passes it through the `preprocess` hook."""
         begun = time.perf_counter()
         prepared = [self._prepare(request) for request in requests]
@@ -126,159 +125,78 @@ class ServableModel:
         self.counts.decode_s += time.perf_counter() - begun
         return prepared
 
-    def _prepare(self, request: Request) -> Prepared:
+    def _prepare(self, request: Request) -> ModelInput:
         marks = request if isinstance(request, Request) else Request  # a plain dictionary of parts has none
         reply = PLAIN
         try:
             if marks.refusal is not None:
                 raise marks.refusal
-            if marks.explain and self.explain is None:
+            if marks.explain and self.hooks.explain is None:
                 raise RequestError("this model gives no explanations", status=HTTPStatus.NOT_IMPLEMENTED)
             config = self.config
             limits = config.max_image_pixels, config.max_npz_bytes, self._memory, config.max_json_bytes
             inputs, reply = decode_request(request, config.inputs, *limits)
-            # Before the hook, so that it can follow indices that are known to be sound.
+            # Before the hook, so that it can rely on indices.
             self.batching.check(inputs)
-            if self.preprocess:
-                inputs = self._model_inputs(self.preprocess(inputs))
+            if self.hooks.preprocess:
+                inputs = check_inputs(self.hooks.preprocess(inputs), self._required)
+                self.batching.key(inputs)  # fails for this request alone if it cannot be joined with others
             if marks.grpc_infer:
                 reply = reply._replace(grpc_infer=True)
-            return Prepared(inputs, reply, marks.explain)
+            return ModelInput(inputs, reply, marks.explain)
         except BaseException as error:
-            return Prepared(as_request_error(error, "preparing the request"), _reply_to_refused(request, reply))
+            return ModelInput(as_request_error(error, "preparing the request"), _error_reply(request, reply))
 
-    def _model_inputs(self, made: Any) -> Inputs:
-        """What the `preprocess` hook made, if requests of it can be joined.
-
-        Raises:
-            ModelError: it is not a dictionary of the model's inputs as arrays.
-        """
-        wanted = {spec.name for spec in self.config.inputs if not spec.optional}
-        if not isinstance(made, dict) or not wanted <= made.keys():
-            raise ModelError(f"preprocess returned no dictionary of {', '.join(sorted(wanted))}")
-        for name, value in made.items():
-            if not isinstance(value, numpy.ndarray):
-                raise ModelError(f"preprocess returned a {type(value).__name__} for '{safe_str(name)}', not an array")
-        self.batching.key(made)
-        return made
-
-    def run(self, prepared: Sequence[Prepared]) -> list[Result]:
-        """Joins what can be joined, runs the model and splits what comes back; errors are passed on."""
-        sound = {
-            index: each.inputs
-            for index, each in enumerate(prepared)
-            if not (each.explain or isinstance(each.inputs, BaseException))
-        }
-        results = self._run(sound)
-        if len(sound) < len(prepared):
+    def run(self, prepared: Sequence[ModelInput]) -> list[ModelOutput]:
+        """Joins the requests that can share a call, runs the model and splits its outputs; errors are passed on."""
+        results: dict[int, Mapping[str, Any] | RequestError] = {}
+        requests: dict[int, Arrays] = {}
+        for index, each in enumerate(prepared):
+            if isinstance(each.inputs, BaseException):
+                results[index] = each.inputs
+            elif not each.explain:
+                requests[index] = each.inputs
+        groups = group(requests, self.batching, hooked=self.hooks.preprocess is not None)
+        for members in groups:
+            outputs = self._try_together([requests[member] for member in members], keep=len(groups) > 1)
+            results.update(zip(members, outputs, strict=True))
+        if len(results) < len(prepared):
             for index, each in enumerate(prepared):
                 if index not in results:
-                    refused = isinstance(each.inputs, BaseException)
-                    results[index] = each.inputs if refused else self._explain(each.inputs)
-        return [Result(results[index], each.reply, each.explain) for index, each in enumerate(prepared)]
+                    results[index] = self._explain(each.inputs)
+        return [ModelOutput(results[index], each.reply, each.explain) for index, each in enumerate(prepared)]
 
-    def _explain(self, inputs: Inputs) -> Mapping[str, Any] | RequestError:
-        def predict(inputs: Inputs) -> Inputs:
-            """The model's outputs for the inputs of one request, which stay as they are."""
+    def _explain(self, inputs: Any) -> Mapping[str, Any] | RequestError:
+        def predict(inputs: Arrays) -> Arrays:
+            """The model's outputs for the inputs of one request, which are not changed."""
             return self._run_together([_copied(inputs)], keep=True)[0]
 
         try:
-            return self.explain(inputs, predict)
+            assert self.hooks.explain is not None, "such a request was refused"
+            return self.hooks.explain(inputs, predict)
         except BaseException as error:
             return as_request_error(error, "explaining the prediction")
 
-    def encode(self, results: Sequence[Result]) -> list[Answer]:
-        """Passes each result through the `postprocess` hook and encodes it as its request asked for."""
-        begun = time.perf_counter()
-        answers = [self._encode(result) for result in results] if len(results) == 1 else self._encode_all(results)
-        self.counts.encode_s += time.perf_counter() - begun
-        return answers
-
-    def _encode_all(self, results: Sequence[Result]) -> list[Answer]:
-        """The answers of a batch, which the server takes as one message.
-
-        Where they would be too large together, the largest are not sent: whoever asked for little is answered whatever
-        the others asked for.
-        """
-        answers: list[Answer] = []
-        size = 0
-        for result in results:
-            answers.append(self._encode(result))
-            size += len(answers[-1].body)
-            while size > self.config.max_response_bytes:
-                largest = max(range(len(answers)), key=lambda index: len(answers[index].body))
-                length = len(answers[largest].body)
-                refusal = RequestError(
-                    f"the answer has {length} bytes, for which its batch of requests has no room; ask again, "
-                    "for less at once or for a binary format",
-                    status=HTTPStatus.SERVICE_UNAVAILABLE,
-                )
-                answers[largest] = self._refuse(refusal, results[largest].reply)
-                saved = length - len(answers[largest].body)
-                if saved <= 0:  # a bound of a few bytes
-                    break
-                size -= saved
-        return answers
-
-    def _encode(self, result: Result) -> Answer:
-        if isinstance(result.outputs, BaseException):  # any, where a subclass of the handler made it
-            return self._refuse(as_request_error(result.outputs, "preparing the request"), result.reply)
-        try:
-            outputs = result.outputs
-            if self.postprocess and not result.explain:
-                outputs = self.postprocess(outputs)
-            limit = self.config.max_response_bytes
-            return encode_outputs(
-                outputs, result.reply, model_name=self.name, model_version=self.version, max_bytes=limit
-            )
-        except BaseException as error:
-            return self._refuse(as_request_error(error, "answering the request"), result.reply)
-
-    def _refuse(self, error: RequestError, reply: Reply) -> Answer:
-        # A name of the sender's own making would be one more series for ever.
-        known = any(error.field == spec.name for spec in self.config.inputs)
-        self.counts.reject(error.status, error.field if known else "")
-        return encode_error(error, reply, model_name=self.name, model_version=self.version)
-
-    def describe(self) -> dict[str, Any]:
-        """What a person wants to know of a served model: its tensors, artifact, device and operator libraries."""
-        return {
-            "inputs": [_described(spec) for spec in self.config.inputs],
-            "outputs": [_described(spec) for spec in self.config.outputs],
-            "artifact": self.config.artifact,
-            "batching": self.config.batching,
-            "profile": self.config.profile,
-            "op_libraries": self._libraries,
-        } | self.engine.describe()
-
-    def _run(self, prepared: dict[int, Inputs]) -> dict[int, Mapping[str, Any] | RequestError]:
-        results: dict[int, Mapping[str, Any] | RequestError] = {}
-        groups = group(prepared, self.batching, hooked=self.preprocess is not None)
-        for members in groups:
-            together = self._try_together([prepared[member] for member in members], keep=len(groups) > 1)
-            results.update(zip(members, together, strict=True))
-        return results
-
-    def _try_together(self, requests: list[Inputs], keep: bool) -> list[Inputs | RequestError]:
+    def _try_together(self, requests: list[Arrays], *, keep: bool) -> list[Arrays | RequestError]:
         """The outputs of each request, or its error; `keep` if the model runs again before they are encoded."""
         try:
-            return self._run_together(requests, keep)
+            return [*self._run_together(requests, keep=keep)]
         except Exception as error:
             if len(requests) == 1 or self.broken:
                 return [as_request_error(error, "running the model")] * len(requests)
             release_frames(error)
-        # One of them is at fault, and only it should hear of it. Whoever runs alone runs again with the rest, so that
-        # an answer has the bytes that it has in a batch without the culprit. A model may write into its inputs, and a
-        # request that runs alone is not copied by joining it.
-        alone = [self._try_together([_copied(inputs)], keep=True)[0] for inputs in requests]
-        sound = [index for index, result in enumerate(alone) if not isinstance(result, RequestError)]
+        # One of them is at fault, and only its sender should get the error. Those that succeed one by one run again
+        # together, so that their responses have the bytes of a batch without the culprit. A model may write to its
+        # inputs, and joining does not copy a single request.
+        results = [self._try_together([_copied(inputs)], keep=True)[0] for inputs in requests]
+        sound = [index for index, result in enumerate(results) if not isinstance(result, RequestError)]
         if 1 < len(sound) < len(requests):
-            again = self._try_together([requests[index] for index in sound], keep)
+            again = self._try_together([requests[index] for index in sound], keep=keep)
             for index, result in zip(sound, again, strict=True):
-                alone[index] = result
-        return alone
+                results[index] = result
+        return results
 
-    def _run_together(self, requests: list[Inputs], keep: bool) -> list[Inputs]:
+    def _run_together(self, requests: list[Arrays], *, keep: bool) -> list[Arrays]:
         if self.broken:
             raise DeviceError(self.broken)
         counts, begun = self.counts, time.perf_counter()
@@ -302,13 +220,76 @@ class ServableModel:
             check_outputs(each, self.config.outputs)
         return outputs
 
+    def encode(self, results: Sequence[ModelOutput]) -> list[Answer]:
+        """Passes each result through the `postprocess` hook and encodes it as its request asked for."""
+        begun = time.perf_counter()
+        answers = [self._encode(results[0])] if len(results) == 1 else self._encode_all(results)
+        self.counts.encode_s += time.perf_counter() - begun
+        return answers
 
-def _copied(arrays: Inputs) -> Inputs:
+    def _encode_all(self, results: Sequence[ModelOutput]) -> list[Answer]:
+        """The responses of a batch, which the server takes as one message.
+
+        If they would be too large together, the largest are not sent, so that small ones do not suffer for them.
+        """
+        answers: list[Answer] = []
+        size = 0
+        for result in results:
+            answers.append(self._encode(result))
+            size += len(answers[-1].body)
+            while size > self.config.max_response_bytes:
+                largest = max(range(len(answers)), key=lambda index: len(answers[index].body))
+                length = len(answers[largest].body)
+                refusal = RequestError(
+                    f"the answer has {length} bytes, for which its batch of requests has no room; ask again, "
+                    "for less at once or for a binary format",
+                    status=HTTPStatus.SERVICE_UNAVAILABLE,
+                )
+                answers[largest] = self._refuse(refusal, results[largest].reply)
+                saved = length - len(answers[largest].body)
+                if saved <= 0:  # a limit of a few bytes
+                    break
+                size -= saved
+        return answers
+
+    def _encode(self, result: ModelOutput) -> Answer:
+        outputs = result.outputs
+        if isinstance(outputs, BaseException):  # of any kind, if a subclass of the handler made it
+            return self._refuse(as_request_error(outputs, "preparing the request"), result.reply)
+        try:
+            if self.hooks.postprocess and not result.explain:
+                outputs = self.hooks.postprocess(outputs)
+            limit = self.config.max_response_bytes
+            return encode_outputs(
+                outputs, result.reply, model_name=self.name, model_version=self.version, max_bytes=limit
+            )
+        except BaseException as error:
+            return self._refuse(as_request_error(error, "answering the request"), result.reply)
+
+    def _refuse(self, error: RequestError, reply: Reply) -> Answer:
+        # An invented name would be a new series of the metric, kept forever.
+        known = any(error.field == spec.name for spec in self.config.inputs)
+        self.counts.reject(error.status, error.field if known and error.field else "")
+        return encode_error(error, reply, model_name=self.name, model_version=self.version)
+
+    def describe(self) -> dict[str, Any]:
+        """The model's tensors, artifact, batching, profile, device and operator libraries, as JSON can hold them."""
+        return {
+            "inputs": [_describe(spec) for spec in self.config.inputs],
+            "outputs": [_describe(spec) for spec in self.config.outputs],
+            "artifact": self.config.artifact,
+            "batching": self.config.batching,
+            "profile": self.config.profile,
+            "op_libraries": self._libraries,
+        } | self.engine.describe()
+
+
+def _copied(arrays: Arrays) -> Arrays:
     return {name: value.copy() for name, value in arrays.items()}
 
 
-def _reply_to_refused(request: Request, reply: Reply) -> Reply:
-    """How a refused request wants to hear of it, as far as that is known."""
+def _error_reply(request: Request, reply: Reply) -> Reply:
+    """The form in which a refused request gets its error, as far as that is known."""
     if getattr(request, "grpc_infer", False):
         return Reply(call=reply.call, grpc_infer=True)
     by_address = getattr(request, "open_inference", False)
@@ -317,67 +298,7 @@ def _reply_to_refused(request: Request, reply: Reply) -> Reply:
     return reply
 
 
-def as_request_error(error: BaseException, step: str) -> RequestError:
-    """What the sender is told of an exception: its own fault in full, ours in a line (and the log in full).
-
-    Whatever was raised for one request is answered to it, also the `sys.exit()` of a hook or a library's panic. The
-    exception is cut off the frames that it passed through, and with them from the request.
-
-    Raises:
-        KeyboardInterrupt: it was that; an interrupt is for the process.
-    """
-    if isinstance(error, KeyboardInterrupt):
-        raise error
-    try:
-        return _as_request_error(error, step)
-    except Exception:  # what a hook has made of its own error
-        return RequestError(f"{step} failed", status=HTTPStatus.INTERNAL_SERVER_ERROR)
-    finally:
-        release_frames(error)
-
-
-def _as_request_error(error: BaseException, step: str) -> RequestError:
-    if type(error) is RequestError:
-        return error
-    if isinstance(error, RequestError):  # somebody's own, with whatever it holds on to
-        return RequestError(
-            getattr(error, "message", error_lines(error)[0]),
-            field=getattr(error, "field", None),
-            status=getattr(error, "status", HTTPStatus.INTERNAL_SERVER_ERROR),
-        )
-    if isinstance(error, ModelError):
-        logger.error("%s failed: %s", step, printable(error, MAX_LOGGED))
-        return RequestError(safe_str(error), status=HTTPStatus.INTERNAL_SERVER_ERROR)
-    # PyTorch's own has a name and no kinship; a worker of ONNX Runtime does not import it.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        logger.error("%s ran out of memory: %s", step, printable(error_lines(error)[-1], MAX_LOGGED))
-        return RequestError(f"{step} ran out of memory", status=HTTPStatus.INSUFFICIENT_STORAGE)
-    logger.error("%s failed", step, exc_info=error)
-    return RequestError(f"{step} failed: {error_lines(error)[-1]}", status=HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
-def _described(spec: TensorSpec) -> dict[str, Any]:
-    told = {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape)}
+def _describe(spec: TensorSpec) -> dict[str, Any]:
+    described = {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape)}
     rules = {"optional": spec.optional or None, "minimum": spec.minimum}
-    return told | {name: value for name, value in rules.items() if value is not None}
-
-
-def load_hooks(path: Path) -> ModuleType:
-    """Imports a model's hooks from a file.
-
-    Raises:
-        ModelError: absent, does not import, or defines none of `preprocess`, `postprocess` and `explain`.
-    """
-    if not path.is_file():
-        raise ModelError(f"{path.name}: the hooks are not in {path.parent}")
-    spec = importlib.util.spec_from_file_location("opserve_model_hooks", path)
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ModelError(f"{path.name}: the hooks do not import: {type(error).__name__}: {error}") from error
-    if not any(hasattr(module, name) for name in ("preprocess", "postprocess", "explain")):
-        raise ModelError(
-            f"{path.name}: defines neither preprocess(inputs) nor postprocess(outputs) nor explain(inputs, predict)"
-        )
-    return module
+    return described | {name: value for name, value in rules.items() if value is not None}

@@ -1,48 +1,41 @@
-"""TorchServe's entry point: hands requests to `ServableModel` and answers back."""
+"""TorchServe's entry point: passes requests to `ServableModel` and its responses back."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import socket
 import sys
-import threading
 import time
-from collections.abc import Iterable
 from http import HTTPStatus
 from http.client import responses
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from handlers.codecs.request import BODY, Answer, Part, Request
-from handlers.errors import ModelError, RequestError
+from handlers.errors import ModelError, RequestError, as_request_error
 from handlers.integrity import check as integrity
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest
 from handlers.integrity.signing import PUBLIC_KEY_VARIABLE
-from handlers.torchserve import stand_in
+from handlers.torchserve.stand_in import StandIn, find_attempts
 
 if TYPE_CHECKING:
     from handlers.metrics import Reporter
-    from handlers.model import Prepared, Result, ServableModel
+    from handlers.model import ModelInput, ModelOutput, ServableModel
     from handlers.torchserve.batch_reader import BatchReader
 
 logger = logging.getLogger(__name__)
 
 HANDLER_TIME = "HandlerTime"
-READ_AHEAD_SWITCH = "OPSERVE_READ_AHEAD"
-# TorchServe's own: "false" where config.properties has decode_input_request=false. Else it parses JSON by itself.
-DECODES_REQUESTS = "TS_DECODE_INPUT_REQUEST"
-# The marks that TorchServe puts among the headers of a request, by the names that it gives them: a sender's own header
-# of the same letters is there too, under the name as he wrote it.
+# The marks that TorchServe puts among the headers of a request, spelt as it spells them. A sender's own header of the
+# same name is there too if it is spelt differently.
 DESCRIBE, EXPLAIN, URL_PATH, STREAM_NEXT = "describe", "explain", "url_path", "ts_stream_next"
 _FORMS = ("multipart/", "application/x-www-form-urlencoded")
-# Versions of TorchServe whose worker reads requests by `recv` of this socket, in one thread, and in no other way.
-READ_AHEAD_VERSIONS = ("0.12.0",)
 
 
 class OpserveHandler:
-    """A TorchServe handler; one object a worker process.
+    """A TorchServe handler; one object per worker process.
 
     TorchServe calls `initialize(context)` once and `handle(data, context)` for every batch. Requests are answered one
     by one: each has its own status, content type and body, so a bad one costs only its sender. `preprocess`,
@@ -50,33 +43,35 @@ class OpserveHandler:
     what such a step of a subclass raises is answered with 500 to its batch.
 
     An archive whose configuration has no `opserve:` section is TorchServe's own kind, and is left to its `BaseHandler`,
-    unless only signed archives are wanted.
+    unless archives must be signed.
     """
 
-    def __init__(self):
-        self.model: ServableModel | None = None
+    model: ServableModel
+    # TorchServe's: it has no type annotations, and a version of its own in every environment.
+    context: Any
+
+    def __init__(self) -> None:
         self.manifest: dict | None = None
-        self.context = None
         self.initialized = False
-        self._stock = None
-        self._stand_in: stand_in.StandIn | None = None
+        # Answers instead of `model`: a stand-in, or TorchServe's own handler.
+        self._substitute: Any = None
         self._reporter: Reporter | None = None
-        self._read_ahead_next = False
+        self._replaces_reader = False
         self._batches: BatchReader | None = None
 
-    def initialize(self, context) -> None:
+    def initialize(self, context: Any) -> None:
         """Checks and loads the archive unpacked in `context.system_properties["model_dir"]`.
 
-        In a worker that has failed at it several times, something stands in for the model for a while instead.
+        In a worker that has failed several times, a stand-in answers instead of the model for a while.
 
         Raises:
             ModelError: the archive cannot be served; TorchServe's log then says why.
         """
-        attempts = stand_in.attempts(Path(context.system_properties["model_dir"]))
+        attempts = find_attempts(Path(context.system_properties["model_dir"]))
         if attempts is None:
             self._load(context)
-        elif attempts.wants_stand_in():
-            self._stand_in = stand_in.StandIn(attempts)
+        elif attempts.needs_stand_in():
+            self._substitute = StandIn(attempts)
         else:
             attempts.begin()
             try:
@@ -87,48 +82,51 @@ class OpserveHandler:
             attempts.succeed()
         self.initialized = True
 
-    def _load(self, context) -> None:
+    def _load(self, context: Any) -> None:
         properties = context.system_properties
         self.context, self.manifest = context, context.manifest
         folder, gpu = Path(properties["model_dir"]), properties.get("gpu_id")
-        # Not by the configuration alone: that is a file which may be damaged.
+        # The configuration alone does not decide: it may be damaged.
         ours = "opserve" in (getattr(context, "model_yaml_config", None) or {}) or (folder / MANIFEST_FILE).exists()
         if ours or PUBLIC_KEY_VARIABLE in os.environ:
             manifest = integrity.check_archive(folder)
             if gpu is not None:
                 _check_gpu(manifest, folder, gpu)
             _refuse_envelope()
-            # Not before: these modules are files of the archive too, and a damaged one would not import.
+            # Not at the top: these modules are files of the archive too, and a damaged one would not import.
             from handlers.model import ServableModel
-            from handlers.torchserve.worker_log import make_harmless
+            from handlers.torchserve.configuration import READ_AHEAD_SWITCH, decodes_requests, is_enabled
+            from handlers.torchserve.metrics import start_reporting
+            from handlers.torchserve.version import is_known
+            from handlers.torchserve.worker_log import install_safe_formatters
 
             model = (self.manifest or {}).get("model", {})
             name, version = model.get("modelName", ""), str(model.get("modelVersion", ""))
             self.model = ServableModel(folder, gpu, name=name, version=version)
             logger.info("%s %s: %s", name, version, json.dumps(self.model.describe()))
-            self._reporter = _start_metrics(self.model, getattr(context, "metrics", None))
-            self._read_ahead_next = _may_read_ahead(properties.get("server_version"))
-            if os.environ.get(DECODES_REQUESTS) != "false":
+            self._reporter = start_reporting(self.model, getattr(context, "metrics", None))
+            self._replaces_reader = is_enabled(READ_AHEAD_SWITCH) and is_known(properties.get("server_version"))
+            if decodes_requests():
                 logger.warning("TorchServe parses JSON itself, and slowly: set decode_input_request=false")
-            # From here on records may quote requests; before, they say why a model does not load, as TorchServe would.
-            make_harmless()
+            # From here on records may quote requests; the ones before say why a model does not load.
+            install_safe_formatters()
         else:
             from ts.torch_handler.base_handler import BaseHandler
 
-            self._stock = BaseHandler()
-            self._stock.initialize(context)
+            self._substitute = BaseHandler()
+            self._substitute.initialize(context)
 
-    def handle(self, data: list[dict], context) -> list[Any]:
+    def handle(self, data: list[dict], context: Any) -> list[Any]:
         """Answers a batch: `data[i]` maps part names to bytes; statuses and types go into `context`."""
-        if self._stand_in is not None:
-            return self._stand_in.handle(data, context)
-        if self._stock is not None:
-            return self._stock.handle(data, context)
+        if self._substitute is not None:
+            return self._substitute.handle(data, context)
         begun = time.perf_counter()
         self.context = context
-        if self._read_ahead_next:  # the socket is not known before the first batch
-            self._read_ahead_next = False
-            self._batches = _read_ahead(getattr(context, "cl_socket", None))
+        if self._replaces_reader:  # the socket is not known before the first batch
+            from handlers.torchserve.batch_reader import install_batch_reader
+
+            self._replaces_reader = False
+            self._batches = install_batch_reader(getattr(context, "cl_socket", None))
         if self._batches is not None:
             self._batches.release()
         if len(data) == 1 and not data[0] and self._is_description():  # GET /models/NAME?customized=true
@@ -138,10 +136,10 @@ class OpserveHandler:
             logger.critical("this worker ends: %s", self.model.broken)
             from handlers.torchserve.read_ahead import end_at_next_read
 
-            # TorchServe replaces a worker that ends. This batch is answered first.
+            # TorchServe replaces a worker that ends; this batch is answered first.
             end_at_next_read(getattr(context, "cl_socket", None))
         if self._reporter is not None:
-            self._reporter.added()
+            self._reporter.notify()
             taken_ms = (time.perf_counter() - begun) * 1000
             context.metrics.add_time(HANDLER_TIME, round(taken_ms, 2), None, "ms")
         return bodies
@@ -155,9 +153,8 @@ class OpserveHandler:
                 self._report(answer, index)
             return [answer.body for answer in answers]
         except BaseException as error:
-            # Only what a subclass has made of a step: the steps themselves answer whatever is raised.
+            # From a step of a subclass: those of this class answer every exception themselves.
             from handlers.codecs.encode import encode_error
-            from handlers.model import as_request_error
 
             refusal = encode_error(as_request_error(error, "handling the batch"))
             for index in range(len(data)):
@@ -165,48 +162,48 @@ class OpserveHandler:
             return [refusal.body] * len(data)
 
     def _is_description(self) -> bool:
-        """Whether a request without parts is TorchServe's own for a description, and no prediction.
+        """Whether a request without parts is TorchServe's own for a description, not one for a prediction.
 
-        A sender can set the mark too; but without parts his request must be an empty form.
+        A sender can set the mark too, but a request without parts is then an empty form.
         """
         headers = self.context.get_all_request_header(0)
         return headers.get(DESCRIBE) == "True" and not any(
             name.lower() == "content-type" and value.lower().startswith(_FORMS) for name, value in headers.items()
         )
 
-    def preprocess(self, data: list[dict]) -> list[Prepared]:
+    def preprocess(self, data: list[dict]) -> list[ModelInput]:
         """Decodes and checks each request, and runs the model's own `preprocess` hook on it."""
         return self.model.prepare([self._request(parts, index) for index, parts in enumerate(data)])
 
-    def inference(self, data: list[Prepared]) -> list[Result]:
-        """Joins what can be joined, runs the model, and splits what comes back."""
+    def inference(self, data: list[ModelInput]) -> list[ModelOutput]:
+        """Joins the requests that can share a call, runs the model, and splits its outputs."""
         return self.model.run(data)
 
-    def postprocess(self, data: list[Result]) -> list[Answer]:
-        """Runs the model's own `postprocess` hook, and encodes each answer as its request asked for."""
+    def postprocess(self, data: list[ModelOutput]) -> list[Answer]:
+        """Runs the model's own `postprocess` hook, and encodes each result as its request asked for."""
         return self.model.encode(data)
 
     def _request(self, parts: dict, index: int) -> Request:
-        # TorchServe keeps a part's media type among the headers, under the part's name. A header of that very name
-        # takes its place, so a part called "Host" has no media type.
-        headers, media_types = {}, {}
+        # TorchServe keeps the media type of a part among the headers, under the part's name. A header with that name
+        # replaces it, so a part called "Host" has no media type.
+        request = Request()
+        headers, media_types = request.headers, {}
         given = self.context.get_all_request_header(index)
         for name, value in given.items():
             if isinstance(value, str):
-                headers[name] = value
+                headers[name.lower()] = value
             else:
                 media_types[name] = value["content-type"]
-        request = Request((), headers)
         for name, content in parts.items():
             part = Part(content, media_types.get(name, ""))
-            request[name] = part if type(content) is bytearray else _put_right(request, name, part)
-        if not headers:  # by gRPC; only one of its calls says what its content is
+            request[name] = part if type(content) is bytearray else _restore_bytes(request, name, part)
+        if not headers:  # by gRPC; only one of its calls has a declared type of content
             request.grpc_infer = request.keys() == {BODY} and request[BODY].content_type == "application/json"
-        elif (explain := headers.get(EXPLAIN)) is not None:
+        elif isinstance(explain := given.get(EXPLAIN), str):
             if explain == "True":
                 request.explain = True
-            # Of the addresses that carry the mark, those of /v1 and /v2 have no path behind the model's name.
-            if URL_PATH not in headers:
+            # Of the addresses that carry the mark, those under /v1 and /v2 have no path after the model's name.
+            if not isinstance(given.get(URL_PATH), str):
                 request.open_inference = True
         return request
 
@@ -218,17 +215,17 @@ class OpserveHandler:
             self.context.set_response_status(answer.status, responses.get(answer.status, ""), index)
         headers = self.context.get_all_request_header(index)
         if not isinstance(headers.get("Host"), str) and not any(isinstance(value, str) for value in headers.values()):
-            # By gRPC. TorchServe ends the worker of a stream whose answer does not say whether it is the last; over
+            # By gRPC. TorchServe ends the worker of a stream whose response does not say whether it is the last; over
             # HTTP it would wait for more.
             self.context.set_response_header(index, STREAM_NEXT, "false")
 
 
-def _put_right(request: Request, name: str, part: Part) -> Part:
-    """The part with bytes where TorchServe parsed it; `request` is refused if there are none to be had."""
-    from handlers.torchserve.batch_reader import Lost
+def _restore_bytes(request: Request, name: str, part: Part) -> Part:
+    """The part with bytes if TorchServe has parsed it; `request` gets a refusal if they cannot be restored."""
+    from handlers.torchserve.batch_reader import LostValue
 
-    content = part.content
-    if type(content) is Lost:
+    content: Any = part.content
+    if type(content) is LostValue:
         status = HTTPStatus.INSUFFICIENT_STORAGE
         request.refusal = RequestError("there is no memory for this request", status=status)
     elif not isinstance(content, bytes | bytearray | memoryview):
@@ -253,14 +250,14 @@ def _check_gpu(manifest: Manifest, folder: Path, gpu: int) -> None:
 
 
 def _refuse_envelope() -> None:
-    """Refuses to be wrapped by one of TorchServe's envelopes, which take requests apart before they are here.
+    """Refuses TorchServe's envelopes, which take requests apart before the handler gets them.
 
-    They are not told to a handler: the loader that calls `initialize` knows.
+    A handler is not informed of its envelope: only the loader that calls `initialize` knows it.
 
     Raises:
-        ModelError: naming the setting.
+        ModelError: there is one.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__") == "ts.model_loader" and frame.f_locals.get("envelope"):
             raise ModelError(
@@ -268,63 +265,3 @@ def _refuse_envelope() -> None:
                 "can be read here; take the line out"
             )
         frame = frame.f_back
-
-
-def _may_read_ahead(version: str | None) -> bool:
-    """Whether it is wanted, and known how a worker of this version reads.
-
-    Raises:
-        ModelError: the variable that may switch it off says something else.
-    """
-    from handlers.switch import is_on
-
-    return is_on(READ_AHEAD_SWITCH) and version in READ_AHEAD_VERSIONS
-
-
-def _read_ahead(connection: Any) -> BatchReader | None:
-    """Has a worker's socket to the server read ahead, if it is one that is read as a synchronous worker does.
-
-    TorchServe's worker receives each of the dozens of 4-byte numbers in a request by a call of the system, and copies
-    every body once more.
-    """
-    if (
-        type(connection) is socket.socket
-        and connection.type == socket.SOCK_STREAM
-        and connection.gettimeout() is None
-        and threading.current_thread() is threading.main_thread()  # an asynchronous worker reads in another
-    ):
-        from handlers.torchserve.batch_reader import take_over
-        from handlers.torchserve.read_ahead import read_ahead
-
-        stream = read_ahead(connection)
-        if os.environ.get(DECODES_REQUESTS) == "false":
-            return take_over(stream)
-    return None
-
-
-def _start_metrics(model: ServableModel, cache: Any) -> Reporter | None:
-    """Has a model's counts told to TorchServe, where they are wanted and its metrics_config declares them."""
-    from handlers import metrics
-    from handlers.torchserve.log_throttle import thin_out
-
-    wanted = metrics.wanted()
-    thin_out(cache, metrics.INTERVAL_S if wanted else None)
-    if cache is None or not wanted:
-        return None
-    from ts.metrics.metric_cache_errors import MetricsCacheKeyError
-    from ts.metrics.metric_type_enum import MetricTypes
-
-    try:
-        known = {name: cache.get_metric(name, MetricTypes(kind.type)) for name, kind in metrics.METRICS.items()}
-    except MetricsCacheKeyError:
-        logger.info("no metrics of the handler: the server's metrics_config does not declare them")
-        return None
-
-    names = [metrics.label(model.name), metrics.label(model.version)]
-
-    def write(name: str, value: float, labels: Iterable[str]) -> None:
-        known[name].add_or_update(value, [*names, *labels])
-
-    for name, labels in metrics.information(model.describe()):
-        write(name, 1, labels)
-    return metrics.Reporter(model.counts, write)

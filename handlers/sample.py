@@ -1,4 +1,4 @@
-"""The sample an archive carries: a request (`sample/request/`) and the answer it must get (`sample/answer.json`)."""
+"""The sample of an archive: a request (`sample/request/`) and the expected response (`sample/answer.json`)."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ TOLERANCE = 1e-5
 
 
 def read_sample_request(folder: Path) -> Request:
-    """The request in `folder`: one part a file, named by its stem; `body.json` alone is a whole body.
+    """Reads the request in `folder`: one part per file, named by its stem; `body.json` alone is a whole body.
 
     Raises:
-        ModelError: there is no file.
+        ModelError: the folder has no file.
     """
     files = sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
     if not files:
         raise ModelError(f"{folder}: the archive has no sample request")
-    # Into a bytearray, as a server hands a body over: the arrays made of it can then be written to without a copy.
+    # A bytearray, as from a server: arrays made of it are then writable without a copy.
     return Request(
         {path.stem: Part(bytearray(path.read_bytes()), mimetypes.guess_type(path.name)[0] or "") for path in files}
     )
 
 
 def read_sample_answer(path: Path) -> Any:
-    """The expected answer.
+    """Reads the expected response.
 
     Raises:
-        ModelError: absent or not JSON.
+        ModelError: the file is absent or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def read_sample_answer(path: Path) -> Any:
 
 
 def difference(got: Any, expected: Any, tolerance: float = TOLERANCE, where: str = "answer") -> str | None:
-    """Where two JSON values first differ, in words, or `None` if nowhere.
+    """Describes where two JSON values first differ; `None` if they agree.
 
     Numbers agree within `tolerance`, absolute or relative; two whole numbers only if they are equal.
     """
@@ -68,6 +68,6 @@ def difference(got: Any, expected: Any, tolerance: float = TOLERANCE, where: str
 
 
 def _are_floats(*values: Any) -> bool:
-    """Whether all are numbers and not all of them whole; JSON writers drop the `.0` of a float."""
+    """Whether all are numbers and not all of them integers; JSON writers drop the `.0` of a float."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     return numbers and any(isinstance(value, float) for value in values)

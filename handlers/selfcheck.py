@@ -1,6 +1,6 @@
 """Runs an unpacked archive on its own sample: `python -m handlers.selfcheck [FOLDER]`, in a fresh process.
 
-Ends with 0 if the answer is the expected one, with 1 and one line on stderr that says why not.
+Exits with 0 if the response is the expected one, with 1 and one line on stderr otherwise.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from handlers.model import ServableModel
 from handlers.sample import SAMPLE_FOLDER, difference, read_sample_answer, read_sample_request
 
 
-def answer_sample(model: ServableModel, folder: Path) -> bytes:
-    """The body of the model's answer to the sample request of the archive unpacked in `folder`.
+def run_sample(model: ServableModel, folder: Path) -> bytes:
+    """The body of the model's response to the sample request of the archive unpacked in `folder`.
 
     Raises:
         ModelError: there is no sample, or the model refuses it.
@@ -26,11 +26,11 @@ def answer_sample(model: ServableModel, folder: Path) -> bytes:
 
 
 def check(model: ServableModel, folder: Path) -> None:
-    """Raises `ModelError` unless the model answers the sample of the archive unpacked in `folder` as expected."""
+    """Raises `ModelError` unless the sample of the archive unpacked in `folder` gets the expected response."""
     expected = read_sample_answer(folder / SAMPLE_FOLDER / "answer.json")
-    wrong = difference(orjson.loads(answer_sample(model, folder)), expected, model.config.tolerance)
-    if wrong:
-        raise ModelError(f"the sample request gets a wrong answer: {wrong}")
+    found = difference(orjson.loads(run_sample(model, folder)), expected, model.config.tolerance)
+    if found:
+        raise ModelError(f"the sample request gets a wrong answer: {found}")
 
 
 def main() -> int:
@@ -41,7 +41,7 @@ def main() -> int:
     try:
         model = ServableModel(arguments.folder)
         if arguments.print:
-            sys.stdout.buffer.write(answer_sample(model, arguments.folder) + b"\n")
+            sys.stdout.buffer.write(run_sample(model, arguments.folder) + b"\n")
         else:
             check(model, arguments.folder)
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""What one named tensor of a request or an answer must look like, and the conversion of plain values to it."""
+"""The name, dtype and shape of one tensor of a request or a response, and the conversion of plain values to it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import numpy
 
 from handlers.errors import RequestError
 
-# A JSON number with a fraction or an exponent is read as a float64, in which whole numbers are exact below this only.
+Arrays = dict[str, numpy.ndarray]
+
+# A JSON number with a fraction or an exponent is read as a float64, in which only smaller whole numbers are exact.
 EXACT_BELOW = 2**53
 
-# Lists nested deeper are no tensor of anybody's.
+# No tensor has lists nested deeper.
 MAX_DIMENSIONS = 32
 
 MAX_NAME = 128
 NAME_RULE = f"1 to {MAX_NAME} printable ASCII characters other than spaces, quotes and backslashes"
-# They stand between quotes in messages, and are the names of parts, files and members of an .npz.
+# Messages put them in quotes, and they name parts, files and members of an .npz.
 _NAME = re.compile(rf"[!#-&(-\[\]-_a-~]{{1,{MAX_NAME}}}")
 
 _BOOLEANS, _INTEGERS, _FLOATS, _NUMBERS = {bool}, {int}, {float}, {int, float}
@@ -27,15 +29,20 @@ _INT64, _UINT64, _FLOAT64 = numpy.dtype("int64"), numpy.dtype("uint64"), numpy.d
 
 
 def is_tensor_name(text: str) -> bool:
-    """Whether an input or an output may be called so, as `NAME_RULE` says."""
+    """Whether a text follows `NAME_RULE`, as the names of inputs and outputs must."""
     return _NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, dtype and shape of one tensor of one request (no batch dimension); -1 is any size, 0 included.
+    """One tensor of one request (no batch dimension).
 
-    An optional one may be left out of a request. With a minimum, its numbers must be finite and not below it.
+    Attributes:
+        name: the name of the input or output.
+        dtype: one of DTYPES.
+        shape: the sizes; -1 is any size, including 0.
+        optional: whether a request may leave it out.
+        minimum: if given, its numbers must be finite and not less.
     """
 
     name: str
@@ -47,11 +54,11 @@ class TensorSpec:
     DTYPES: ClassVar[tuple[str, ...]] = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")
 
     def describe(self) -> str:
-        """For messages: `float32 [4, 2]`; any size is written `?`."""
+        """Dtype and shape for messages: `float32 [4, 2]`; `?` is any size."""
         return f"{self.dtype} [{', '.join('?' if size < 0 else str(size) for size in self.shape)}]"
 
     def matches(self, shape: tuple[int, ...]) -> bool:
-        """Whether `shape` has the rank and the fixed sizes asked for."""
+        """Whether `shape` has the rank and the fixed sizes of this tensor."""
         if len(shape) != len(self.shape):
             return False
         for want, got in zip(self.shape, shape, strict=True):  # noqa: SIM110  all() takes twice as long
@@ -59,19 +66,19 @@ class TensorSpec:
                 return False
         return True
 
-    def convert(self, value: Any, typed: bool = False) -> numpy.ndarray:
-        """An array of this spec from an array, or from what a JSON parser gives: a number or nested lists of numbers.
+    def convert(self, value: Any, *, typed: bool = False) -> numpy.ndarray:
+        """Returns an array of this dtype and shape for an array, or for parsed JSON: a number or nested lists of numbers.
 
-        Numbers are converted only where nothing is lost but precision: 3.0 becomes an int64, 3.5 is refused. An array
-        that is as it should be is returned itself, not a copy; the result is contiguous, aligned and writable.
+        Numbers are converted only if nothing but precision is lost: 3.0 becomes an int64, 3.5 is refused. An array that
+        needs no conversion is returned itself, not a copy; the result is contiguous, aligned and writable.
 
-        JSON has one kind of number. For floats each is read as a float64, then rounded to the dtype. For integers,
-        those without a fraction and an exponent are exact; others must be whole and below `EXACT_BELOW`.
+        JSON has one kind of number. For float dtypes each is read as a float64, then rounded. For integer dtypes, those
+        without a fraction and an exponent are exact; others must be whole and below `EXACT_BELOW`.
 
         Args:
             value: the numbers.
-            typed: their sender chose the dtype, so every number is the one that was meant: whole numbers are then not
-                rounded to floats, and whole floats are integers up to the dtype's own limits.
+            typed: whether the sender chose their dtype, so that every number is meant exactly: whole numbers are then
+                not rounded to floats, and whole floats are integers up to the limits of the dtype.
 
         Raises:
             RequestError: not numbers, ragged, a value the dtype cannot hold, another shape than asked for, or a number
@@ -81,10 +88,10 @@ class TensorSpec:
         if not self.matches(array.shape):
             raise self._refusal(f"got shape {list(array.shape)}")
         if array.dtype != self.dtype:
-            array = self._cast(array, typed)
+            array = self._cast(array, typed=typed)
         if self.minimum is not None:
             self._check_minimum(array, self.minimum)
-        # A model or a hook may read and write it as it likes; views of a body need not lie on their own boundary.
+        # Models and hooks may write to it, and views of a body need not be aligned.
         return array if array.flags.carray else numpy.array(array, order="C")
 
     def _checked(self, array: numpy.ndarray) -> numpy.ndarray:
@@ -93,30 +100,29 @@ class TensorSpec:
         return array
 
     def _from_json(self, value: Any) -> numpy.ndarray:
-        """The array of a parsed JSON value, in the widest dtype of its kind."""
+        """The array for a parsed JSON value, in the widest dtype of its kind."""
         leaves, shape = self._leaves(value)
-        # NumPy by itself would take true for 1 beside a number, and room for the longest text as often as there are
-        # elements.
+        # NumPy itself would read true next to a number as 1, and reserve space for the longest text in every element.
         kinds = set(map(type, leaves))
         if kinds == _BOOLEANS:
             array = numpy.array(leaves, bool)
         elif not kinds <= _NUMBERS:
-            raise self._no_numbers(kinds)
+            raise self._not_numbers(kinds)
         elif not leaves:
-            array = numpy.empty(0, self.dtype)  # an empty list says nothing of its type
+            array = numpy.empty(0, self.dtype)  # an empty list has no type
         elif self.dtype.kind != "f" and kinds == _INTEGERS:
             array = self._integers(leaves)
         elif self.dtype.kind in "iu" and kinds == _NUMBERS:
-            array = self._integers([number if type(number) is int else self._whole(number) for number in leaves])
+            array = self._integers([each if type(each) is int else self._as_integer(each) for each in leaves])
         else:
             try:
                 array = numpy.array(leaves, _FLOAT64)
             except OverflowError as error:
-                raise self._not_held() from error
+                raise self._out_of_range() from error
         return array if len(shape) == 1 else array.reshape(shape)
 
     def _leaves(self, value: Any) -> tuple[list, list[int]]:
-        """What stands in the innermost lists, one after the other, and the shape."""
+        """The contents of the innermost lists, one after the other, and the shape."""
         if type(value) is not list:
             return [value], []
         leaves, shape = value, [len(value)]
@@ -135,12 +141,12 @@ class TensorSpec:
                 return numpy.array(numbers, dtype)
             except OverflowError:
                 pass
-        raise self._not_held()
+        raise self._out_of_range()
 
-    def _whole(self, number: float) -> int:
-        """The integer that a decimal certainly is."""
+    def _as_integer(self, number: float) -> int:
+        """The integer that a decimal number certainly equals."""
         if not number.is_integer():
-            raise self._not_held()
+            raise self._out_of_range()
         if abs(number) >= EXACT_BELOW:
             raise self._inexact()
         return int(number)
@@ -157,13 +163,13 @@ class TensorSpec:
         message = f"'{self.name}' must be {self.describe()}; its lists have different lengths"
         return RequestError(message, field=self.name)
 
-    def _not_held(self, why: str = "") -> RequestError:
+    def _out_of_range(self, why: str = "") -> RequestError:
         return RequestError(f"'{self.name}' holds a number that {self.dtype} cannot hold{why}", field=self.name)
 
     def _inexact(self) -> RequestError:
-        return self._not_held(" exactly: from 2**53 on, write whole numbers with all their digits")
+        return self._out_of_range(" exactly: from 2**53 on, write whole numbers with all their digits")
 
-    def _no_numbers(self, kinds: set[type]) -> RequestError:
+    def _not_numbers(self, kinds: set[type]) -> RequestError:
         if list in kinds:
             return self._ragged()
         if kinds <= _NUMBERS | _BOOLEANS:
@@ -171,11 +177,12 @@ class TensorSpec:
         found = "text" if str in kinds else "null, an object or a mixture"
         return self._refusal(f"got {found} where numbers are expected")
 
-    def _cast(self, array: numpy.ndarray, typed: bool) -> numpy.ndarray:
+    def _cast(self, array: numpy.ndarray, *, typed: bool) -> numpy.ndarray:
         if (array.dtype.kind == "b") != (self.dtype.kind == "b"):
             raise self._refusal(f"got {array.dtype} values")
         if array.dtype.kind == self.dtype.kind == "f":
-            return self._held(*_as_float(array, self.dtype))
+            lossless, converted = _as_float(array, self.dtype)
+            return self._require(converted, lossless=lossless)
         exactly = typed and array.dtype.kind in "iu" and self.dtype.kind == "f"
         # NumPy calls int64 to float64 safe, which it is up to 2**53.
         if numpy.can_cast(array.dtype, self.dtype, "safe") and not (exactly and array.itemsize == 8):
@@ -192,30 +199,30 @@ class TensorSpec:
             with numpy.errstate(invalid="ignore"):
                 converted = array.astype(self.dtype)
                 lossless = numpy.array_equal(converted.astype(array.dtype), array) and not _wraps(array, self.dtype)
-        return self._held(lossless, converted)
+        return self._require(converted, lossless=lossless)
 
-    def _held(self, lossless: bool, converted: numpy.ndarray) -> numpy.ndarray:
-        """A converted array, if nothing was lost."""
+    def _require(self, converted: numpy.ndarray, *, lossless: bool) -> numpy.ndarray:
+        """Returns a converted array if nothing was lost, and refuses it otherwise."""
         if not lossless:
-            raise self._not_held()
+            raise self._out_of_range()
         return converted
 
 
 def _as_float(array: numpy.ndarray, dtype: numpy.dtype) -> tuple[bool, numpy.ndarray]:
-    """Whether every number lies in the range of a float dtype, and the converted array; precision may be lost."""
+    """Whether every number is in the range of a float dtype, and the converted array; precision may be lost."""
     try:
         return True, _round(array, dtype)
     except FloatingPointError:
         return False, array
 
 
-@numpy.errstate(over="raise")  # as a decorator it costs half
+@numpy.errstate(over="raise")  # half the cost of a with statement
 def _round(array: numpy.ndarray, dtype: numpy.dtype) -> numpy.ndarray:
     return array.astype(dtype)
 
 
 def _wraps(array: numpy.ndarray, dtype: numpy.dtype) -> bool:
-    """Whether a value lies outside the integer dtype; a cast and its way back can agree all the same (2**63)."""
+    """Whether a value is outside an integer dtype; casting forth and back does not always show it (2**63)."""
     if array.size == 0 or array.dtype.kind == "b":
         return False
     limits = numpy.iinfo(dtype)
@@ -225,5 +232,5 @@ def _wraps(array: numpy.ndarray, dtype: numpy.dtype) -> bool:
 
 
 def reaches(array: numpy.ndarray, bound: int) -> bool:
-    """Whether a number is `bound` or more, or as much below zero."""
+    """Whether a number has an absolute value of `bound` or more."""
     return array.size > 0 and bool(array.max() >= bound or array.min() <= -bound)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import foreign
+from tests.support.external import ExternalFiles, make_external_files
 from tests.support.torchserve import Serve, TorchServe, serving, stop_all_below
 
 pytest_plugins = ["tests.support.packed"]
@@ -45,6 +45,6 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
-def their(tmp_path_factory: pytest.TempPathFactory) -> foreign.Foreign:
+def external(tmp_path_factory: pytest.TempPathFactory) -> ExternalFiles:
     """An operator library, a scripted and a traced model that need it, and a configuration: none of them ours."""
-    return foreign.make(tmp_path_factory.mktemp("foreign"))
+    return make_external_files(tmp_path_factory.mktemp("external"))

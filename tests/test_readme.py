@@ -11,7 +11,7 @@ import pytest
 
 from archive.repository import ROOT
 from scripts.torchserve.configuration import write_config
-from tests.support import foreign
+from tests.support.external import ExternalFiles
 
 pytestmark = pytest.mark.server
 
@@ -37,13 +37,13 @@ def left_out(folder: str, names: list[str]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory, their: foreign.Foreign) -> Path:
+def copy(tmp_path_factory: pytest.TempPathFactory, external: ExternalFiles) -> Path:
     """The project as it stands, built; the environment is shared."""
     folder = tmp_path_factory.mktemp("readme") / "opserve"
     shutil.copytree(ROOT, folder, ignore=left_out, symlinks=True)
     (folder / ".venv").symlink_to(ROOT / ".venv")
-    shutil.copy(their.scripted, folder / "my.pt")
-    shutil.copy(their.library, folder / "my.so")
+    shutil.copy(external.scripted, folder / "my.pt")
+    shutil.copy(external.library, folder / "my.so")
     (yaml,) = (text for _, text in blocks("yaml") if text.startswith("# my.yaml"))
     (folder / "my.yaml").write_text(yaml)
     return folder

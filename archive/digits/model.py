@@ -12,7 +12,7 @@ def quad_to_square(corners: torch.Tensor, side: int) -> torch.Tensor:
 
     Args:
         corners: float [N, 4, 2], the pixels (x, y) that go to the centres of the square's top-left, top-right,
-            bottom-right and bottom-left pixels. No three may lie on a line.
+            bottom-right and bottom-left pixels. No three may be on a line.
         side: pixels of the square, 2 or more.
 
     Returns:
@@ -41,13 +41,13 @@ def quad_to_square(corners: torch.Tensor, side: int) -> torch.Tensor:
 class DigitReader(nn.Module):
     """Label and probabilities of the digit inside a quadrilateral of a grey image.
 
-    Brightness, contrast and polarity (ink darker or lighter than the paper) are normalised away, so a photograph needs
+    Brightness, contrast and polarity (ink darker or lighter than the paper) are normalised, so that a photograph needs
     no preparation.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # Pixels a side at which the quadrilateral is sampled; the average over 2 x 2 of them halves the camera's noise.
+        # Pixels per side at which the quadrilateral is sampled; averaging 2 x 2 of them halves the camera's noise.
         self.side = 32
         self.features = nn.Sequential(
             nn.Conv2d(1, 32, 3, padding=1, bias=False),

@@ -1,4 +1,4 @@
-"""Photographs of handwritten digits: scikit-learn's 8 x 8 digits seen under random homographies."""
+"""Photographs of handwritten digits: scikit-learn's 8 x 8 digits under random homographies."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from archive.digits.model import quad_to_square
 
 DIGIT_SIDE = 8
 TEST_FRACTION = 0.25
-# Which digits are held out must not depend on the training's seed.
+# Which digits are held out does not depend on the training's seed.
 SPLIT_SEED = 20
 
 
@@ -40,8 +40,8 @@ def _digits(pixels: torch.Tensor, labels: torch.Tensor) -> Digits:
 def random_corners(count: int, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
     """Corners of random convex quadrilaterals inside an image.
 
-    A square of 40 to 75 % of the image's shorter side, turned by any angle, each corner then pulled by up to 18 % of
-    the side, shifted so that all of it lies in the image.
+    A square of 40 to 75 % of the image's shorter side, rotated by any angle, each corner then moved by up to 18 % of
+    the side, and shifted so that all of it is in the image.
 
     Returns:
         float32 [count, 4, 2], (x, y) of the digit's top-left, top-right, bottom-right and bottom-left.
@@ -57,7 +57,7 @@ def random_corners(count: int, height: int, width: int, generator: torch.Generat
     corners = side * ((square + 0.36 * (uniform(count, 4, 2) - 0.5)) @ turn)
     low, high = corners.amin(dim=1, keepdim=True), corners.amax(dim=1, keepdim=True)
     limit = torch.tensor([width - 1.0, height - 1.0])
-    # What a turned quadrilateral overhangs the image by is taken off by scaling it.
+    # A rotated quadrilateral that is larger than the image is scaled down.
     fit = ((limit - 2) / (high - low)).amin(dim=2, keepdim=True).clamp(max=1.0)
     corners, low, high = corners * fit, low * fit, high * fit
     return corners - low + 1 + uniform(count, 1, 2) * (limit - 2 - (high - low))
@@ -66,14 +66,17 @@ def random_corners(count: int, height: int, width: int, generator: torch.Generat
 def photograph(
     ink: torch.Tensor, corners: torch.Tensor, height: int, width: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Grey images of digits that stand at the given corners.
+    """Grey images of digits at the given corners.
 
-    Paper and ink get random brightness, either may be the darker; light falls off across the image; the sensor adds
+    Paper and ink get random brightness, and either may be darker; light falls off across the image; the sensor adds
     noise; values are rounded to 8 bits.
 
     Args:
         ink: float32 [N, 8, 8], 0 to 1.
         corners: float32 [N, 4, 2], as `random_corners` gives them.
+        height: pixels of the images.
+        width: pixels of the images.
+        generator: source of the randomness.
 
     Returns:
         float32 [N, height, width], whole numbers 0 to 255.

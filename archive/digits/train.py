@@ -1,4 +1,4 @@
-"""Trains the digit reader on photographs that are never twice the same, and measures it on digits held out."""
+"""Trains the digit reader on photographs of which no two are the same, and measures it on held-out digits."""
 
 import sys
 import time
@@ -12,16 +12,16 @@ from archive.digits.photos import Digits, photograph, random_corners
 SEED = 7
 EPOCHS = 40
 BATCH = 64
-# Corners that a person or a detector marks are a little off; relative to the photograph's side.
+# The error of corners that a person or a detector marks, relative to the photograph's side.
 CORNER_NOISE = 0.008
 TRAINING_SIDE = 64
-# (height, width) of the photographs it is measured on; none is the size it was trained on.
+# (height, width) of the photographs it is measured on; it is trained on none of these sizes.
 TEST_SIZES = ((96, 128), (240, 320), (72, 56))
 
 
 def train(digits: Digits) -> DigitReader:
-    """A trained reader in eval mode; the same one on any number of cores. Progress goes to stderr."""
-    # Sums over several threads round differently with their number; and the batches are too small to gain from them.
+    """A trained reader in eval mode, the same on any number of cores. Progress goes to stderr."""
+    # Sums over several threads round differently with their number; the batches are too small for them anyway.
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
@@ -62,11 +62,12 @@ def _progress(epoch: int, loss: float, seconds: float) -> None:
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, digits: Digits, seed: int) -> float:
-    """Share of `digits` read right, each once per size of `TEST_SIZES` under a homography of its own.
+    """The share of `digits` that is read correctly, each once per size of `TEST_SIZES` under a random homography.
 
     Args:
         model: takes (image, corners), returns (label, probabilities).
-        seed: of the homographies; another one than the training's draws others.
+        digits: the digits to photograph.
+        seed: of the homographies; a seed that training does not use gives others.
     """
     generator = torch.Generator().manual_seed(seed)
     right = 0

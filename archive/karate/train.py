@@ -1,9 +1,9 @@
-"""Trains the karate club's communities from one label each."""
+"""Trains the model of the karate club's communities, given the label of one node of each."""
 
 import numpy
 import torch
 
-from archive.karate.club import Club
+from archive.karate.graph import LabeledGraph
 from archive.karate.hooks import preprocess
 from archive.karate.model import Communities
 
@@ -11,24 +11,24 @@ SEED = 1
 EPOCHS = 300
 
 
-def model_inputs(club: Club) -> tuple[torch.Tensor, ...]:
-    """What the model takes, from the plain graph: rowptr, col, value, x."""
-    weights = numpy.ones(len(club.col), numpy.float32)
-    plain = {"rowptr": club.rowptr, "col": club.col, "value": weights, "x": club.features}
+def model_inputs(graph: LabeledGraph) -> tuple[torch.Tensor, ...]:
+    """The inputs of the model for a graph: rowptr, col, value, x."""
+    weights = numpy.ones(len(graph.col), numpy.float32)
+    plain = {"rowptr": graph.rowptr, "col": graph.col, "value": weights, "x": graph.features}
     ready = preprocess(plain)
     return tuple(torch.from_numpy(ready[name]) for name in ("rowptr", "col", "value", "x"))
 
 
-def train(club: Club, shown: numpy.ndarray) -> Communities:
-    """A model in eval mode that was shown the whole graph, and the labels of some nodes: int64 [shown]."""
+def train(graph: LabeledGraph, train_nodes: numpy.ndarray) -> Communities:
+    """A model in eval mode, trained on the whole graph and the labels of some nodes: int64 [labels]."""
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
-    model = Communities(club.features.shape[1], int(club.label.max()) + 1)
+    model = Communities(graph.features.shape[1], graph.classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
-    label = torch.from_numpy(club.label)
-    inputs = model_inputs(club)
+    label = torch.from_numpy(graph.label)
+    inputs = model_inputs(graph)
     for _ in range(EPOCHS):
-        loss = torch.nn.functional.cross_entropy(model.logits(*inputs)[shown], label[shown])
+        loss = torch.nn.functional.cross_entropy(model.logits(*inputs)[train_nodes], label[train_nodes])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -36,8 +36,8 @@ def train(club: Club, shown: numpy.ndarray) -> Communities:
 
 
 @torch.inference_mode()
-def accuracy(model: torch.nn.Module, club: Club, shown: numpy.ndarray) -> float:
-    """Share of the nodes whose label was not shown that are put into their community."""
-    hidden = numpy.setdiff1d(numpy.arange(len(club.label)), shown)
-    label, _ = model(*model_inputs(club))
-    return float((label.numpy()[hidden] == club.label[hidden]).mean())
+def accuracy(model: torch.nn.Module, graph: LabeledGraph, train_nodes: numpy.ndarray) -> float:
+    """The share of the other nodes that the model assigns to their class."""
+    others = numpy.setdiff1d(numpy.arange(len(graph.label)), train_nodes)
+    label, _ = model(*model_inputs(graph))
+    return float((label.numpy()[others] == graph.label[others]).mean())

@@ -1,34 +1,43 @@
-"""Says what archives are, without checking them: `python -m archive.packer.describe FILE.mar …`."""
+"""Describes archives in a few lines."""
 
 from __future__ import annotations
 
-import argparse
-import sys
+import hashlib
+import os
 from pathlib import Path
 
 from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container
-from archive.packer.verify import describe, has_manifest
+from archive.packer.verify import has_manifest
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest
 from handlers.integrity.signing import SIGNATURE_FILE
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("archives", type=Path, nargs="+", metavar="FILE.mar")
-    for path in parser.parse_args().archives:
-        try:
-            with Container(path) as container:
-                if not has_manifest(container):
-                    raise ArchiveError("it was not packed by opserve")
-                print(describe(path, Manifest.decode(container.read(MANIFEST_FILE))))
-                if SIGNATURE_FILE in container.names:
-                    print("  signed")
-        except (OpserveError, OSError) as error:
-            print(f"error: {path}: {error}", file=sys.stderr)
-            return 1
-    return 0
+def describe(path: Path, manifest: Manifest, *, signed: bool = False) -> str:
+    """The name, version, profile, size and sha256 of an archive, what its libraries need, and whether it is signed."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    profile = "" if manifest.profile is None else f", profile {manifest.profile}"
+    size = path.stat().st_size
+    lines = [
+        f"{manifest.name} {manifest.version}{profile}: {os.path.relpath(path)}, {size:,} bytes, sha256 {digest}",
+        *(f"  {name} needs {requirements.describe()}" for name, requirements in manifest.libraries.items()),
+        *(["  signed"] if signed else []),
+    ]
+    return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def describe_unchecked(path: Path) -> str:
+    """Describes an archive by its own manifest, whether or not that is true.
+
+    Raises:
+        ArchiveError: naming the path and the reason.
+    """
+    try:
+        with Container(path) as container:
+            if not has_manifest(container):
+                raise ArchiveError("it was not packed by opserve")
+            manifest = Manifest.decode(container.read(MANIFEST_FILE))
+            return describe(path, manifest, signed=SIGNATURE_FILE in container.names)
+    except OpserveError as error:
+        raise ArchiveError(f"{path}: {error}") from error

@@ -1,4 +1,4 @@
-"""Reads from a shared library what it needs: its processor, symbol versions, runtimes and GPU architectures."""
+"""Reads the requirements of a shared library: processor, symbol versions, runtimes and GPU architectures."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from handlers.integrity.requirements import SYMBOLS, LibraryRequirements, parse_
 MAGIC = b"\x7fELF"
 # As `uname -m` names the processors.
 _MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64", "EM_PPC64": "ppc64le", "EM_RISCV": "riscv64"}
-# A function or object of PyTorch's C++ namespaces, of which no version promises the next one anything.
+# A function or object of PyTorch's C++ namespaces, which change with every version.
 _UNSTABLE_SYMBOL = re.compile(r"_Z(T[VI])?N[KVrR]*(2at|3c10|5torch|5caffe2)\d")
 # The notes of extensions/include/opserve/built_for.h.
 _NOTE_OWNER, _TORCH_STABLE_ABI, _ONNXRUNTIME_API = "opserve", 1, 2
-# Of the containers that nvcc puts GPU code in, each with programs of several architectures.
+# nvcc puts GPU code into containers, each with programs for several architectures.
 _FATBIN = struct.Struct("<6xHQ")
 _FATBIN_MARK = b"\x50\xed\x55\xba"
 _PROGRAM = struct.Struct("<HHIQ12xI")
 _PTX, _CUBIN = 1, 2
-# Of the table of symbol versions: an entry and its auxiliary entries are of one size.
+# Each entry of the table of symbol versions, auxiliary entries included.
 _VERSION_ENTRY_BYTES = 16
 
 
 def is_library(path: Path) -> bool:
-    """Whether a file is native code, whatever it is called."""
+    """Whether a file is native code, whatever its name."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def read_needs(path: Path) -> LibraryRequirements:
-    """What a shared library needs, as far as the file says it.
+def read_requirements(path: Path) -> LibraryRequirements:
+    """The requirements of a shared library, as far as its file states them.
 
     Raises:
-        ArchiveError: it is no ELF file, or a damaged one.
+        ArchiveError: it is not an ELF file, or a damaged one.
     """
     try:
         with path.open("rb") as file:
@@ -59,13 +59,13 @@ def read_needs(path: Path) -> LibraryRequirements:
             )
     except MemoryError:
         raise
-    except Exception as error:  # a damaged file fails in as many ways as it can be damaged
+    except Exception as error:  # there are as many as ways to damage a file
         raise ArchiveError(f"{path.name}: not a shared library that can be read: {error}") from error
 
 
 def _symbol_versions(elf: ELFFile) -> dict[str, str]:
     newest: dict[str, str] = {}
-    # Each entry says where the next one is, and how many there are is a number of 32 bits.
+    # Each entry says where the next one is, and their number has 32 bits: a forged table could be endless.
     left = elf.stream_len // _VERSION_ENTRY_BYTES
     for section in elf.iter_sections():
         if isinstance(section, GNUVerNeedSection):
@@ -93,22 +93,24 @@ def _notes(elf: ELFFile) -> Iterator[tuple[int, tuple[int, int]]]:
         if isinstance(segment, NoteSegment):
             for note in segment.iter_notes():
                 if note["n_name"] == _NOTE_OWNER:
-                    # The kinds have other names to the tools, which know them of other owners.
+                    # pyelftools translates the kind as if it were that of another owner.
                     (kind,) = struct.unpack_from("<8xI", segment.data(), note["n_offset"] - segment["p_offset"])
                     yield kind, struct.unpack("<2I", note["n_descdata"])
 
 
 def _gpu_architectures(elf: ELFFile) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Compute capabilities with machine code, and with PTX, in every container of the library."""
+    """The compute capabilities with machine code, and those with PTX, in every container of the library."""
     section = elf.get_section_by_name(".nv_fatbin")
     if section is None:
         return (), ()
     containers = [set(_programs(data)) for data in _containers(section.data())]
-    # A kernel lies in one of them; what only some of them have, some kernels lack.
+    # A kernel is in one of them: an architecture that a container lacks is one that some kernels lack.
     common = set.intersection(*containers) if containers else set()
-    return tuple(
-        tuple(f"{arch // 10}.{arch % 10}" for found, arch in sorted(common) if found == kind) for kind in (_CUBIN, _PTX)
-    )
+
+    def of_kind(wanted: int) -> tuple[str, ...]:
+        return tuple(f"{arch // 10}.{arch % 10}" for kind, arch in sorted(common) if kind == wanted)
+
+    return of_kind(_CUBIN), of_kind(_PTX)
 
 
 def _containers(data: bytes) -> Iterator[bytes]:
@@ -116,7 +118,7 @@ def _containers(data: bytes) -> Iterator[bytes]:
     while 0 <= offset <= len(data) - _FATBIN.size:
         header, size = _FATBIN.unpack_from(data, offset)
         yield data[offset + header : offset + header + size]
-        # Between two of them there may be padding.
+        # There may be padding between them.
         offset = data.find(_FATBIN_MARK, offset + max(header, _FATBIN.size) + size)
 
 

@@ -1,16 +1,14 @@
-"""Checks an archive without a server: `python -m archive.packer.verify FILE.mar`.
+"""The checks of an archive.
 
-Every check is made by the code of this repository, none by the archive's own, and nothing is unpacked but into a
-temporary folder. Last of all, unless `--no-run` is given, the model answers its sample in a fresh process: that
-executes the archive's model, libraries and hooks, with the rights of who typed the command.
+Each is made by the code of this repository, none by the archive's own, and nothing is unpacked except into a temporary
+folder. Last, if wanted, the model answers its sample in a fresh process: that executes the archive's model, libraries
+and hooks, with the rights of the caller.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import os
 import sys
 import zipfile
 from pathlib import Path
@@ -18,56 +16,57 @@ from typing import Any
 
 from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container, check_growth
-from archive.process.command import run as run_main
+from archive.process.fresh import run_in_fresh_process
 from archive.process.limits import Limits, call_limited
 from archive.process.temporary import temporary_folder
 from archive.repository import ROOT
 from handlers.errors import ModelError
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest
-from handlers.integrity.signing import SIGNATURE_FILE, check_signature, public_key_path
+from handlers.integrity.signing import SIGNATURE_FILE, check_signature
 
+# TorchServe's own manifest.
 MAR_MANIFEST_FILE = "MAR-INF/MANIFEST.json"
 CONFIG_FILE = "model-config.yaml"
-# What a manifest of ours may say of the model; a file of requirements, for one, would be handed to pip.
-_MANIFEST_KEYS = {"modelName", "modelVersion", "handler", "serializedFile", "configFile"}
-# Runs our handlers on the archive's files: the archive's folder comes last, where it can replace no module of ours.
+# The keys that the packer writes there; a requirements file, for one, would be handed to pip.
+_MAR_MANIFEST_KEYS = {"modelName", "modelVersion", "handler", "serializedFile", "configFile"}
+# Runs the handlers of this repository on the archive's files: its folder comes last, where it cannot replace a module.
 _RUN_SAMPLE = (
     "import runpy, sys; sys.path.append(sys.argv[1]); runpy.run_module('handlers.selfcheck', run_name='__main__')"
 )
 
 
-def verify(path: Path, key: str | None = None, run: bool = True) -> Manifest:
+def verify(path: Path, key: str | None = None, *, run: bool = True) -> Manifest:
     """Makes all checks of an archive.
 
     Args:
         path: the archive.
         key: absolute path of a public key that it must be signed for, or `None`.
-        run: whether this machine must be able to serve it: its libraries' needs are met here and its sample is answered
-            as expected.
+        run: whether this machine must be able to serve it: it meets the requirements of its libraries, and the model
+            answers its sample as expected.
 
     Raises:
         ArchiveError: in one line, naming the archive, the file in it and the reason.
     """
     try:
         with temporary_folder("opserve-verify-") as folder:
-            found = call_limited(
+            content = call_limited(
                 "archive.packer.verify:unpack_checked",
                 str(path.absolute()),
                 str(folder),
                 key,
                 limits=Limits.of_file(path),
             )
-            seal = Manifest.decode(found.encode())
+            manifest = Manifest.decode(content.encode())
             if run:
-                seal.check_machine()
-                run_sample(folder)
-            return seal
+                manifest.check_machine()
+                run_in_fresh_process([sys.executable, "-c", _RUN_SAMPLE, str(folder)], ROOT)
+            return manifest
     except OpserveError as error:
         raise ArchiveError(f"{path.name}: {error}") from error
 
 
 def unpack_checked(path: str, folder: str, key: str | None) -> str:
-    """Makes all checks of an archive but those of this machine, and unpacks it; called where it can do no harm.
+    """Makes all checks of an archive except those of this machine, and unpacks it; called where it can do no harm.
 
     Args:
         path: the archive.
@@ -75,25 +74,25 @@ def unpack_checked(path: str, folder: str, key: str | None) -> str:
         key: absolute path of a public key that it must be signed for, or `None`.
 
     Returns:
-        Its seal, as it stands in the archive.
+        Its manifest, as it is in the archive.
 
     Raises:
         OpserveError: naming the file and the reason.
     """
     with Container(Path(path)) as container:
-        seal = check_sealed(container, key)
+        manifest = check_container(container, key)
         container.extract(Path(folder))
-        check_contents(Path(folder), seal)
-    return seal.encode().decode()
+        check_unpacked(Path(folder), manifest)
+    return manifest.encode().decode()
 
 
 def has_manifest(container: Container) -> bool:
-    """Whether an archive was made by opserve's packer, or says so."""
+    """Whether an archive was made by opserve's packer, or claims to be."""
     return MANIFEST_FILE in container.names
 
 
-def check_sealed(container: Container, key: str | None) -> Manifest:
-    """Holds the files of an archive against its seal, without unpacking it and without executing anything.
+def check_container(container: Container, key: str | None) -> Manifest:
+    """Checks the files of an archive against its manifest, without unpacking it and without executing anything.
 
     Args:
         container: the archive.
@@ -107,87 +106,83 @@ def check_sealed(container: Container, key: str | None) -> Manifest:
         raise ArchiveError(f"{MANIFEST_FILE}: missing from the archive; it was not packed by opserve")
     content = container.read(MANIFEST_FILE)
     check_signature(content, container.read(SIGNATURE_FILE) if SIGNATURE_FILE in container.names else None, key)
-    seal = Manifest.decode(content)
-    listed, found = set(seal.files), set(container.names) - {MANIFEST_FILE, SIGNATURE_FILE}
+    manifest = Manifest.decode(content)
+    listed, found = set(manifest.files), set(container.names) - {MANIFEST_FILE, SIGNATURE_FILE}
     for name in sorted(listed - found):
         raise ModelError(f"{name}: missing from the archive")
     for name in sorted(found - listed):
         raise ModelError(f"{name}: not a file of this archive; {MANIFEST_FILE} does not list it")
-    for name, record in seal.files.items():
+    for name, record in manifest.files.items():
         hashed = hashlib.sha256()
         for chunk in container.chunks(name):
             hashed.update(chunk)
         record.check(name, hashed.hexdigest(), container.size(name))
     container.check_canonical()
-    check_manifest(container, seal)
-    return seal
+    _check_mar_manifest(container, manifest)
+    return manifest
 
 
-def check_manifest(container: Container, seal: Manifest) -> None:
-    """Holds what TorchServe is told against the seal.
-
-    Raises:
-        ArchiveError: the manifest is not the one that the packer has torch-model-archiver write.
-    """
+def _check_mar_manifest(container: Container, manifest: Manifest) -> None:
+    """Raises `ArchiveError` unless TorchServe's manifest is as the packer has torch-model-archiver write it."""
     if MAR_MANIFEST_FILE not in container.names:
         raise ArchiveError(f"{MAR_MANIFEST_FILE}: missing from the archive")
     try:
-        manifest: Any = json.loads(container.read(MAR_MANIFEST_FILE))
-        model = manifest["model"]
-        strange = sorted(model.keys() - _MANIFEST_KEYS)
-        said = model["modelName"], model["modelVersion"]
+        document: Any = json.loads(container.read(MAR_MANIFEST_FILE))
+        model = document["model"]
+        unknown = sorted(model.keys() - _MAR_MANIFEST_KEYS)
+        name, version, runtime = model["modelName"], model["modelVersion"], document["runtime"]
         files = {key: model[key] for key in ("handler", "serializedFile", "configFile")}
-        runtime = manifest["runtime"]
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise ArchiveError(f"{MAR_MANIFEST_FILE}: not written by opserve's packer ({error!r})") from error
-    if strange or runtime != "python":
-        what = f"the key {strange[0]}" if strange else f"the runtime {runtime!r}"
+    if unknown or runtime != "python":
+        what = f"the key {unknown[0]}" if unknown else f"the runtime {runtime!r}"
         raise ArchiveError(f"{MAR_MANIFEST_FILE}: not written by opserve's packer: {what}")
-    if said != (seal.name, seal.version):
+    if (name, version) != (manifest.name, manifest.version):
         raise ArchiveError(
-            f"{MAR_MANIFEST_FILE}: is of {said[0]} {said[1]}, but {MANIFEST_FILE} of {seal.name} {seal.version}"
+            f"{MAR_MANIFEST_FILE}: says {name} {version}, but {MANIFEST_FILE} {manifest.name} {manifest.version}"
         )
-    for key, name in files.items():
-        # One of TorchServe's own handlers, or `file:function`, is no file of the archive either.
-        if not isinstance(name, str) or "/" in name or name not in seal.files:
-            raise ArchiveError(f"{MAR_MANIFEST_FILE}: the {key} {name!r} that it names is no file of the archive")
+    for key, file in files.items():
+        # One of TorchServe's own handlers, or `file:function`, is not a file of the archive either.
+        if not isinstance(file, str) or "/" in file or file not in manifest.files:
+            raise ArchiveError(f"{MAR_MANIFEST_FILE}: the {key} {file!r} is not a file of the archive")
     if not files["handler"].endswith("_handler.py") or files["configFile"] != CONFIG_FILE:
         raise ArchiveError(f"{MAR_MANIFEST_FILE}: not written by opserve's packer: handler {files['handler']!r}")
 
 
-def check_contents(folder: Path, seal: Manifest) -> None:
-    """Checks an unpacked archive for sense: its configuration, the files it names, and what its libraries need.
+def check_unpacked(folder: Path, manifest: Manifest) -> None:
+    """Checks an unpacked archive: its configuration, the files that it names, and what its libraries require.
 
     Raises:
         OpserveError: naming the file and the reason.
     """
     # Slow to import, and not needed where only the files are checked.
-    from archive.packer.requirements import is_library, read_needs
+    from archive.packer.requirements import is_library, read_requirements
     from handlers.config import ModelConfig, read_yaml
 
     config = ModelConfig.parse(read_yaml(folder / CONFIG_FILE), CONFIG_FILE)
-    if config.profile != seal.profile:
-        raise ArchiveError(f"{MANIFEST_FILE}: says profile {seal.profile}, but {CONFIG_FILE} {config.profile}")
+    if config.profile != manifest.profile:
+        raise ArchiveError(f"{MANIFEST_FILE}: says profile {manifest.profile}, but {CONFIG_FILE} {config.profile}")
     for name in filter(None, (config.artifact, *config.op_libraries, config.hooks)):
-        if name not in seal.files:
-            raise ArchiveError(f"{name}: named in {CONFIG_FILE}, and no file of the archive")
-    for name in seal.files:
+        if name not in manifest.files:
+            raise ArchiveError(f"{name}: named in {CONFIG_FILE}, but not a file of the archive")
+    for name in manifest.files:
         path = folder / name
-        if is_library(path) != (name in seal.libraries):
-            raise ArchiveError(f"{MANIFEST_FILE}: does not say what {name} needs, or says it of what is no library")
+        if is_library(path) != (name in manifest.libraries):
+            lists = "lists" if name in manifest.libraries else "does not list"
+            raise ArchiveError(f"{MANIFEST_FILE}: {lists} {name} as a library; the file says otherwise")
         check_nested(path, name)
-    for name, needs in seal.libraries.items():
-        said, found = needs.as_dict(), read_needs(folder / name).as_dict()
-        for key in said:
-            # Which PyTorch it was tried with is known to who packed it only.
-            if key != "torch_exactly" and said[key] != found[key]:
+    for name, requirements in manifest.libraries.items():
+        listed, found = requirements.as_dict(), read_requirements(folder / name).as_dict()
+        for key in listed:
+            # Which PyTorch the library was tried with is known only where it was packed.
+            if key != "torch_exactly" and listed[key] != found[key]:
                 raise ArchiveError(
-                    f"{MANIFEST_FILE}: says {key} {said[key]} of {name}; the file itself says {found[key]}"
+                    f"{MANIFEST_FILE}: says {key} {listed[key]} of {name}; the file itself says {found[key]}"
                 )
 
 
 def check_nested(path: Path, name: str) -> None:
-    """Raises `ArchiveError` for a ZIP file within the archive (.pt, .pt2 and .npz are ones) that is a bomb."""
+    """Raises `ArchiveError` for a ZIP file within the archive (such as a .pt, .pt2 or .npz) that is a bomb."""
     with path.open("rb") as file:
         if file.read(4) != b"PK\3\4":
             return
@@ -200,52 +195,3 @@ def check_nested(path: Path, name: str) -> None:
         check_growth(path.stat().st_size, total)
     except ArchiveError as error:
         raise ArchiveError(f"{name}: {error}") from error
-
-
-def run_sample(folder: Path) -> None:
-    """Has the model of an unpacked archive answer its sample, in a fresh process and by our own handlers.
-
-    Raises:
-        ArchiveError: it does not load, or its answer is not the expected one.
-    """
-    from archive.process.fresh import run_in_fresh_process
-
-    run_in_fresh_process([sys.executable, "-c", _RUN_SAMPLE, str(folder)], ROOT)
-
-
-def describe(path: Path, seal: Manifest) -> str:
-    """An archive in a few lines: name, version, profile, size, sha256, and what its libraries need."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    profile = "" if seal.profile is None else f", profile {seal.profile}"
-    lines = [
-        f"{seal.name} {seal.version}{profile}: {os.path.relpath(path)}, {path.stat().st_size:,} bytes, sha256 {digest}",
-        *(f"  {name} needs {needs.describe()}" for name, needs in seal.libraries.items()),
-    ]
-    return "\n".join(lines)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("archive", type=Path, metavar="FILE.mar")
-    parser.add_argument(
-        "--key", type=Path, metavar="FILE", help="public key that it must be signed for (OPSERVE_PUBLIC_KEY)"
-    )
-    parser.add_argument(
-        "--no-run", action="store_true", help="execute nothing of it, and leave out what this machine must have for it"
-    )
-    arguments = parser.parse_args()
-    key = str(arguments.key.resolve()) if arguments.key else public_key_path()
-    try:
-        seal = verify(arguments.archive, key, run=not arguments.no_run)
-    except (OpserveError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(describe(arguments.archive, seal))
-    origin = f"signed for {key}" if key else "its signature, if any, not looked at (no OPSERVE_PUBLIC_KEY)"
-    print(f"  whole and as packed; {'not run' if arguments.no_run else 'answers its sample as expected'}; {origin}")
-    return 0
-
-
-if __name__ == "__main__":
-    run_main(main)

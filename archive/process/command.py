@@ -1,4 +1,4 @@
-"""The one way a command gives up: a line with the cause and the fix, and a non-zero exit."""
+"""The one way in which a command fails: a line with the cause and the fix, and a non-zero exit status."""
 
 import sys
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from archive.process.signals import Terminated, raise_on_termination
 
 
 def run(main: Callable[[], int]) -> None:
-    """Run a command's `main`, turning an OpserveError into `error: …` on stderr and exit code 1.
+    """Runs a command's `main`, turning an OpserveError into `error: …` on stderr and exit status 1.
 
     A signal that asks the command to end is an exception inside `main`, which cleans up.
     """
@@ -22,7 +22,7 @@ def run(main: Callable[[], int]) -> None:
         sys.stderr.close()
         code = 141
     except OSError as error:
-        # Of a file that is missing, full, read-only or somebody else's: the name and the fault are all there is to say.
+        # For a file that is missing or read-only, or a full disk, the name and the reason are all there is to say.
         if error.strerror is None:
             raise
         name = "" if error.filename is None else f"{error.filename}: "

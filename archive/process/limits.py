@@ -1,8 +1,7 @@
-"""Reads what strangers wrote in a process of its own, with bounds on its memory, its processor time and its time.
+"""Reads untrusted files in a separate process with limits on its memory, processor time and duration.
 
-An archive can be made so that whoever reads it takes for ever, or all of the memory: by tables that point to
-themselves, by aliases of aliases, by sections that lie over each other. Each known way is refused where it is met;
-these bounds hold for the others.
+An archive can be crafted so that reading it takes forever, or all of the memory: by tables that point to themselves, by
+aliases of aliases, by overlapping sections. Each known way is refused where it occurs; these limits are for the others.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from archive.errors import ArchiveError, OpserveError
 from archive.process.fresh import OutputTooLong, TookTooLong, run_command
 from archive.repository import ROOT
 
-# Beyond what the process takes before it opens the archive. A library's GPU code is read whole.
+# In addition to what the process has before it opens the archive. A library's GPU code is read whole.
 MEMORY_BYTES = 2 << 30
-# A check of the archives that ship takes 0.2 s, and reading and hashing a large one less than 1 s for each 100 MB.
+# Checking one of the archives that ship takes 0.2 s, reading and hashing a large one less than 1 s per 100 MB.
 PROCESSOR_SECONDS, BYTES_PER_PROCESSOR_SECOND = 20, 20_000_000
-# A machine may be busy, and a disk far away.
+# A machine may be busy, and a disk remote.
 SECONDS, BYTES_PER_SECOND = 120, 2_000_000
-# An archive's sample is handed over, and its seal.
+# For an archive's sample and its manifest.
 OUTPUT_BYTES = 128 << 20
 _OUT_OF_MEMORY = 3
 _CALL = "from archive.process import limits; limits.main()"
@@ -35,12 +34,12 @@ _CALL = "from archive.process import limits; limits.main()"
 
 @dataclass(frozen=True)
 class Limits:
-    """What reading one archive may take.
+    """Limits of reading one archive.
 
     Attributes:
-        memory: bytes of address space beyond those that the process has before it opens the archive.
+        memory: bytes of address space in addition to those that the process has before it opens the archive.
         processor: seconds of processor time.
-        seconds: seconds.
+        seconds: seconds of wall-clock time.
     """
 
     memory: int = MEMORY_BYTES
@@ -49,7 +48,7 @@ class Limits:
 
     @classmethod
     def of_file(cls, path: Path) -> Limits:
-        """What is plenty for an archive of this size."""
+        """Limits that are ample for an archive of this size."""
         try:
             size = path.stat().st_size
         except OSError:
@@ -61,15 +60,15 @@ class Limits:
 
 
 def call_limited(function: str, *arguments: str | None, limits: Limits) -> Any:
-    """Calls a function in a fresh process with bounds.
+    """Calls a function in a fresh process with limits.
 
     Args:
-        function: `module:name` of one that takes these arguments and returns what JSON can hold.
-        arguments: what it is called with.
-        limits: the bounds.
+        function: `module:name` of a function that returns something JSON can represent.
+        arguments: its arguments.
+        limits: the limits of the process.
 
     Raises:
-        ArchiveError: in one line: what the function raised of this kind, or which bound was met.
+        ArchiveError: in one line, the OpserveError that the function raised, or the limit that it exceeded.
     """
     given = json.dumps([function, arguments, limits.memory, limits.processor])
     try:
@@ -88,7 +87,7 @@ def call_limited(function: str, *arguments: str | None, limits: Limits) -> Any:
 
 
 def main() -> None:
-    """What the fresh process does."""
+    """Calls the function, in the fresh process."""
     function, arguments, memory, processor = json.loads(sys.argv[1])
     module, _, name = function.partition(":")
     called = getattr(importlib.import_module(module), name)
@@ -97,7 +96,7 @@ def main() -> None:
         json.dump(called(*arguments), sys.stdout)
         sys.stdout.flush()
     except MemoryError:
-        # Nothing more is allocated than this line takes.
+        # Anything more could need memory.
         os._exit(_OUT_OF_MEMORY)
     except OpserveError as error:
         sys.exit(f"error: {error}")
@@ -112,12 +111,12 @@ def _limit_this_process(memory: int, processor: int) -> None:
     _lower(resource.RLIMIT_AS, taken + memory)
     used = resource.getrusage(resource.RUSAGE_SELF)
     _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + processor)
-    # What goes wrong in here is the archive's doing; nobody needs its memory in a file.
+    # A crash in here is the archive's doing; nobody needs its memory dumped to a file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _lower(which: int, to: int) -> None:
     soft, hard = resource.getrlimit(which)
     bounds = [bound for bound in (soft, hard, to) if bound != resource.RLIM_INFINITY]
-    # The hard one stays above: at that the process would be killed, and not say of what.
+    # The hard limit stays higher: at that one the process would be killed without saying why.
     resource.setrlimit(which, (min(bounds), hard))

@@ -1,4 +1,4 @@
-"""Temporary files and folders of which none stays: removed at the end of a block, or, after a kill, by the next one."""
+"""Temporary files and folders, removed at the end of a block, or after a kill by the next such block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from archive.process.signals import deferred
@@ -17,18 +17,18 @@ from archive.process.signals import deferred
 
 @contextlib.contextmanager
 def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
-    """An empty folder of a random name, gone when the block ends, also by an exception.
+    """An empty folder with a random name, removed when the block ends, also by an exception.
 
-    It is locked for as long: one of the same kind that nobody has locked was left behind by a process that was killed,
-    and is removed first.
+    It is locked until then: a folder of this kind that is not locked was left behind by a killed process, and is
+    removed first.
 
     Args:
-        prefix: what its name begins with, in opserve only in this one's.
-        parent: where it lies (the folder for temporary files).
+        prefix: the start of its name, which nothing else in opserve uses.
+        parent: the folder to make it in (that for temporary files).
     """
     around = Path(tempfile.gettempdir()) if parent is None else parent
     remove_abandoned(prefix, around)
-    # A signal between making it and being able to remove it would leave it.
+    # A signal before its removal is registered would leave it behind.
     with contextlib.ExitStack() as clean:
         with deferred():
             folder, lock = _locked(lambda: tempfile.mkdtemp(prefix=prefix, dir=around))
@@ -39,7 +39,7 @@ def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_file(prefix: str, parent: Path) -> Iterator[Path]:
-    """An empty file of a random name, gone when the block ends unless it was renamed; as `temporary_folder` else."""
+    """Like `temporary_folder`, an empty file; one that was renamed in the block stays."""
     remove_abandoned(prefix, parent)
     with contextlib.ExitStack() as clean:
         with deferred():
@@ -50,9 +50,9 @@ def temporary_file(prefix: str, parent: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(prefix: str, parent: Path) -> None:
-    """Removes this user's temporary files and folders that no process has locked any more."""
+    """Removes this user's temporary files and folders that no process has locked."""
     for path in parent.iterdir():
-        # As `tempfile` names them.
+        # The names that `tempfile` makes.
         if not re.fullmatch(f"{re.escape(prefix)}[a-z0-9_]{{8}}", path.name):
             continue
         with contextlib.suppress(OSError):
@@ -70,10 +70,10 @@ def remove_abandoned(prefix: str, parent: Path) -> None:
                 os.close(lock)
 
 
-def _locked(make) -> tuple[Path, int]:
+def _locked(make: Callable[[], str]) -> tuple[Path, int]:
     while True:
         path = Path(make())
-        # Between making and locking it another process may take it for one that was left behind.
+        # Before it is locked, another process may take it for one that was left behind.
         with contextlib.suppress(FileNotFoundError):
             lock = _open(path)
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -89,5 +89,5 @@ def _empty_file(prefix: str, parent: Path) -> str:
 
 
 def _open(path: Path) -> int:
-    # Neither through a link nor by waiting for whoever writes to a pipe.
+    # Neither following a link nor waiting for the writer of a pipe.
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import opserve_ops  # noqa: F401  registers the operator
-from archive.packer.export import save_torchscript
-from archive.packer.output import output_folder, write_sample
+from archive.building.export import save_torchscript
+from archive.building.output import run_build, write_sample
 from archive.scaled_add.model import ScaledAdd
 
 
@@ -16,5 +16,4 @@ def build(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    with output_folder("Exports scaled_add.") as folder:
-        build(folder)
+    run_build(build)

@@ -42,5 +42,5 @@ def unstable_operators() -> None:
 @cache
 def pybind_module() -> ModuleType:
     """The module opserve_pybind, as extensions/setup.py builds it."""
-    files = [sources.FOLDER / file for file in [*sources.read("kernel"), "bindings/pybind/module.cpp"]]
+    files = [sources.FOLDER / file for file in sources.read("check", "cpu", "pybind")]
     return _load("opserve_pybind", files, [*sources.read("compile"), "-DNDEBUG"], True)

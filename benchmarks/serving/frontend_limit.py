@@ -7,21 +7,22 @@ any handler could reach behind this frontend.
 from __future__ import annotations
 
 import argparse
-import sys
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
-from archive.packer.contents import contents_of_model
+from archive.packer.archiver import run_model_archiver
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.process.command import run
 from archive.repository import ROOT
 from benchmarks.serving import workloads
 from benchmarks.serving.rounds import send, warm_up
 from benchmarks.serving.servers import work_folder
-from benchmarks.serving.torchserves import opserve_server, pack_handler
+from benchmarks.serving.torchserves import opserve_server
 from benchmarks.serving.workloads import Workload
 from scripts.load import wrk as loadtest_wrk
 
@@ -32,11 +33,12 @@ WARM_UP_S = 10
 
 def pack_constant(document: Mapping[str, object], store: Path) -> None:
     """Packs the handler that does nothing, with the server's settings of a model and the modules that it imports."""
-    modules = [ROOT / "handlers" / f"{name}.py" for name in ("batch_message", "read_ahead", "server_lines")]
+    modules = store / "modules"
+    shutil.copytree(ROOT / "handlers", modules / "handlers", ignore=shutil.ignore_patterns("__pycache__"))
     config = store / "constant.yaml"
     config.write_text(yaml.safe_dump({key: value for key, value in document.items() if key != "opserve"}))
     handler = Path(__file__).with_name("constant_handler.py")
-    pack_handler(Path(sys.executable), CONSTANT, handler, modules, store, config)
+    run_model_archiver(CONSTANT, handler, store, config=config, extra_files=modules)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("| --- |" + " ---: |" * len(CONNECTIONS))
     with tempfile.TemporaryDirectory(prefix="opserve-limit-") as name:
         store = Path(name)
-        contents = contents_of_model(tiny.model, profile="throughput")
+        contents = ArchiveContents.from_model(tiny.model, profile="throughput")
         pack(contents, store)
         pack_constant(contents.document, store)
         server = opserve_server("throughput", store)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import opserve_ops  # noqa: F401  registers the operator
-from archive.packer.export import save_torchscript
+from archive.building.export import save_torchscript
 
 # Cora: 2,708 papers in 7 fields, 10,556 directed links, and a self-loop each; features projected to 64.
 NODES, EDGES, FEATURES, HIDDEN, CLASSES = 2708, 10556, 64, 16, 7

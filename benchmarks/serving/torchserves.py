@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,9 @@ import numpy
 import orjson
 import yaml
 
-from archive.packer.contents import ArchiveContents, contents_of_files, contents_of_model
+from archive.errors import ArchiveError
+from archive.packer.archiver import run_model_archiver
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.repository import ROOT
 from benchmarks.payloads import REGION_PREFIX
@@ -197,7 +198,7 @@ class TorchServeRunning(Running):
 
 def opserve_archives(profile: str, files: Path, store: Path) -> Path:
     """Pack the models of the benchmark with one profile; the model store."""
-    shipped = [contents_of_model(name, profile=profile) for name in ("scaled_add", "digits")]
+    shipped = [ArchiveContents.from_model(name, profile=profile) for name in ("scaled_add", "digits")]
     for contents in (*shipped, graph_contents(files, profile)):
         section = contents.document["opserve"] | EQUAL_THREADS
         document = contents.document | EQUAL_WORKERS | {"opserve": section}
@@ -212,7 +213,7 @@ def graph_contents(files: Path, profile: str) -> ArchiveContents:
     features = numpy.linspace(0, 1, 2 * FEATURES, dtype="float32").reshape(2, FEATURES)
     small = {"rowptr": [0, 2, 3], "col": [0, 1, 1], "value": [0.5, 0.5, 1], "x": features}
     sample.write_bytes(orjson.dumps(small, option=orjson.OPT_SERIALIZE_NUMPY))
-    return contents_of_files("graph_op", files / "graph.pt", [LIBRARY], config, sample, profile=profile)
+    return ArchiveContents.from_files("graph_op", files / "graph.pt", [LIBRARY], config, sample, profile=profile)
 
 
 def opserve_server(profile: str, store: Path) -> OpserveServer:
@@ -220,33 +221,12 @@ def opserve_server(profile: str, store: Path) -> OpserveServer:
     return OpserveServer(name=OPSERVE[profile], environment="", takes=_own, path=predictions, model_store=store)
 
 
-def pack_handler(
-    python: Path, model: str, handler: Path, modules: Sequence[Path], store: Path, config: Path | None = None
-) -> None:
-    """Pack a handler and the modules it imports with torch-model-archiver.
-
-    Raises:
-        ServerFailed: the archiver says no.
-    """
-    store.mkdir(parents=True, exist_ok=True)
-    command = [str(python), "-m", "model_archiver.model_packaging", "--model-name", model, "--version", "1.0"]
-    command += ["--handler", str(handler), "--extra-files", ",".join(map(str, modules))]
-    command += ["--export-path", str(store), "--force"]
-    if config is not None:
-        command += ["--config-file", str(config)]
-    # It deletes a folder of the model's name in TMPDIR.
-    with tempfile.TemporaryDirectory(dir=store, prefix=".") as scratch:
-        done = subprocess.run(
-            command, env={"TMPDIR": scratch}, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-        )
-    if done.returncode:
-        raise ServerFailed(f"torch-model-archiver: {done.stderr.strip()[-300:]}")
-
-
 def stock_archives(models: Sequence[str], python: Path, store: Path) -> Path:
     """Pack the models for the stock server; the model store."""
     for model in models:
-        pack_handler(python, model, PEERS / "torchserve_handler.py", [PEERS / "common.py"], store)
+        run_model_archiver(
+            model, PEERS / "torchserve_handler.py", store, extra_files=[PEERS / "common.py"], python=python
+        )
     return store
 
 
@@ -264,7 +244,7 @@ def torchserves(
             raise ServerFailed("the peers' environment was not made")
         store = stock_archives(models, python, stores / "stock")
         found.append(StockServer(name=STOCK, distribution="torchserve", path=predictions, model_store=store))
-    except ServerFailed as error:
+    except (ServerFailed, ArchiveError) as error:
         missing[STOCK] = str(error)
     return found, missing
 

@@ -24,7 +24,7 @@ import torch
 import yaml
 
 from archive.errors import OpserveError
-from archive.packer.contents import contents_of_files
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.process.command import run
 from benchmarks.handler import workload
@@ -88,7 +88,7 @@ def pack_model(folder: Path, batch: int) -> Path:
     body = json.dumps({"rowptr": [0, 1, 2], "col": [1, 0], "x": [[0.5] * workload.FEATURES] * 2})
     (folder / "sample.json").write_text(body)
     files = (folder / "graph.pt", [workload.LIBRARY], folder / "graph.yaml", folder / "sample.json")
-    return pack(contents_of_files(MODEL, *files), folder)[0]
+    return pack(ArchiveContents.from_files(MODEL, *files), folder)[0]
 
 
 def measure(server: TorchServe, format: Format, connections: int, seconds: float) -> tuple[float, float]:

@@ -1,17 +1,17 @@
-# Sets OPSERVE_HAS_CUDA, and where it is true enables the CUDA language. Compiling for CUDA takes a compiler and headers;
-# neither a GPU nor a driver.
+# Sets OPSERVE_HAS_CUDA and, if it is true, enables the CUDA language. Compiling for CUDA takes a compiler and headers,
+# but neither a GPU nor a driver.
 
 set(OPSERVE_CUDA "AUTO" CACHE STRING "Build the CUDA libraries: AUTO (where a CUDA compiler works), ON, OFF")
 set_property(CACHE OPSERVE_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(OPSERVE_CUDA_ARCHS "" CACHE STRING
   "CUDA architectures, as CMAKE_CUDA_ARCHITECTURES takes them; empty for those that the compiler and PyTorch support")
 
-# A program for each generation since Turing. The intermediate code of 90 is compiled by the driver on what is newer
-# and has none of its own, also on the data-centre Blackwells (100, 103), which cannot run that of 120.
+# A program for each generation since Turing. The driver compiles the intermediate code of 90 for newer devices without
+# their own program, including the data-centre Blackwells (100, 103), which cannot run that of 120.
 set(OPSERVE_DEFAULT_CUDA_ARCHS 75-real 80-real 86-real 90)
 set(OPSERVE_DEFAULT_CUDA_ARCHS_SINCE_12_8 75-real 80-real 86-real 90 120-real)
 
-# Sets OPSERVE_NVCC_PATH and OPSERVE_NVCC_VERSION, or else `reason`.
+# Sets OPSERVE_NVCC_PATH and OPSERVE_NVCC_VERSION, or otherwise `reason`.
 function(opserve_find_cuda_compiler reason)
   find_program(OPSERVE_NVCC nvcc
     PATHS "$ENV{CUDA_HOME}/bin" "$ENV{CUDA_PATH}/bin" /usr/local/cuda/bin
@@ -40,7 +40,7 @@ nvidia-cuda-runtime nvidia-cuda-cccl', and put the folder of nvcc on PATH (or na
     set(OPSERVE_NVCC_PATH "${OPSERVE_NVCC}" PARENT_SCOPE)
   elseif(output MATCHES "(cuda_runtime|cuda_fp16|cuda_bf16)\\.h: No such file")
     set(${reason} "${OPSERVE_NVCC} has no ${CMAKE_MATCH_1}.h: the compiler is there, the headers of the CUDA runtime \
-are not. Install the CUDA toolkit's cudart development package, or 'pip install nvidia-cuda-runtime' beside a \
+are not. Install the CUDA toolkit's cudart development package, or 'pip install nvidia-cuda-runtime' for a \
 compiler from PyPI" PARENT_SCOPE)
   else()
     set(${reason} "${OPSERVE_NVCC} does not compile a kernel with ${CMAKE_CXX_COMPILER}: ${output}" PARENT_SCOPE)
@@ -82,29 +82,21 @@ if(OPSERVE_HAS_CUDA)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   set(CMAKE_CUDA_EXTENSIONS OFF)
   set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
-  # Linked into the library: PyTorch and ONNX Runtime each bring a CUDA runtime of a version of their own.
+  # Linked into the library: PyTorch and ONNX Runtime each bring their own version of the CUDA runtime.
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   message(STATUS "CUDA ${OPSERVE_NVCC_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 
-  # Only what links it needs it built.
-  add_library(opserve_cuda_kernels STATIC EXCLUDE_FROM_ALL
-    kernels/cuda/check_csr_cuda.cu
-    kernels/cuda/csr_kernels.cu
-    kernels/cuda/graph_conv_csr_cuda.cpp
-    kernels/cuda/graph_conv_cuda.cpp
-    kernels/cuda/product_kernels.cu
-    kernels/cuda/runtime.cu
-    kernels/cuda/scaled_add_cuda.cu
-    kernels/cuda/sums_kernels.cu
-    kernels/cuda/warp_perspective_cuda.cu)
+  # Built only if something links it.
+  opserve_sources(sources cuda)
+  add_library(opserve_cuda_kernels STATIC EXCLUDE_FROM_ALL ${sources})
   if(OPSERVE_NVCC_VERSION VERSION_GREATER_EQUAL 13.0)
     # A third of the size; decompressed once, when it is loaded.
     target_compile_options(opserve_cuda_kernels PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>")
   endif()
   target_link_libraries(opserve_cuda_kernels PUBLIC opserve_kernels)
 
-  # A library also takes a list of what it exports: the CUDA runtime and the standard library leave names behind.
+  # A library also takes a list of its exports: the CUDA runtime and the standard library add symbols.
   set(OPSERVE_CUDA_LINK_OPTIONS
-    # The symbols that stay in the file would name nvcc's temporary ones, which have another name each time.
+    # The remaining symbols would name nvcc's temporary files, whose names differ every time.
     -Wl,--strip-all)
 endif()

@@ -1,7 +1,7 @@
-# Defines opserve::torch_stable: the headers and the one library that the stable ABI of PyTorch needs. PyTorch's own
-# CMake package is not used, since on a CUDA build of PyTorch it insists on a CUDA toolkit that these targets do not need.
+# Defines opserve::torch_stable: the headers and the library that the stable ABI of PyTorch needs. PyTorch's own CMake
+# package is not used: on a CUDA build of PyTorch it requires a CUDA toolkit, which these targets do not need.
 #
-# Takes PyTorch from Torch_DIR (…/torch/share/cmake/Torch) or else from the interpreter Python_EXECUTABLE.
+# Takes PyTorch from Torch_DIR (…/torch/share/cmake/Torch) or otherwise from the interpreter Python_EXECUTABLE.
 
 if(Torch_DIR)
   get_filename_component(OPSERVE_TORCH_ROOT "${Torch_DIR}/../../.." ABSOLUTE)
@@ -54,7 +54,7 @@ add_library(opserve_torch_stable INTERFACE)
 add_library(opserve::torch_stable ALIAS opserve_torch_stable)
 target_include_directories(opserve_torch_stable SYSTEM INTERFACE "${OPSERVE_TORCH_ROOT}/include")
 target_compile_definitions(opserve_torch_stable INTERFACE "TORCH_TARGET_VERSION=0x0${OPSERVE_TARGET}000000000000ULL")
-# GCC names a system header by its path without symbolic links where that is shorter: neither form may get into the file.
+# GCC names a system header by its path without symbolic links if that is shorter: neither form may be in the file.
 get_filename_component(OPSERVE_TORCH_REAL_ROOT "${OPSERVE_TORCH_ROOT}" REALPATH)
 target_compile_options(opserve_torch_stable INTERFACE
   "-ffile-prefix-map=${OPSERVE_TORCH_REAL_ROOT}=torch" "-ffile-prefix-map=${OPSERVE_TORCH_ROOT}=torch")

@@ -1,4 +1,4 @@
-#include "check.h"
+#include "opserve/check.h"
 
 #include <cinttypes>
 
@@ -66,6 +66,12 @@ Status floating(const char* op, const char* name, const TensorArg& tensor) {
     }
 }
 
+Status index(const char* op, const char* name, const TensorArg& tensor) {
+    if (tensor.dtype == DType::kInt32 || tensor.dtype == DType::kInt64) return {};
+    return Status::invalid_argument("opserve::%s: %s must be int32 or int64, got %s", op, name,
+                                    dtype_name(tensor.dtype));
+}
+
 Status same_dtype(const char* op, const char* name, const TensorArg& tensor, const char* other_name,
                   const TensorArg& other) {
     if (tensor.dtype == other.dtype) return {};
@@ -91,10 +97,19 @@ Status optional_vector(const char* op, const char* name, const TensorArg* tensor
     return size(op, name, *tensor, 0, meaning, expected);
 }
 
+Status gradient(const char* op, const TensorArg& grad, const char* other_name, const TensorArg& other,
+                int64_t n, int64_t k) {
+    OPSERVE_RETURN_IF_ERROR(rank(op, "grad", grad, 2));
+    OPSERVE_RETURN_IF_ERROR(same_dtype(op, "grad", grad, other_name, other));
+    OPSERVE_RETURN_IF_ERROR(same_device(op, "grad", grad, other_name, other));
+    OPSERVE_RETURN_IF_ERROR(size(op, "grad", grad, 0, "n", n));
+    return size(op, "grad", grad, 1, "k", k);
+}
+
 Status addressable(const char* op, const char* name, const int64_t* sizes, int64_t dim, DType dtype) {
     int64_t bytes = element_size(dtype);
     for (int64_t axis = 0; axis < dim; ++axis) {
-        // A later 0 makes the tensor empty, but its strides are products of the other sizes: those must fit
+        // A later 0 makes the tensor empty, but its strides are products of the other sizes, which must fit
         // as well.
         const int64_t factor = sizes[axis] > 1 ? sizes[axis] : 1;
         if (!checked_multiply(bytes, factor, &bytes)) {

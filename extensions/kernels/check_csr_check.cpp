@@ -1,6 +1,6 @@
 #include <cinttypes>
 
-#include "check.h"
+#include "opserve/check.h"
 #include "opserve/check_csr.h"
 
 namespace opserve {
@@ -9,10 +9,7 @@ Status check_csr_arguments(const TensorArg& rowptr, const TensorArg& col, int64_
     constexpr const char* op = "check_csr";
     OPSERVE_RETURN_IF_ERROR(check::rank(op, "rowptr", rowptr, 1));
     OPSERVE_RETURN_IF_ERROR(check::rank(op, "col", col, 1));
-    if (rowptr.dtype != DType::kInt32 && rowptr.dtype != DType::kInt64) {
-        return Status::invalid_argument("opserve::%s: rowptr must be int32 or int64, got %s", op,
-                                        check::dtype_name(rowptr.dtype));
-    }
+    OPSERVE_RETURN_IF_ERROR(check::index(op, "rowptr", rowptr));
     OPSERVE_RETURN_IF_ERROR(check::same_dtype(op, "col", col, "rowptr", rowptr));
     OPSERVE_RETURN_IF_ERROR(check::same_device(op, "col", col, "rowptr", rowptr));
     int64_t rows = 0;

@@ -1,4 +1,4 @@
-#include "csr_fault.h"
+#include "opserve/csr_fault.h"
 
 #include <cinttypes>
 

@@ -1,4 +1,4 @@
-#include "check.h"
+#include "opserve/check.h"
 #include "opserve/graph_conv.h"
 
 namespace opserve {
@@ -25,6 +25,12 @@ Status check_graph_conv(const TensorArg& a, const TensorArg& x, const TensorArg&
     OPSERVE_RETURN_IF_ERROR(check::addressable(op, "the result", out, 2, x.dtype));
     *sizes = {n, f, k};
     return {};
+}
+
+Status check_graph_conv_backward(const TensorArg& grad, const TensorArg& a, const TensorArg& x,
+                                 const TensorArg& weight, GraphConvSizes* sizes) {
+    OPSERVE_RETURN_IF_ERROR(check_graph_conv(a, x, weight, nullptr, sizes));
+    return check::gradient("_graph_conv_backward", grad, "x", x, sizes->n, sizes->k);
 }
 
 }  // namespace opserve

@@ -1,6 +1,6 @@
 #include <cinttypes>
 
-#include "check.h"
+#include "opserve/check.h"
 #include "opserve/graph_conv_csr.h"
 
 namespace opserve {
@@ -13,10 +13,7 @@ Status check_graph_conv_csr(const TensorArg& rowptr, const TensorArg& col, const
     OPSERVE_RETURN_IF_ERROR(check::rank(op, "col", col, 1));
     OPSERVE_RETURN_IF_ERROR(check::rank(op, "x", x, 2));
     OPSERVE_RETURN_IF_ERROR(check::rank(op, "weight", weight, 2));
-    if (rowptr.dtype != DType::kInt32 && rowptr.dtype != DType::kInt64) {
-        return Status::invalid_argument("opserve::%s: rowptr must be int32 or int64, got %s", op,
-                                        check::dtype_name(rowptr.dtype));
-    }
+    OPSERVE_RETURN_IF_ERROR(check::index(op, "rowptr", rowptr));
     OPSERVE_RETURN_IF_ERROR(check::same_dtype(op, "col", col, "rowptr", rowptr));
     OPSERVE_RETURN_IF_ERROR(check::floating(op, "x", x));
     OPSERVE_RETURN_IF_ERROR(check::same_dtype(op, "weight", weight, "x", x));
@@ -40,6 +37,13 @@ Status check_graph_conv_csr(const TensorArg& rowptr, const TensorArg& col, const
     OPSERVE_RETURN_IF_ERROR(check::addressable(op, "the result", out, 2, x.dtype));
     *sizes = {n, nnz, f, k};
     return {};
+}
+
+Status check_graph_conv_csr_backward(const TensorArg& grad, const TensorArg& rowptr, const TensorArg& col,
+                                     const TensorArg* value, const TensorArg& x, const TensorArg& weight,
+                                     GraphConvCsrSizes* sizes) {
+    OPSERVE_RETURN_IF_ERROR(check_graph_conv_csr(rowptr, col, value, x, weight, nullptr, sizes));
+    return check::gradient("_graph_conv_csr_backward", grad, "x", x, sizes->n, sizes->k);
 }
 
 }  // namespace opserve

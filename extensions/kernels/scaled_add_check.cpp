@@ -1,6 +1,6 @@
 #include <cinttypes>
 
-#include "check.h"
+#include "opserve/check.h"
 #include "opserve/scaled_add.h"
 
 namespace opserve {
@@ -22,6 +22,15 @@ Status check_scaled_add(const TensorArg& x, const TensorArg& y, int64_t* numel) 
     OPSERVE_RETURN_IF_ERROR(check::addressable(op, "x", x.sizes, x.dim, x.dtype));
     for (int64_t axis = 0; axis < x.dim; ++axis) count *= x.sizes[axis];
     *numel = count;
+    return {};
+}
+
+Status check_scaled_add_backward(const TensorArg& grad, int64_t* numel) {
+    constexpr const char* op = "_scaled_add_backward";
+    OPSERVE_RETURN_IF_ERROR(check::floating(op, "grad", grad));
+    OPSERVE_RETURN_IF_ERROR(check::addressable(op, "grad", grad.sizes, grad.dim, grad.dtype));
+    *numel = 1;
+    for (int64_t axis = 0; axis < grad.dim; ++axis) *numel *= grad.sizes[axis];
     return {};
 }
 

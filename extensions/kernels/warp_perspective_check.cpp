@@ -1,6 +1,6 @@
 #include <cinttypes>
 
-#include "check.h"
+#include "opserve/check.h"
 #include "opserve/warp_perspective.h"
 
 namespace opserve {
@@ -8,7 +8,7 @@ namespace opserve {
 Status check_warp_perspective(const TensorArg& image, const TensorArg& matrix, const int64_t* size,
                               int64_t size_count, WarpPerspectiveSizes* sizes) {
     constexpr const char* op = "warp_perspective";
-    // Clamped coordinates, and the neighbour to the right of them, are held in 32 bits.
+    // Clamped coordinates, and their neighbours to the right, are held in 32 bits.
     constexpr int64_t max_side = (int64_t{1} << 31) - 8;
     if (image.dim < 2 || image.dim > 4) {
         return Status::invalid_argument("opserve::%s: image must have 2, 3 or 4 dimensions, got %" PRId64, op,
@@ -56,6 +56,24 @@ Status check_warp_perspective(const TensorArg& image, const TensorArg& matrix, c
     const int64_t out[] = {n, c, size[0], size[1]};
     OPSERVE_RETURN_IF_ERROR(check::addressable(op, "the result", out, 4, image.dtype));
     *sizes = {n, c, h, w, size[0], size[1], per_image};
+    return {};
+}
+
+Status check_warp_perspective_backward(const TensorArg& grad, const TensorArg& image, const TensorArg& matrix,
+                                       const int64_t* size, int64_t size_count, WarpPerspectiveSizes* sizes) {
+    constexpr const char* op = "_warp_perspective_backward";
+    OPSERVE_RETURN_IF_ERROR(check_warp_perspective(image, matrix, size, size_count, sizes));
+    OPSERVE_RETURN_IF_ERROR(check::rank(op, "grad", grad, image.dim));
+    OPSERVE_RETURN_IF_ERROR(check::same_dtype(op, "grad", grad, "image", image));
+    OPSERVE_RETURN_IF_ERROR(check::same_device(op, "grad", grad, "image", image));
+    for (int64_t axis = 0; axis < grad.dim; ++axis) {
+        const int64_t expected = axis < grad.dim - 2 ? image.sizes[axis] : size[axis - (grad.dim - 2)];
+        if (grad.sizes[axis] != expected) {
+            return Status::invalid_argument("opserve::%s: grad must have size %" PRId64
+                                            " in dimension %" PRId64 ", as the result has, got %" PRId64,
+                                            op, expected, axis, grad.sizes[axis]);
+        }
+    }
     return {};
 }
 

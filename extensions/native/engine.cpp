@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 std::string quoted(const std::string& text) { return "'" + text + "'"; }
 
-// Why a file cannot be opened for reading; empty if it can.
+// Returns why a file cannot be opened for reading; empty if it can.
 std::string unreadable(const fs::path& path) {
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
@@ -34,7 +34,7 @@ std::string unreadable(const fs::path& path) {
     return {};
 }
 
-// Whether an ELF file reaches as far as its header says: opening one cut short kills the process.
+// Whether an ELF file is as long as its header says: opening a truncated one kills the process.
 bool is_complete_library(const fs::path& path) {
     Elf64_Ehdr header{};
     std::ifstream file(path, std::ios::binary);
@@ -78,9 +78,10 @@ c10::IValue as_argument(const at::Tensor& tensor, const c10::Argument& argument,
                 break;
         }
     }
-    throw Error("argument " + quoted(argument.name()) + " is of type " + argument.type()->annotation_str() +
-                ", which an array of " + c10::toString(tensor.scalar_type()) + " with " +
-                std::to_string(tensor.numel()) + " elements cannot serve as");
+    throw Error("argument " + quoted(argument.name()) + " must be of type " +
+                argument.type()->annotation_str() + ", got an array of " +
+                c10::toString(tensor.scalar_type()) + " with " + std::to_string(tensor.numel()) +
+                " elements");
 }
 
 void flatten_into(const c10::IValue& value, const std::string& name, std::vector<NamedTensor>& out) {
@@ -105,7 +106,7 @@ void flatten_into(const c10::IValue& value, const std::string& name, std::vector
     } else if (value.isGenericDict()) {
         for (const auto& entry : value.toGenericDict()) {
             if (!entry.key().isString())
-                throw Error("the model returns a dictionary whose keys are not text");
+                throw Error("the model returns a dictionary whose keys are not strings");
             const std::string& key = entry.key().toStringRef();
             flatten_into(entry.value(), name.empty() ? key : prefix + key, out);
         }
@@ -119,7 +120,7 @@ void flatten_into(const c10::IValue& value, const std::string& name, std::vector
 std::string one_line(const std::exception& error) {
     const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
     const std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
-    // TorchScript puts the exception's own line last, behind "RuntimeError: " or "builtins.ValueError: ".
+    // TorchScript puts the exception's own line last, after "RuntimeError: " or "builtins.ValueError: ".
     std::string_view line;
     const bool traceback = text.find("Traceback of TorchScript") != std::string::npos;
     size_t begin = 0;
@@ -140,7 +141,7 @@ std::string one_line(const std::exception& error) {
 }
 
 void load_library(const std::string& name) {
-    // A name with a slash: dlopen must not go looking elsewhere.
+    // A name with a slash, so that dlopen does not search elsewhere.
     const fs::path path = fs::absolute(name);
     const std::string where = "cannot open operator library " + name + ": ";
     if (const std::string reason = unreadable(path); !reason.empty()) throw Error(where + reason);
@@ -149,7 +150,7 @@ void load_library(const std::string& name) {
     try {
         handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     } catch (const std::exception& error) {
-        // From the library's own initialization: an operator that exists already, for one.
+        // From the library's initialization: for example, an operator that already exists.
         throw Error(where + one_line(error));
     }
     if (handle == nullptr) throw Error(where + dlerror());
@@ -162,13 +163,13 @@ c10::Device parse_device(const std::string& name) {
         if (device.is_cuda()) {
             const int64_t count = torch::cuda::is_available() ? torch::cuda::device_count() : 0;
             if (device.has_index() ? device.index() < count : count > 0) return device;
-            throw Error("device " + quoted(name) + " is not there: this LibTorch sees " +
+            throw Error("device " + quoted(name) + " is not available: this LibTorch sees " +
                         std::to_string(count) + " CUDA devices");
         }
     } catch (const c10::Error&) {
-        // Not a device at all.
+        // Not a device.
     }
-    throw Error("device " + quoted(name) + " is not known, only cpu, cuda and cuda:N");
+    throw Error("unknown device " + quoted(name) + ": it must be cpu, cuda or cuda:N");
 }
 
 Model::Model(const std::string& path, c10::Device device) : device_(device) {
@@ -183,7 +184,7 @@ Model::Model(const std::string& path, c10::Device device) : device_(device) {
     } catch (const std::exception& error) {
         std::string reason = one_line(error);
         if (reason.find("Unknown builtin op") != std::string::npos) {
-            reason += " Was the library that holds it opened first?";
+            reason += " Was the library that contains it opened first?";
         }
         throw Error(where + reason);
     }
@@ -243,7 +244,7 @@ std::vector<NamedTensor> flatten(const c10::IValue& result) {
     flatten_into(result, "", out);
     std::set<std::string> names;
     for (const auto& [name, tensor] : out) {
-        if (!names.insert(name).second) throw Error("the model returns two values called " + quoted(name));
+        if (!names.insert(name).second) throw Error("the model returns two values named " + quoted(name));
     }
     return out;
 }

@@ -1,5 +1,5 @@
-// Opens operator libraries, loads a TorchScript model and runs it. Knows no server, no file format of inputs
-// and no command line: opserve_run is one user of it.
+// Opens operator libraries, loads a TorchScript model and runs it. It does not know about servers, file
+// formats of inputs or command lines: opserve_run is one user of it.
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -12,41 +12,41 @@
 
 namespace opserve::native {
 
-// What went wrong, in one line.
+// An error, as one line.
 class Error : public std::runtime_error {
   public:
     using std::runtime_error::runtime_error;
 };
 
-// The part of an exception's text that a person needs: no C++ or TorchScript traceback.
+// Returns the part of an exception's text that a person needs: no C++ or TorchScript traceback.
 std::string one_line(const std::exception& error);
 
 // Opens a library, which registers its operators. It stays open until the process ends.
 // Throws Error with the path and the reason.
 void load_library(const std::string& path);
 
-// "cpu", "cuda" or "cuda:1". Throws Error for another name, and where there is no such device: nothing falls
-// back.
+// Parses "cpu", "cuda" or "cuda:1". Throws Error for another name, or if there is no such device: there is no
+// fallback.
 c10::Device parse_device(const std::string& name);
 
 using NamedTensor = std::pair<std::string, at::Tensor>;
 
 class Model {
   public:
-    // In evaluation mode, on `device`. Throws Error with the path and the reason; its operators must be
-    // there.
+    // Loads a model in evaluation mode on `device`. Throws Error with the path and the reason; its operators
+    // must already be registered.
     Model(const std::string& path, c10::Device device);
 
-    // The arguments of `forward`, as "image: Tensor, corners: Tensor".
+    // The arguments of `forward`, such as "image: Tensor, corners: Tensor".
     const std::string& signature() const { return signature_; }
 
-    // Arguments for `run`. Where each tensor's name is an argument's they are matched by name, otherwise by
-    // order. Tensors go to the model's device; one of a single element serves as an int, float or bool. An
-    // argument that is not given must have a default. Throws Error.
+    // Returns the arguments for `run`. Tensors are matched by name if each name is that of an argument,
+    // otherwise by order. They are moved to the model's device; one of a single element serves as an int,
+    // float or bool. An argument that is not given must have a default. Throws Error.
     std::vector<c10::IValue> bind(const std::vector<NamedTensor>& tensors) const;
 
-    // In inference mode; may be called from several threads. On CUDA it does not wait: `synchronize` does.
-    // Throws Error with the model's own message.
+    // Runs in inference mode; may be called from several threads. On CUDA it does not wait: `synchronize`
+    // does. Throws Error with the model's own message.
     c10::IValue run(std::vector<c10::IValue> inputs);
 
     void synchronize() const;
@@ -58,10 +58,10 @@ class Model {
     std::string signature_;
 };
 
-// The tensors in a result, in order. A single one is called "output"; of a tuple or list "output0",
-// "output1", …, of a named tuple and a dictionary as there; nested names are joined by a dot. Numbers become
-// tensors without dimensions, None is left out. Throws Error for anything else, and for a name that comes
-// twice.
+// Returns the tensors in a result, in order. A single one is named "output", those of a tuple or list
+// "output0", "output1", …, those of a named tuple or dictionary as there; nested names are joined by a dot.
+// Numbers become tensors without dimensions, None is left out. Throws Error for anything else, and for a
+// duplicate name.
 std::vector<NamedTensor> flatten(const c10::IValue& result);
 
 }  // namespace opserve::native

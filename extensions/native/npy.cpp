@@ -26,7 +26,7 @@ constexpr size_t kLongestHeader = 10000;
     throw std::runtime_error(name + ": " + reason);
 }
 
-// The header is a Python dictionary of three known keys. This reads just that, and never past the end.
+// The header is a Python dictionary of three known keys. This parser reads just that, and never past the end.
 class Header {
   public:
     Header(std::string_view text, const std::string& name) : text_(text), name_(name) {}
@@ -56,7 +56,7 @@ class Header {
     }
 
   private:
-    [[noreturn]] void malformed() const { fail(name_, "the header is not that of an .npy file"); }
+    [[noreturn]] void malformed() const { fail(name_, "its header is malformed"); }
 
     void skip_space() {
         while (!text_.empty() && std::strchr(" \t\r\n", text_.front()) != nullptr && text_.front() != '\0') {
@@ -107,7 +107,7 @@ class Header {
             for (; digits < text_.size() && text_[digits] >= '0' && text_[digits] <= '9'; ++digits) {
                 if (!checked_multiply(value, 10, &value) ||
                     !checked_add(value, text_[digits] - '0', &value)) {
-                    fail(name_, "the header gives a size that does not fit in 63 bits");
+                    fail(name_, "the header specifies a size that does not fit in 63 bits");
                 }
             }
             if (digits == 0) malformed();
@@ -145,7 +145,7 @@ class Header {
 };
 
 void swap_bytes(NpyArray& array) {
-    // Each half of a complex number is swapped by itself.
+    // Each half of a complex number is swapped separately.
     const int64_t width = array.kind == 'c' ? array.item_size / 2 : array.item_size;
     for (char *item = array.data(), *end = item + array.size(); item < end; item += width) {
         std::reverse(item, item + width);
@@ -172,7 +172,7 @@ std::string encode_header(const NpyArray& array) {
     return bytes + header;
 }
 
-// Written beside its place under another name, and moved there when it is complete.
+// A file that is written under another name in the same folder, and renamed when it is complete.
 class File {
   public:
     explicit File(const std::string& path) : path_(path), part_(path + ".part") {
@@ -225,8 +225,8 @@ void put(std::string& bytes, uint32_t value, int width) {
     for (int i = 0; i < width; ++i) bytes += static_cast<char>(value >> 8 * i & 0xff);
 }
 
-// What a local header and the directory of a ZIP file both say of an entry: stored, not compressed, dated
-// 1980 so that the same arrays give the same file.
+// The fields of an entry that a local header and the directory of a ZIP file share: stored, not compressed,
+// dated 1980 so that the same arrays give the same file.
 std::string zip_entry(const std::string& name, uint32_t crc, uint32_t size) {
     std::string entry;
     put(entry, 20, 2);     // version needed
@@ -250,7 +250,7 @@ NpyArray parse_npy(std::vector<char> bytes, const std::string& name) {
     const auto byte = [&](size_t at) { return static_cast<size_t>(static_cast<uint8_t>(bytes[at])); };
     const size_t major = bytes.size() > 6 ? byte(6) : 0;
     const size_t start = major == 1 ? 10 : 12;
-    if (bytes.size() < start) fail(name, "cut short in its header");
+    if (bytes.size() < start) fail(name, "truncated in its header");
     if (major < 1 || major > 3 || byte(7) != 0) {
         fail(name, "version " + std::to_string(major) + "." + std::to_string(byte(7)) +
                        " of the format is not supported, only 1.0, 2.0 and 3.0");
@@ -259,24 +259,24 @@ NpyArray parse_npy(std::vector<char> bytes, const std::string& name) {
     if (major > 1) length |= byte(10) << 16 | byte(11) << 24;
     if (length > kLongestHeader)
         fail(name, "the header is longer than " + std::to_string(kLongestHeader) + " bytes");
-    if (bytes.size() - start < length) fail(name, "cut short in its header");
+    if (bytes.size() - start < length) fail(name, "truncated in its header");
 
     NpyArray array;
     bool swapped = false;
     Header(view.substr(start, length), name).read(array, swapped);
     int64_t expected = array.item_size;
-    // A size of 0 empties the array, but the other sizes must make sense by themselves.
+    // A size of 0 empties the array, but the other sizes must be valid on their own.
     for (const int64_t size : array.shape) {
         if (!checked_multiply(expected, std::max<int64_t>(size, 1), &expected)) {
-            fail(name, "the header gives sizes whose product does not fit in 2^63 bytes");
+            fail(name, "the header specifies sizes whose product does not fit in 2^63 bytes");
         }
     }
     if (std::find(array.shape.begin(), array.shape.end(), 0) != array.shape.end()) expected = 0;
     array.offset = start + length;
     array.storage = std::move(bytes);
     if (static_cast<uint64_t>(expected) != array.size()) {
-        fail(name, "the header says " + std::to_string(expected) + " bytes of elements, but the file holds " +
-                       std::to_string(array.size()));
+        fail(name, "the header specifies " + std::to_string(expected) +
+                       " bytes of elements, but the file contains " + std::to_string(array.size()));
     }
     if (swapped) swap_bytes(array);
     if (array.kind == 'b') {
@@ -291,7 +291,7 @@ NpyArray read_npy(const std::string& path) {
     std::FILE* file = std::fopen(path.c_str(), "rb");
     if (file == nullptr) fail(path, std::string("cannot be read: ") + std::strerror(errno));
     std::vector<char> bytes;
-    // In pieces, so that the file is believed in what it holds and not in what it says.
+    // In pieces: what the file contains counts, not the size it reports.
     constexpr size_t piece = size_t{1} << 20;
     size_t got = piece;
     while (got == piece) {

@@ -1,5 +1,5 @@
-// Arrays in NumPy's own file formats: .npy (NEP 1, versions 1 to 3) and uncompressed .npz. Knows no tensor
-// library.
+// Arrays in NumPy's own file formats: .npy (NEP 1, versions 1 to 3) and uncompressed .npz. It does not know
+// about any tensor library.
 #pragma once
 
 #include <cstddef>
@@ -27,14 +27,14 @@ struct NpyArray {
     size_t size() const { return storage.size() - offset; }
 };
 
-// Throws std::runtime_error, one line with the path and the reason, for a file that cannot be read, is not
-// such a file, is cut short or longer than its header says, or holds other elements than numbers.
+// Throws std::runtime_error, one line with the path and the reason, for a file that cannot be read, is not an
+// .npy file, is truncated or longer than its header says, or contains elements other than numbers.
 NpyArray read_npy(const std::string& path);
 
-// As above, for bytes that lie in memory; `name` stands in messages.
+// The same for bytes in memory; `name` is used in messages.
 NpyArray parse_npy(std::vector<char> bytes, const std::string& name);
 
-// The whole file appears at once, or not at all. Throw std::runtime_error with the path and the reason.
+// The whole file appears at once, or not at all. Both throw std::runtime_error with the path and the reason.
 void write_npy(const std::string& path, const NpyArray& array);
 void write_npz(const std::string& path, const std::vector<std::pair<std::string, NpyArray>>& arrays);
 

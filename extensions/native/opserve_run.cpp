@@ -36,12 +36,12 @@ Runs a saved TorchScript model once and prints the name, dtype and shape of each
   --repeat N           also measures N calls after a warm-up and prints a line
                        latency_ms min=... median=... mean=... calls=N threads=... device=...
   --threads N          threads of the operators; without it PyTorch's own choice, as in Python
-  --device DEVICE      where to run, cpu by default; an error if it is not there
+  --device DEVICE      where to run, cpu by default; an error if it is not available
 
-Exit status: 0, 1 if something failed, 2 if the command line is wrong; one line on stderr says what.
+Exit status: 0, 1 if something failed, 2 if the command line is wrong; one line on stderr says why.
 )";
 
-// The library that is being opened, for a report from where no caller is.
+// The library that is being opened, for an error that has no caller to catch it.
 std::string opening;
 
 class UsageError : public std::runtime_error {
@@ -104,7 +104,7 @@ Options parse(const std::vector<std::string>& arguments) {
         } else if (options.model.empty()) {
             options.model = argument;
         } else {
-            throw UsageError("one model only, got " + options.model + " and " + argument);
+            throw UsageError("one model is run, got " + options.model + " and " + argument);
         }
     }
     if (options.model.empty() && !options.help) throw UsageError("no model given");
@@ -150,7 +150,7 @@ at::Tensor read_tensor(const std::string& path) {
         }
         tensor = tensor.permute(order);
     }
-    // PyTorch's own memory, aligned as it is used to; the file's goes away.
+    // PyTorch's own memory, with its usual alignment; the file's is released.
     return tensor.clone(at::MemoryFormat::Contiguous);
 }
 
@@ -172,7 +172,7 @@ NpyArray to_array(const at::Tensor& tensor, const Dtype& dtype) {
     return array;
 }
 
-// Dense, on the CPU and of a dtype that .npy has.
+// Makes tensors dense, on the CPU and of a dtype that .npy has.
 std::vector<NamedTensor> portable(std::vector<NamedTensor> outputs) {
     for (auto& [name, tensor] : outputs) {
         if (tensor.layout() != c10::kStrided || tensor.is_quantized()) {
@@ -192,7 +192,7 @@ void write_outputs(const std::vector<NamedTensor>& outputs, const std::vector<st
     std::vector<std::pair<std::string, NpyArray>> arrays;
     for (const NamedTensor& output : outputs) {
         const std::string& name = output.first;
-        // The names become files: none may leave the folder.
+        // The names become file names: none may leave the folder.
         if (name.empty() || name[0] == '.' ||
             name.find_first_of(std::string("/\\\0", 3)) != std::string::npos) {
             throw Error("output '" + name + "' has a name that no file can have");
@@ -204,7 +204,7 @@ void write_outputs(const std::vector<NamedTensor>& outputs, const std::vector<st
     } else if (paths.size() == 1 && !ends_with(paths[0], ".npy")) {
         std::error_code error;
         std::filesystem::create_directories(paths[0], error);
-        if (error) throw Error(paths[0] + ": cannot make the folder: " + error.message());
+        if (error) throw Error(paths[0] + ": cannot create the folder: " + error.message());
         for (const auto& [name, array] : arrays) {
             opserve::native::write_npy((std::filesystem::path(paths[0]) / (name + ".npy")).string(), array);
         }
@@ -234,7 +234,7 @@ void print_outputs(const std::vector<NamedTensor>& outputs) {
 }
 
 void measure(opserve::native::Model& model, const std::vector<c10::IValue>& inputs, int64_t repeat) {
-    // The profiling executor compiles in the first calls; caches and the processor's clock settle after it.
+    // The profiling executor compiles in the first calls; caches and the processor's clock settle after that.
     constexpr int kWarmUp = 10;
     for (int i = 0; i < kWarmUp; ++i) model.run(inputs);
     model.synchronize();
@@ -282,7 +282,7 @@ void run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    // A library may throw while it is being opened where nothing can catch it.
+    // While it is being opened, a library may throw where nothing can catch it.
     std::set_terminate([] {
         std::string reason = "terminated";
         try {
@@ -305,7 +305,7 @@ int main(int argc, char** argv) {
         if (std::fflush(stdout) != 0) throw Error("cannot write to standard output");
         return 0;
     } catch (const UsageError& error) {
-        std::fprintf(stderr, "opserve_run: error: %s (opserve_run --help says more)\n", error.what());
+        std::fprintf(stderr, "opserve_run: error: %s (see opserve_run --help)\n", error.what());
         return 2;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "opserve_run: error: %s\n", opserve::native::one_line(error).c_str());

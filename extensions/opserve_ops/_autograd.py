@@ -1,33 +1,26 @@
-"""Gradients: for each operator the formula of its backward operator, which itself has none.
+"""Gradients: those of each operator are what its backward operator gives, which itself has none.
 
 Where extensions/bindings/autograd was built for this version of PyTorch, it has registered the same in C++, and nothing
-here is used: from Python each of a few microseconds' calls costs ten more.
+here is used: Python would add ten microseconds to a call that takes a few.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-def _no_second_backward(op: str) -> None:
-    """Makes a backward through a backward operator say that there is none."""
-
-    def backward(ctx: Any, *grads: Tensor) -> None:
-        raise RuntimeError(f"opserve::{op}: gradients of gradients are not supported (a second backward)")
-
-    torch.library.register_autograd(f"opserve::{op}", backward)
+from ._operator import OPERATORS, Operator
 
 
 def _alert_not_deterministic(op: str, gradients: str, tensor: Tensor) -> None:
-    """For gradients that CUDA sums in the order in which threads come by: what PyTorch does for its own such operators.
+    """Does what PyTorch does for its own operators whose gradients CUDA sums in the order in which threads come.
 
     Args:
-        op: the operator.
-        gradients: those of what.
-        tensor: any of the arguments.
+        op: The operator.
+        gradients: The names of the arguments concerned.
+        tensor: Any of the arguments.
 
     Raises:
         RuntimeError: `torch.use_deterministic_algorithms(True)` is set; with `warn_only=True` it is a warning.
@@ -44,78 +37,57 @@ def _alert_not_deterministic(op: str, gradients: str, tensor: Tensor) -> None:
     warnings.warn(message, stacklevel=2)
 
 
-# --- scaled_add
+def formulas(operator: Operator) -> tuple[Callable[..., None], Callable[..., tuple[Tensor | None, ...]]]:
+    """Returns how autograd saves the arguments of an operator, and how it computes their gradients.
+
+    The schemas say all about both: a backward operator takes the gradient of the (last) result, those arguments of the
+    operator that it names, and, if it computes only what is needed, a list of bools; it returns the gradients of the
+    operator's last tensors.
+    """
+    arguments = operator.forward._schema.arguments
+    names = [argument.name for argument in arguments]
+    takes = [argument.name for argument in operator.backward._schema.arguments[1:]]
+    tensors = [argument.name for argument in arguments if "Tensor" in str(argument.type)]
+    differentiable = tensors[-len(operator.backward._schema.returns) :]
+    saved_tensors = [name for name in takes if name in tensors]
+    saved_numbers = [name for name in takes if name in names and name not in tensors]
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        given = dict(zip(names, inputs, strict=True))
+        ctx.save_for_backward(*(given[name] for name in saved_tensors))
+        ctx.numbers = {name: given[name] for name in saved_numbers}
+
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad = grads[-1]
+        # An argument that the call left out is not counted.
+        counted = dict(zip(names, ctx.needs_input_grad, strict=False))
+        needed = {name: counted.get(name, False) for name in differentiable}
+        saved = dict(zip(saved_tensors, ctx.saved_tensors, strict=True))
+        gradients = operator.not_deterministic(saved, needed)
+        if gradients:
+            _alert_not_deterministic(operator.name, gradients, grad)
+        values = {**saved, **ctx.numbers, "needs": tuple(needed.values())}
+        results = operator.backward(grad, *(values[name] for name in takes))
+        results = (results,) if isinstance(results, Tensor) else results
+        found = dict(zip(differentiable, results, strict=True))
+        return tuple(found[name] if needed.get(name, False) else None for name in names)
+
+    return save, backward
 
 
-def _save_scaled_add(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
-    ctx.alpha = inputs[2]
+def _no_second_backward(overload: torch._ops.OpOverload) -> None:
+    """Makes a backward through a backward operator raise an error that says there is none."""
 
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise RuntimeError(f"{overload._schema.name}: gradients of gradients are not supported (a second backward)")
 
-def _scaled_add_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    grad_x, grad_y = torch.ops.opserve._scaled_add_backward.default(grad, ctx.alpha)
-    return grad_x, grad_y, None
-
-
-# --- warp_perspective
-
-
-def _save_warp_perspective(ctx: Any, inputs: tuple[Tensor, Tensor, Sequence[int]], output: Tensor) -> None:
-    image, matrix, size = inputs
-    ctx.save_for_backward(image, matrix)
-    ctx.size = size
-
-
-def _warp_perspective_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-    image, matrix = ctx.saved_tensors
-    needs = ctx.needs_input_grad[:2]
-    if needs[0]:
-        _alert_not_deterministic("warp_perspective", "image", image)
-    grad_image, grad_matrix = torch.ops.opserve._warp_perspective_backward.default(grad, image, matrix, ctx.size, needs)
-    return grad_image if needs[0] else None, grad_matrix if needs[1] else None, None
-
-
-# --- graph_conv
-
-
-def _four(needs: tuple[bool, ...]) -> tuple[bool, ...]:
-    """Without a word on the bias where the call left it out."""
-    return (*needs, False)[:4]
-
-
-def _save_graph_conv(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor | None], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3])
-
-
-def _graph_conv_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    needs = _four(ctx.needs_input_grad)
-    grads = torch.ops.opserve._graph_conv_backward.default(grad, *ctx.saved_tensors, needs)
-    return tuple(grad if needed else None for grad, needed in zip(grads, needs, strict=True))
-
-
-# --- graph_conv_csr
-
-
-def _save_graph_conv_csr(ctx: Any, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:5])
-
-
-def _graph_conv_csr_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    needs = _four(ctx.needs_input_grad[2:])
-    f, k = ctx.saved_tensors[4].shape
-    # The two that a product with the transposed matrix is for.
-    if needs[1] or (needs[2] and k <= f):
-        _alert_not_deterministic("graph_conv_csr", "x or weight", grad)
-    grads = torch.ops.opserve._graph_conv_csr_backward.default(grad, *ctx.saved_tensors, needs)
-    return (None, None, *(grad if needed else None for grad, needed in zip(grads, needs, strict=True)))
+    torch.library.register_autograd(overload, backward)
 
 
 def register() -> None:
-    """Makes autograd know these formulas."""
-    for op, backward, save in (
-        ("scaled_add", _scaled_add_backward, _save_scaled_add),
-        ("warp_perspective", _warp_perspective_backward, _save_warp_perspective),
-        ("graph_conv", _graph_conv_backward, _save_graph_conv),
-        ("graph_conv_csr", _graph_conv_csr_backward, _save_graph_conv_csr),
-    ):
-        torch.library.register_autograd(f"opserve::{op}", backward, setup_context=save)
-        _no_second_backward(f"_{op}_backward")
+    """Registers the gradients of all operators that have a backward operator."""
+    for operator in OPERATORS:
+        if operator.fake_backward is not None:
+            save, backward = formulas(operator)
+            torch.library.register_autograd(operator.forward, backward, setup_context=save)
+            _no_second_backward(operator.backward)

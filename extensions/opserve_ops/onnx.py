@@ -1,25 +1,24 @@
-"""The operators in ONNX: how `torch.onnx.export` writes them, and the library with which ONNX Runtime runs them.
+"""The operators in ONNX: how `torch.onnx.export` writes them, and the library by which ONNX Runtime runs them.
 
     program = torch.onnx.export(model, inputs, dynamo=True, dynamic_shapes=...,
                                 custom_translation_table=opserve_ops.onnx.translation_table())
     program.save("model.onnx")
     session = onnxruntime.InferenceSession("model.onnx", opserve_ops.onnx.session_options(threads=2))
 
-Exporting needs the packages onnx and onnxscript; running needs onnxruntime and nothing else: where it runs, the
-library may as well be registered by its path, without this package or PyTorch.
+Exporting needs the packages onnx and onnxscript. Running needs onnxruntime only: the library can also be registered by
+its path, without this package and without PyTorch.
 """
 
 import importlib
+import inspect
 import struct
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from . import _library
+from ._operator import OPERATORS, Operator, bind
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,14 +30,14 @@ _LIBRARY = "libopserve_onnxruntime.so"
 _CUDA_LIBRARY = "libopserve_onnxruntime_cuda.so"
 
 
-def library_path(cuda: bool = False) -> Path:
-    """The library of ONNX Runtime operators, to be registered with a session or packed beside a saved model.
+def library_path(*, cuda: bool = False) -> Path:
+    """Returns the library of ONNX Runtime operators, to register with a session or to pack with a saved model.
 
     Args:
-        cuda: the one for the CUDA execution provider, which has the operators of the CPU too.
+        cuda: Whether the library is for the CUDA execution provider; it includes the CPU operators.
 
     Raises:
-        ImportError: it has not been built; `make ext` leaves out the one for CUDA where it finds no CUDA compiler.
+        ImportError: The library has not been built; without a CUDA compiler, `make ext` leaves out the CUDA library.
     """
     if not cuda:
         return _library.find(_LIBRARY)
@@ -48,23 +47,23 @@ def library_path(cuda: bool = False) -> Path:
         raise ImportError(f"{error}; if it leaves the library out, it says what is missing") from None
 
 
-def session_options(threads: int | None = None, cuda: bool = False) -> "onnxruntime.SessionOptions":
-    """Options for an `onnxruntime.InferenceSession` that knows the operators.
+def session_options(threads: int | None = None, *, cuda: bool = False) -> "onnxruntime.SessionOptions":
+    """Returns options for an `onnxruntime.InferenceSession` that has the operators.
 
     Args:
-        threads: how many threads one run of the session may use; ONNX Runtime decides where it is none.
-        cuda: the operators for the CUDA execution provider as well; the session is created with that provider.
+        threads: The number of threads for one run of the session; by default ONNX Runtime's own choice.
+        cuda: Whether to include the operators for the CUDA execution provider, with which the session is created.
 
     Raises:
         ImportError: onnxruntime is not installed, or the library has not been built.
-        RuntimeError: this version of ONNX Runtime is older than the library serves.
+        RuntimeError: This version of ONNX Runtime is too old for the library.
     """
     runtime = _import("onnxruntime", "to run a model")
     options = runtime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        options.register_custom_ops_library(str(library_path(cuda)))
+        options.register_custom_ops_library(str(library_path(cuda=cuda)))
     except Exception as error:
         if isinstance(error, ImportError):
             raise
@@ -74,20 +73,13 @@ def session_options(threads: int | None = None, cuda: bool = False) -> "onnxrunt
 
 
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """What `torch.onnx.export(..., dynamo=True, custom_translation_table=...)` needs to write the operators.
+    """Returns the table by which `torch.onnx.export(..., dynamo=True, custom_translation_table=...)` writes operators.
 
     Raises:
         ImportError: onnx or onnxscript is not installed.
     """
-    # Only looked at when a model is translated, but here is where what is missing is best told.
-    _onnx_operators()
-    ops = torch.ops.opserve
-    return {
-        ops.scaled_add.default: _scaled_add,
-        ops.graph_conv.default: _graph_conv,
-        ops.graph_conv_csr.default: _graph_conv_csr,
-        ops.warp_perspective.default: _warp_perspective,
-    }
+    packages = _import("onnx", "to export a model"), _import("onnxscript", "to export a model")
+    return {operator.forward: _translation(operator, *packages) for operator in OPERATORS if operator.onnx}
 
 
 def _import(name: str, purpose: str) -> ModuleType:
@@ -99,73 +91,74 @@ def _import(name: str, purpose: str) -> ModuleType:
         ) from error
 
 
-@cache
-def _onnx_operators() -> SimpleNamespace:
-    """The operators as the exporter takes them: with their schemas, of which ONNX itself knows nothing."""
-    defs = _import("onnx", "to export a model").defs
-    values = _import("onnxscript", "to export a model").values
-    schema, option, kind = defs.OpSchema, defs.OpSchema.FormalParameterOption, defs.OpSchema.AttrType
-    floating = ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"]
-    index = ["tensor(int32)", "tensor(int64)"]
-    types = {"T": floating, "I": index, "M": ["tensor(float)", "tensor(double)"]}
-    opset = values.Opset(DOMAIN, VERSION)
+# The types of `Operator.types` in ONNX.
+_TYPES = {
+    "T": ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"],
+    "I": ["tensor(int32)", "tensor(int64)"],
+    "M": ["tensor(float)", "tensor(double)"],
+}
 
-    def operator(name: str, inputs: str, output: str, *attributes: Any) -> Any:
-        """`inputs` are words «name:type», with a question mark behind those that may be left out."""
-        parameters, used = [], ["T"]
-        for word in inputs.split():
-            argument, of_type = word.removesuffix("?").split(":")
-            presence = option.Optional if word.endswith("?") else option.Single
-            parameters.append(schema.FormalParameter(argument, of_type, param_option=presence))
-            used += [of_type] if of_type not in used else []
-        definition = schema(
-            name,
-            DOMAIN,
-            VERSION,
-            inputs=parameters,
-            outputs=[schema.FormalParameter(output, "T")],
-            type_constraints=[(letter, types[letter], "") for letter in used],
-            attributes=list(attributes),
-        )
-        return values.Op(opset, name, definition)
 
-    def attribute(name: str, of_kind: Any) -> Any:
-        return schema.Attribute(name, of_kind, required=False)
+def _translation(operator: Operator, onnx: ModuleType, onnxscript: ModuleType) -> Callable[..., Any]:
+    """Returns the function by which the exporter writes an operator: its tensors as inputs, the rest as attributes.
 
-    return SimpleNamespace(
-        scaled_add=operator(
-            "ScaledAdd", "x:T y:T", "z", attribute("alpha", kind.FLOAT), attribute("alpha_f64", kind.TENSOR)
-        ),
-        graph_conv=operator("GraphConv", "a:T x:T weight:T bias:T?", "out"),
-        graph_conv_csr=operator("GraphConvCSR", "rowptr:I col:I value:T? x:T weight:T bias:T?", "out"),
-        warp_perspective=operator("WarpPerspective", "image:T matrix:M", "out", attribute("size", kind.INTS)),
+    A float becomes a FLOAT and, if float32 cannot represent it, in addition a TENSOR of one float64, `<name>_f64`: a
+    float64 tensor is multiplied by it, not by its rounding.
+    """
+    schema, option, kind = onnx.defs.OpSchema, onnx.defs.OpSchema.FormalParameterOption, onnx.defs.OpSchema.AttrType
+    letters = {name: letter for letter, names in operator.types.items() for name in names}
+    arguments = operator.forward._schema.arguments
+    inputs, parameters = [], []
+    attributes: dict[str, Any] = {}
+    for argument in arguments:
+        name, of_type = argument.name, str(argument.type)
+        annotation: Any = Any
+        if name in letters:
+            presence = option.Optional if of_type.startswith("Optional") else option.Single
+            inputs.append(schema.FormalParameter(name, letters[name], param_option=presence))
+        elif of_type == "float":
+            annotation = float
+            attributes |= {name: kind.FLOAT, f"{name}_f64": kind.TENSOR}
+        else:
+            annotation = Sequence[int]
+            attributes[name] = kind.INTS
+        default = argument.default_value if argument.has_default_value() else inspect.Parameter.empty
+        by = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters.append(inspect.Parameter(name, by, default=default, annotation=annotation))
+    definition = schema(
+        operator.onnx,
+        DOMAIN,
+        VERSION,
+        inputs=inputs,
+        outputs=[schema.FormalParameter(f"out{i or ''}", letter) for i, letter in enumerate(operator.results)],
+        type_constraints=[(letter, _TYPES[letter], "") for letter in operator.types],
+        attributes=[schema.Attribute(name, of_kind, required=False) for name, of_kind in attributes.items()],
     )
+    node = onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, VERSION), operator.onnx, definition)
+
+    def translate(*args: Any, **kwargs: Any) -> Any:
+        given = bind(operator.forward, args, kwargs)
+        values: dict[str, Any] = {}
+        for name in given.keys() - letters.keys():
+            value = given[name]
+            if attributes[name] == kind.INTS:
+                values[name] = list(value)
+                continue
+            values[name] = _float32(value)
+            if values[name] != value and value == value:
+                exact = onnx.helper.make_tensor(f"{name}_f64", onnx.TensorProto.DOUBLE, [], [value])
+                values[f"{name}_f64"] = exact
+        return node(*(given[name] for name in given if name in letters), **values)
+
+    # By these the exporter distinguishes inputs and attributes.
+    translate.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    translate.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return translate
 
 
 def _float32(number: float) -> float:
-    """The nearest float32, as an ONNX attribute holds it."""
+    """Returns the nearest float32, which is what an ONNX attribute holds."""
     try:
         return struct.unpack("f", struct.pack("f", number))[0]
     except OverflowError:
         return float("inf") if number > 0 else float("-inf")
-
-
-def _scaled_add(x: Any, y: Any, alpha: float = 2.0) -> Any:
-    attributes: dict[str, Any] = {"alpha": _float32(alpha)}
-    # A number that float32 cannot hold: a float64 tensor is multiplied by it, not by its rounding.
-    if attributes["alpha"] != alpha and alpha == alpha:
-        onnx = _import("onnx", "to export a model")
-        attributes["alpha_f64"] = onnx.helper.make_tensor("alpha_f64", onnx.TensorProto.DOUBLE, [], [alpha])
-    return _onnx_operators().scaled_add(x, y, **attributes)
-
-
-def _graph_conv(a: Any, x: Any, weight: Any, bias: Any = None) -> Any:
-    return _onnx_operators().graph_conv(a, x, weight, bias)
-
-
-def _graph_conv_csr(rowptr: Any, col: Any, value: Any, x: Any, weight: Any, bias: Any = None) -> Any:
-    return _onnx_operators().graph_conv_csr(rowptr, col, value, x, weight, bias)
-
-
-def _warp_perspective(image: Any, matrix: Any, size: Sequence[int] = (8, 8)) -> Any:
-    return _onnx_operators().warp_perspective(image, matrix, size=list(size))

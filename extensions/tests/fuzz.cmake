@@ -1,19 +1,20 @@
-# The fuzzer, and mutants of the kernels that it must catch: each is the fuzzer with one source changed, a check the
-# less. The change is made to a copy, so that the sources hold nothing for it.
+# The fuzzer, and mutants of the kernels that it must catch: each is the fuzzer with one source changed, without a
+# check. The change is made to a copy, so that the sources contain nothing for it.
 
 set(OPSERVE_KERNELS_DIR "${CMAKE_CURRENT_SOURCE_DIR}/../kernels")
 
-add_library(fuzz_kernels_main OBJECT fuzz_backward.cpp fuzz_kernels.cpp)
+add_library(fuzz_kernels_main OBJECT fuzz_backward.cpp fuzz_gcn_norm.cpp fuzz_kernels.cpp)
 target_link_libraries(fuzz_kernels_main PRIVATE opserve_options)
 target_include_directories(fuzz_kernels_main PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/../native")
-add_library(fuzz_npy STATIC ../native/npy.cpp)
+opserve_sources(sources npy)
+add_library(fuzz_npy STATIC ${sources})
 target_link_libraries(fuzz_npy PRIVATE opserve_options)
 add_executable(fuzz_kernels $<TARGET_OBJECTS:fuzz_kernels_main>)
 target_link_libraries(fuzz_kernels PRIVATE opserve_kernels fuzz_npy)
 add_test(NAME fuzz COMMAND fuzz_kernels)
 
-# `source` is compiled with `from` replaced by `to` in `file`, which is the source or a header on the way to it; the
-# headers in between are named after `to`. The program takes everything else from the library.
+# `source` is compiled with `from` replaced by `to` in `file`, which is the source or a header that it includes; headers
+# in between are named after `to`. The program takes everything else from the library.
 function(opserve_mutant name source file from to)
   set(folder "${CMAKE_CURRENT_BINARY_DIR}/mutants/${name}")
   get_filename_component(place "${OPSERVE_KERNELS_DIR}/${source}" DIRECTORY)
@@ -28,16 +29,16 @@ function(opserve_mutant name source file from to)
       endif()
       string(REPLACE "${from}" "${to}" content "${content}")
     endif()
-    # Untouched where nothing has changed, so that it is not compiled again.
+    # Not touched if nothing has changed, so that it is not compiled again.
     file(CONFIGURE OUTPUT "${folder}/${basename}" CONTENT "${content}" @ONLY)
   endforeach()
   get_filename_component(basename "${source}" NAME)
   add_executable(fuzz_mutant_${name} $<TARGET_OBJECTS:fuzz_kernels_main> "${folder}/${basename}")
-  # Variables that only the missing check used are no news.
+  # Variables that only the missing check used are expected.
   target_compile_options(fuzz_mutant_${name} PRIVATE -w)
   target_include_directories(fuzz_mutant_${name} PRIVATE "${place}")
   target_link_libraries(fuzz_mutant_${name} PRIVATE opserve_kernels fuzz_npy)
-  # Caught is what says in which case.
+  # A mutant is caught if the output says in which case.
   add_test(NAME fuzz_mutant_${name} COMMAND fuzz_mutant_${name} --cases 10000 --here)
   set_tests_properties(fuzz_mutant_${name} PROPERTIES
     PASS_REGULAR_EXPRESSION "in case [0-9]+ of seed"
@@ -50,11 +51,15 @@ opserve_mutant(skip_weight_rows graph_conv_check.cpp graph_conv_check.cpp
   "OPSERVE_RETURN_IF_ERROR(check::size(op, \"weight\", weight, 0, \"f\", f));" "")
 opserve_mutant(skip_y_sizes scaled_add_check.cpp scaled_add_check.cpp
   "if (y.sizes[axis] != x.sizes[axis])" "if (false)")
-opserve_mutant(skip_grad_rows backward_check.cpp backward_check.cpp
-  "OPSERVE_RETURN_IF_ERROR(check::size(op, \"grad\", grad, 0, \"n\", n));" "")
-opserve_mutant(skip_grad_sizes backward_check.cpp backward_check.cpp
+opserve_mutant(skip_grad_rows check.cpp check.cpp
+  "OPSERVE_RETURN_IF_ERROR(size(op, \"grad\", grad, 0, \"n\", n));" "")
+opserve_mutant(skip_grad_sizes warp_perspective_check.cpp warp_perspective_check.cpp
   "if (grad.sizes[axis] != expected)" "if (false)")
-# Of the baseline kernels only.
+opserve_mutant(skip_graph_check cpu/gcn_norm_cpu.cpp cpu/gcn_norm_cpu.cpp
+  "OPSERVE_RETURN_IF_ERROR(check_values(kOp, graph, p.sizes.nnz));" "")
+opserve_mutant(skip_index_range gcn_norm_check.cpp gcn_norm_check.cpp
+  "rowptr.dtype == DType::kInt32 && out_nnz > int32_max" "false")
+# Only in the baseline kernels.
 opserve_mutant(skip_col_check cpu/isa_default.cpp cpu/graph_conv_csr_kernel.h
   "signs |= (last - column) | column;" "" cpu/isa.h)
 opserve_mutant(col_off_by_one cpu/isa_default.cpp cpu/graph_conv_csr_kernel.h

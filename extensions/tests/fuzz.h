@@ -1,5 +1,5 @@
-// What the cases of the fuzzer are made of: random sizes and numbers, buffers that are exactly as large as
-// their contracts say, arguments as a runtime would describe them, and what is wrong with them.
+// What the cases of the fuzzer consist of: random sizes and numbers, buffers exactly as large as their
+// contracts say, arguments as a runtime would describe them, and their faults.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +28,7 @@ using opserve::ParallelFor;
 using opserve::Status;
 using opserve::TensorArg;
 
-// What a report has to say to be repeated.
+// What a report needs to be reproducible.
 struct Case {
     uint64_t seed = 1;
     int64_t number = 0;
@@ -71,7 +71,7 @@ class Random {
         return values.begin()[below(static_cast<int64_t>(values.size()))];
     }
 
-    // A side of a matrix: small, often around the widths of vectors and tiles, seldom large.
+    // A side of a matrix: small, often around the widths of vectors and tiles, rarely large.
     int64_t side() {
         if (one_in(8)) return 0;
         if (one_in(12)) return below(300);
@@ -84,7 +84,7 @@ class Random {
                               (int64_t{1} << 31) - 8, (int64_t{1} << 31) - 9, int64_t{1} << 40}) -
                below(3);
     }
-    // A size that an empty tensor may have beside its 0.
+    // A size that an empty tensor may have in addition to its 0.
     int64_t far() { return int64_t{1} << pick<int64_t>({31, 32, 40, 48}); }
     double number() {
         if (!one_in(16)) return uniform();
@@ -95,7 +95,7 @@ class Random {
     uint64_t state_;
 };
 
-// Exactly `bytes` on the heap; neither more nor less is there to be touched.
+// Exactly `bytes` on the heap, no more and no less.
 class Heap {
   public:
     explicit Heap(int64_t bytes, size_t alignment = alignof(std::max_align_t)) : bytes_(bytes) {
@@ -112,7 +112,7 @@ class Heap {
     void* pointer_ = nullptr;
 };
 
-// Elements of a tensor, at times beginning at an odd place, as views of larger tensors do.
+// Elements of a tensor, sometimes starting at an odd place, as views of larger tensors do.
 template <class T>
 class Elements {
   public:
@@ -138,7 +138,7 @@ Elements<T> numbers(Random& random, int64_t count) {
     return elements;
 }
 
-// A result that shows where it was not written: this pattern is a NaN that no arithmetic makes.
+// A result that shows where it was not written: this pattern is a NaN that no arithmetic produces.
 template <class T>
 class Result {
   public:
@@ -171,7 +171,7 @@ constexpr DType dtype_of() {
     if constexpr (std::is_same_v<T, int64_t>) return DType::kInt64;
 }
 
-// Cuts ranges anywhere, and runs them in any order.
+// Splits ranges anywhere, and runs them in any order.
 struct Pool {
     explicit Pool(Random& source) : random(source.bits(), 0), serial(source.one_in(2)) {}
 
@@ -220,14 +220,14 @@ inline bool is_floating(DType dtype) {
 
 inline bool runs_on_the_cpu(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kFloat64; }
 
-// In 2^63 bytes, and with each stride: by other arithmetic than the checks'.
+// Whether it fits in 2^63 bytes, and so does each stride; computed differently from the checks.
 inline bool fits(const std::vector<int64_t>& sizes, DType dtype) {
     long double bytes = static_cast<long double>(opserve::element_size(dtype));
     for (const int64_t size : sizes) bytes *= static_cast<long double>(std::max<int64_t>(size, 1));
     return bytes < 0x1p63L;
 }
 
-// So small that its buffers can be had.
+// Whether it is small enough to allocate its buffers.
 inline bool is_small(const std::vector<const Argument*>& arguments) {
     for (const Argument* argument : arguments) {
         long double count = 1;
@@ -238,7 +238,7 @@ inline bool is_small(const std::vector<const Argument*>& arguments) {
     return true;
 }
 
-// The same of what they hold: an empty tensor may have any other sizes, through which no kernel may walk.
+// The same for contents: an empty tensor may have any other sizes, which no kernel may iterate over.
 inline bool holds_little(const std::vector<const Argument*>& arguments) {
     for (const Argument* argument : arguments) {
         const auto& sizes = argument->sizes;
@@ -278,7 +278,7 @@ inline void corrupt(Random& random, const std::vector<Argument*>& arguments) {
     }
 }
 
-// Whether it was accepted, rightly or not: what a missing check lets through must meet the sanitizers.
+// Whether it was accepted, rightly or not: what a missing check accepts must reach the sanitizers.
 inline bool agree(const Status& status, bool valid) {
     if (status.ok() != valid) {
         fail(valid ? std::string("refused: ") + status.message()
@@ -289,12 +289,12 @@ inline bool agree(const Status& status, bool valid) {
 
 enum class Outcome { kComputed, kRefused, kChecked };
 
-// From one piece of a tensor to the next, which may lie apart, or be the same one.
+// The distance from one part of a tensor to the next: they may be apart, or be the same one.
 inline int64_t random_stride(Random& random, int64_t dense) {
     return random.one_in(8) ? 0 : dense + (random.one_in(3) ? random.below(5) : 0);
 }
 
-// A matrix whose rows may lie apart, or all be one.
+// A matrix whose rows may be apart, or all be one.
 template <class T>
 struct Matrix {
     Matrix(Random& random, const Argument& argument) : Matrix(random, argument.sizes[0], argument.sizes[1]) {}
@@ -313,7 +313,7 @@ Outcome refused_workspace(const Params& p, Status (*workspace_size)(const Params
     return Outcome::kRefused;
 }
 
-// Of sizes that are not run.
+// With sizes that are not run.
 template <class Params>
 Outcome only_workspace(const Params& p, Status (*workspace_size)(const Params&, int64_t*)) {
     int64_t bytes = 0;
@@ -333,8 +333,8 @@ Status workspace_and_run(Params& p, Status (*workspace_size)(const Params&, int6
     return run(p, parallel_for);
 }
 
-// A graph in CSR form: rows of any length, columns in any order; and at times indices that lead astray: by
-// one, far, and so that products of them overflow.
+// A graph in CSR form: rows of any length, columns in any order; sometimes wrong indices: by one, by far, and
+// such that products of them overflow.
 template <class Index>
 struct Graph {
     Graph(Random& random, int64_t n) : rowptr{0} {
@@ -366,7 +366,7 @@ struct Graph {
     bool good;
 };
 
-// Indices exactly as large as they are.
+// The indices in buffers of exactly their size.
 template <class Index>
 Elements<Index> copy(Random& random, const std::vector<Index>& from) {
     Elements<Index> elements(random, static_cast<int64_t>(from.size()));
@@ -380,5 +380,6 @@ struct Op {
     Outcome (*run)(Random&);
 };
 extern const std::vector<Op> backward_ops;
+extern const std::vector<Op> gcn_norm_ops;
 
 }  // namespace fuzz

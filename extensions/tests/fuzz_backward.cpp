@@ -1,5 +1,5 @@
 // The backward operators: the arguments of the forward ones, a gradient of the result, and which gradients
-// are wanted.
+// are needed.
 #include <array>
 
 #include "fuzz.h"
@@ -12,7 +12,7 @@
 namespace fuzz {
 namespace {
 
-// A gradient that may not be wanted, and then is nowhere.
+// A gradient that may not be needed, and then has no memory.
 template <class T>
 class Gradient {
   public:
@@ -49,7 +49,7 @@ Outcome scaled_add_backward(Random& random) {
     auto values = numbers<T>(random, numel);
     Result<T> grad_x(numel), grad_y(numel);
     p.grad = values.data();
-    // In place, at times.
+    // In place, sometimes.
     p.grad_x = random.one_in(4) ? values.data() : grad_x.data();
     p.grad_y = grad_y.data();
     if (!agree(opserve::cpu::scaled_add_backward(p, pool.parallel_for()), true)) return Outcome::kRefused;
@@ -89,7 +89,7 @@ Outcome graph_conv_backward(Random& random) {
         return refused_workspace(p, opserve::cpu::graph_conv_backward_workspace_size);
     }
     if (!is_small({&grad, &a, &x, &weight}) || x.device != DeviceType::kCpu || x.dtype != dtype) {
-        // All gradients, so that the workspace is as large as it can be.
+        // All gradients, so that the workspace is as large as possible.
         p.grad_a = p.grad_x = p.grad_weight = p.grad_bias = &p;
         return only_workspace(p, opserve::cpu::graph_conv_backward_workspace_size);
     }
@@ -178,7 +178,7 @@ Outcome graph_conv_csr_backward(Random& random) {
     p.x_stride = dx.stride;
     p.weight = dw.elements.data();
     p.weight_stride = dw.stride;
-    // What is not there has no gradient.
+    // A value that was left out has no gradient.
     p.grad_value = has_value ? gradients[0].data() : nullptr;
     p.grad_x = gradients[1].data();
     p.grad_weight = gradients[2].data();

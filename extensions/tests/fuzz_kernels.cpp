@@ -1,7 +1,7 @@
 // Random and malformed inputs to the checks and the kernels, built with AddressSanitizer and
-// UndefinedBehaviorSanitizer. Every buffer lies on the heap and is exactly as large as its contract says, so
-// that a step beyond it is seen. Beside the sanitizers, each case knows by itself what must be refused and
-// what must be accepted, and that every element of a result is written.
+// UndefinedBehaviorSanitizer. Every buffer is on the heap and exactly as large as its contract says, so that
+// an access beyond it is detected. In addition, each case knows what must be refused and what must be
+// accepted, and that every element of a result is written.
 //
 // A case depends on the seed and its number only: --first N --cases 1 repeats one.
 #include <spawn.h>
@@ -68,7 +68,7 @@ Outcome scaled_add(Random& random) {
 
 // ---- graph_conv ----
 
-// A graph without nodes whose features are many, or whose results are.
+// A graph without nodes with many features or many outputs.
 void empty_and_far(Random& random, Argument& x, Argument& weight, Argument& bias, bool& has_bias) {
     const int64_t f = random.one_in(2) ? random.far() : 0, k = f == 0 ? random.far() : 0;
     x.sizes = {0, f};
@@ -301,7 +301,7 @@ Outcome npy(Random& random) {
         }
     }
     try {
-        // The vector is exactly as large as the file, so that a step beyond it is seen.
+        // The vector is exactly as large as the file, so that an access beyond it is detected.
         const auto array = opserve::native::parse_npy({file.begin(), file.end()}, "fuzz");
         int64_t size = array.item_size;
         for (const int64_t side : array.shape) size *= side;
@@ -334,7 +334,7 @@ std::vector<Op> every_op() {
         {"warp_perspective float64 float64", warp_perspective<double, double>},
         {"npy", npy},
     };
-    ops.insert(ops.end(), backward_ops.begin(), backward_ops.end());
+    for (const auto* more : {&backward_ops, &gcn_norm_ops}) ops.insert(ops.end(), more->begin(), more->end());
     return ops;
 }
 
@@ -355,7 +355,7 @@ int run_cases(int64_t first, int64_t cases) {
     return failures == 0 ? 0 : 1;
 }
 
-// The instruction set is chosen once in a process: each gets one of its own.
+// The instruction set is chosen once per process, so each gets its own.
 int run_every_capability(char** argv, int64_t first, int64_t cases) {
     const char* const capabilities[] = {"default", "avx2", "avx512"};
     constexpr int64_t parts = std::size(capabilities);

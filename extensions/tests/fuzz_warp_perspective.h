@@ -1,5 +1,5 @@
-// What the cases of warp_perspective are made of, forward and backward: its arguments and what is wrong with
-// them, pixels, and matrices.
+// What the cases of warp_perspective consist of, forward and backward: its arguments and their faults,
+// pixels, and matrices.
 #pragma once
 
 #include <cmath>
@@ -21,14 +21,14 @@ struct WarpArguments {
         for (int axis = 0; axis < 2; ++axis) size.push_back(side(random));
     }
 
-    // Of an image or of a result: mostly small, at times of more than one run of pixels.
+    // The side of an image or a result: mostly small, sometimes more than one run of pixels.
     static int64_t side(Random& random) {
         if (random.one_in(6)) return random.below(4);
         if (random.one_in(10)) return 120 + random.below(20);
         return 1 + random.below(24);
     }
 
-    // Now and then: to sides that are negative or far too large, or to another number of them.
+    // Sometimes sides that are negative or far too large, or another number of them.
     void spoil_size(Random& random) {
         if (random.one_in(10))
             size[random.below(2)] = random.one_in(2) ? -1 - random.below(3) : random.huge();
@@ -76,17 +76,21 @@ struct WarpArguments {
     std::vector<int64_t> size;
 };
 
-// Rows, channels and images may lie apart, or be one and the same.
+// Rows, channels and images may be apart, or be one and the same.
 template <class T>
 struct Image {
     Image(Random& random, const opserve::WarpPerspectiveSizes& s)
         : stride_h(random_stride(random, s.w)),
-          stride_c(random_stride(random, s.h * stride_h)),
-          stride_n(random_stride(random, s.c * stride_c)),
+          // The other sizes of an empty image may be so large that their product overflows.
+          stride_c(random_stride(random, is_empty(s) ? 0 : s.h * stride_h)),
+          stride_n(random_stride(random, is_empty(s) ? 0 : s.c * stride_c)),
           elements(numbers<T>(
-              random, s.n == 0 || s.c == 0 || s.h == 0 || s.w == 0
-                          ? 0
-                          : (s.n - 1) * stride_n + (s.c - 1) * stride_c + (s.h - 1) * stride_h + s.w)) {}
+              random,
+              is_empty(s) ? 0 : (s.n - 1) * stride_n + (s.c - 1) * stride_c + (s.h - 1) * stride_h + s.w)) {}
+
+    static bool is_empty(const opserve::WarpPerspectiveSizes& s) {
+        return s.n == 0 || s.c == 0 || s.h == 0 || s.w == 0;
+    }
 
     template <class Params>
     void give_to(Params& p) {
@@ -100,7 +104,7 @@ struct Image {
     Elements<T> elements;
 };
 
-// What is known of a random matrix beforehand.
+// What is known about a random matrix in advance.
 enum class Known { kGood, kBad, kNeither };
 
 template <class M>
@@ -134,7 +138,8 @@ Known random_matrix(Random& random, M* m) {
             return Known::kGood;
         }
         case 4:
-            // Magnitudes all over the place: whatever it is called, it must not lead anywhere it should not.
+            // Magnitudes all over the place: whether it counts as singular or not, nothing must be accessed
+            // out of bounds.
             for (int i = 0; i < 9; ++i) {
                 m[i] = static_cast<M>(random.uniform() *
                                       std::pow(10.0, static_cast<double>(random.below(30)) - 15.0));
@@ -146,7 +151,7 @@ Known random_matrix(Random& random, M* m) {
     }
 }
 
-// Of several matrices what is known of all of them together.
+// What is known about several matrices together.
 template <class M>
 Known random_matrices(Random& random, M* m, int64_t count) {
     Known known = Known::kGood;

@@ -1,5 +1,5 @@
-// The kernels by themselves: no runtime is linked. Every buffer is exactly as large as its contract says, so
-// that a build with AddressSanitizer sees each read and write beyond it.
+// The kernels alone: no runtime is linked. Every buffer is exactly as large as its contract says, so that a
+// build with AddressSanitizer detects each access beyond it.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "opserve/cpu_capability.h"
+#include "opserve/gcn_norm.h"
 #include "opserve/graph_conv.h"
 #include "opserve/graph_conv_csr.h"
 #include "opserve/scaled_add.h"
@@ -49,7 +50,7 @@ constexpr DType dtype_of() {
     if constexpr (std::is_same_v<T, int64_t>) return DType::kInt64;
 }
 
-// A pool as unkind as the contract allows: uneven ranges, in real threads.
+// The worst pool that the contract allows: uneven ranges, in real threads.
 const ParallelFor kThreads(
     [](void*, int64_t count, int64_t, ParallelFor::Body body, const void* context) {
         std::vector<std::thread> threads;
@@ -74,7 +75,7 @@ std::vector<T> random_values(int64_t count) {
     return values;
 }
 
-// Ends where it says, so that a sanitizer sees the first byte beyond.
+// A buffer that ends exactly at its size, so that a sanitizer detects the first byte beyond it.
 struct AlignedBuffer {
     explicit AlignedBuffer(int64_t bytes)
         : pointer(static_cast<char*>(::operator new(static_cast<size_t>(bytes), std::align_val_t{64}))) {}
@@ -276,7 +277,7 @@ std::vector<double> transposed(const std::vector<T>& a, int64_t rows, int64_t co
     return out;
 }
 
-// The rows of a matrix without what lies between them.
+// The rows of a matrix without the elements between them.
 template <class T>
 std::vector<double> dense(const std::vector<T>& a, int64_t rows, int64_t columns, int64_t stride) {
     std::vector<double> out;
@@ -286,7 +287,7 @@ std::vector<double> dense(const std::vector<T>& a, int64_t rows, int64_t columns
     return out;
 }
 
-// Gradients of a·x·weight with respect to each and to the bias, from a in full.
+// The gradients of a·x·weight with respect to each factor and the bias, from the full matrix a.
 struct Gradients {
     Gradients(const std::vector<double>& a, const std::vector<double>& x, const std::vector<double>& weight,
               const std::vector<double>& grad, int64_t n, int64_t f, int64_t k)
@@ -463,6 +464,97 @@ void test_graph_conv_csr_indices() {
                  "opserve::graph_conv_csr: col must be in [0, n = 3), got col[1] = " + std::to_string(far));
 }
 
+template <class T, class Index>
+void test_gcn_norm() {
+    for (int64_t n : {0, 1, 2, 5, 300}) {
+        const auto csr = random_csr<Index>(n, 4);
+        const int64_t nnz = static_cast<int64_t>(csr.col.size()), out_nnz = nnz + n;
+        const std::string name = "gcn_norm " + std::to_string(n);
+        std::vector<T> value = random_values<T>(nnz);
+        // Above 0, so that each degree has a root.
+        for (T& weight : value) weight = (weight + 2) / 2;
+        const auto grad = random_values<T>(out_nnz);
+        std::vector<double> scale(static_cast<size_t>(n)), slope(static_cast<size_t>(n)), loop(scale);
+        for (int64_t i = 0; i < n; ++i) {
+            loop[i] = 1.5;
+            for (int64_t e = csr.rowptr[i]; e < static_cast<int64_t>(csr.rowptr[i + 1]); ++e) {
+                scale[i] += static_cast<double>(value[e]);
+                if (static_cast<int64_t>(csr.col[e]) == i) loop[i] = 0;
+            }
+            scale[i] = 1 / std::sqrt(scale[i] + loop[i]);
+        }
+        Csr<Index> looped{{0}, {}};
+        std::vector<double> normalized, of_value;
+        for (int64_t i = 0; i < n; ++i) {
+            looped.col.push_back(static_cast<Index>(i));
+            slope[i] += 2 * static_cast<double>(grad[normalized.size()]) * loop[i] * scale[i];
+            normalized.push_back(scale[i] * loop[i] * scale[i]);
+            for (int64_t e = csr.rowptr[i]; e < static_cast<int64_t>(csr.rowptr[i + 1]); ++e) {
+                const int64_t j = csr.col[e];
+                const double g = static_cast<double>(grad[normalized.size()]),
+                             w = static_cast<double>(value[e]);
+                slope[i] += g * w * scale[j];
+                slope[j] += g * w * scale[i];
+                of_value.push_back(g * scale[i] * scale[j]);
+                looped.col.push_back(csr.col[e]);
+                normalized.push_back(scale[i] * w * scale[j]);
+            }
+            looped.rowptr.push_back(static_cast<Index>(looped.col.size()));
+        }
+        for (int64_t i = 0; i < n; ++i) {
+            for (int64_t e = csr.rowptr[i]; e < static_cast<int64_t>(csr.rowptr[i + 1]); ++e) {
+                of_value[e] -= slope[i] * std::pow(scale[i], 3) / 2;
+            }
+        }
+        std::vector<T> first_value, first_gradient;
+        for (const ParallelFor& parallel_for : {kSerial, kThreads}) {
+            Csr<Index> out{std::vector<Index>(csr.rowptr.size()), std::vector<Index>(normalized.size())};
+            std::vector<T> out_value(normalized.size()), grad_value(value.size());
+            opserve::GcnNormParams p{};
+            p.dtype = dtype_of<T>();
+            p.index_dtype = dtype_of<Index>();
+            p.sizes = {n, nnz, out_nnz};
+            p.fill_value = 1.5;
+            p.rowptr = csr.rowptr.data();
+            p.col = csr.col.data();
+            p.value = value.data();
+            p.out_rowptr = out.rowptr.data();
+            p.out_col = out.col.data();
+            p.out_value = out_value.data();
+            int64_t bytes = -1;
+            EXPECT(opserve::cpu::gcn_norm_workspace_size(p, &bytes).ok() && bytes >= 0, "workspace " + name);
+            AlignedBuffer workspace(bytes);
+            p.workspace = workspace.pointer;
+            EXPECT(opserve::cpu::gcn_norm(p, parallel_for).ok(), name);
+            EXPECT(out.rowptr == looped.rowptr && out.col == looped.col, "indices of " + name);
+            EXPECT(near(out_value, normalized, 16), name);
+
+            opserve::GcnNormBackwardParams b{};
+            b.dtype = p.dtype;
+            b.index_dtype = p.index_dtype;
+            b.sizes = p.sizes;
+            b.fill_value = p.fill_value;
+            b.grad = grad.data();
+            b.rowptr = p.rowptr;
+            b.col = p.col;
+            b.value = p.value;
+            b.grad_value = grad_value.data();
+            EXPECT(opserve::cpu::gcn_norm_backward_workspace_size(b, &bytes).ok() && bytes >= 0,
+                   "workspace " + name);
+            AlignedBuffer backward_workspace(bytes);
+            b.workspace = backward_workspace.pointer;
+            EXPECT(opserve::cpu::gcn_norm_backward(b, parallel_for).ok(), name);
+            EXPECT(near(grad_value, of_value, 64), "gradient of " + name);
+            if (parallel_for.num_threads() == 1) {
+                first_value = out_value;
+                first_gradient = grad_value;
+            }
+            EXPECT(same_bits(out_value, first_value), name + " in threads");
+            EXPECT(same_bits(grad_value, first_gradient), "gradient of " + name + " in threads");
+        }
+    }
+}
+
 template <class T>
 double pixel(const std::vector<T>& image, int64_t h, int64_t w, int64_t plane, int64_t row, int64_t column) {
     if (row < 0 || row >= h || column < 0 || column >= w) return 0.0;
@@ -621,6 +713,8 @@ int main() {
     test_graph_conv_csr_backward<double, int64_t>();
     test_graph_conv_csr_indices<int32_t>();
     test_graph_conv_csr_indices<int64_t>();
+    test_gcn_norm<float, int32_t>();
+    test_gcn_norm<double, int64_t>();
     const double maps[][9] = {{0.9, 0.1, -3.0, -0.05, 1.1, -2.0, 0.0005, 0.001, 1.0},
                               // Along the rows of the image, as far as its last pixel.
                               {1.0, 0.0, 0.5, 0.001, 1.0, 0.25, 0.0, 0.0, 1.0},

@@ -1,4 +1,4 @@
-// Compiles where bindings/onnxruntime/abi.h agrees with the runtime's own header, of whichever version.
+// Compiles if bindings/onnxruntime/abi.h agrees with the runtime's own header, of any version.
 #include <onnxruntime_c_api.h>
 
 #include <type_traits>
@@ -9,7 +9,7 @@ namespace {
 
 namespace ours = opserve::ort_binding;
 
-// What of a type a call depends on: that something is a pointer, or an integer of so many bits.
+// The part of a type that a call depends on: that it is a pointer, or an integer with a number of bits.
 template <class T>
 struct Passed {
     using Type = T;
@@ -67,7 +67,7 @@ SAME_MEMBER(OrtCustomOp, KernelComputeV2)
 SAME_MEMBER(OrtCustomOp, InferOutputShapeFn)
 SAME_MEMBER(OrtCustomOp, GetStartVersion)
 SAME_MEMBER(OrtCustomOp, GetEndVersion)
-// The members of version 18 that are left null, and nothing that this version may read beyond them.
+// The members of version 18 that are null, and nothing that this version may read beyond them.
 static_assert(offsetof(ours::OrtCustomOp, unused_inplace_and_alias) == offsetof(OrtCustomOp, GetMayInplace));
 static_assert(sizeof(ours::OrtCustomOp) == offsetof(OrtCustomOp, ReleaseAliasMap) + sizeof(void*));
 

@@ -194,8 +194,8 @@ def _convert(value: Any, spec: TensorSpec, typed: bool, budget: Budget) -> numpy
     """The array that `spec` asks for, counted before it is made where its size is known before."""
     if isinstance(value, numpy.ndarray):
         budget.take_bytes(value.size * spec.dtype.itemsize, spec.name)
-        return spec.convert(value, typed)
-    array = spec.convert(value, typed)
+        return spec.convert(value, typed=typed)
+    array = spec.convert(value, typed=typed)
     budget.take_bytes(array.nbytes, spec.name)
     return array
 

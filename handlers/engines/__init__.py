@@ -1,4 +1,4 @@
-"""One engine per artifact format behind one interface: arrays in, arrays out."""
+"""One engine per artifact format, behind one interface: arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -11,83 +11,86 @@ import numpy
 
 from handlers.config import ModelConfig
 from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError, error_lines, safe_str
-
-Arrays = dict[str, numpy.ndarray]
+from handlers.signature import Arrays
 
 
 class Engine(Protocol):
-    """A loaded model.
+    """A loaded model."""
 
-    Attributes:
-        device: where it runs, as a person would write it: `cpu`, `cuda:0`.
-        lends_outputs: whether an output may be memory that the next run writes to.
-    """
+    @property
+    def device(self) -> str:
+        """Where it runs: `cpu`, `cuda:0`."""
 
-    device: str
-    lends_outputs: bool
+    @property
+    def lends_outputs(self) -> bool:
+        """Whether an output may be memory that the next run overwrites."""
 
     def run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
         """Calls the model; an optional input may be absent.
 
         Raises:
-            ModelError: it returned something else than its signature's outputs.
-            RequestError: an operator of ours refuses these inputs.
+            ModelError: it returned something other than the outputs of its signature.
+            RequestError: one of our operators refuses these inputs.
             OutOfMemoryError: these inputs need more memory than there is.
-            DeviceError: the GPU has failed, and this process can run nothing more.
-            Exception: whatever else the runtime raises for these inputs.
+            DeviceError: the GPU has failed, and nothing more can run in this process.
+            Exception: anything else that the runtime raises for these inputs.
         """
 
     def describe(self) -> dict[str, Any]:
-        """What a person wants to know of it: format, runtime and its version, device, threads."""
+        """Format, runtime with its version, device and threads, as JSON can hold them."""
 
 
 def load_engine(folder: Path, config: ModelConfig, device_index: int | None = None) -> Engine:
     """Loads the operator libraries, then the artifact, with the engine for its format.
 
     Args:
-        folder: where the artifact and the libraries lie.
+        folder: contains the artifact and the libraries.
         config: the model's configuration.
         device_index: the GPU the server gave this worker, or `None`.
 
     Raises:
-        ModelError: the format is not known, a library or the artifact does not load, or the device is not there.
+        ModelError: the format is unknown, a library or the artifact does not load, or there is no such device.
     """
-    # Each runtime is imported only by the worker that runs on it: they are large.
+    # Runtimes are large: each is imported only by the workers that use it.
     suffix = Path(config.artifact).suffix
     if suffix == ".pt":
-        from handlers.engines.torchscript import TorchScriptEngine as engine
-    elif suffix == ".onnx":
-        from handlers.engines.onnxruntime import OnnxRuntimeEngine as engine
-    elif suffix == ".pt2":
-        from handlers.engines.exported import ExportedEngine as engine
-    else:
-        raise ModelError(f"{config.artifact}: no engine for this format; there are .pt, .pt2 and .onnx")
-    return engine(folder, config, device_index)
+        from handlers.engines.torchscript import TorchScriptEngine
+
+        return TorchScriptEngine(folder, config, device_index)
+    if suffix == ".onnx":
+        from handlers.engines.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(folder, config, device_index)
+    if suffix == ".pt2":
+        from handlers.engines.exported import ExportedEngine
+
+        return ExportedEngine(folder, config, device_index)
+    raise ModelError(f"{config.artifact}: no engine for this format; there are .pt, .pt2 and .onnx")
 
 
-# An operator's own complaint about its arguments, which only the request's values can have caused.
-_COMPLAINT = re.compile(r"opserve::\w+: .*")
+# An operator's own error about its arguments, which only the values of a request can have caused.
+_OPERATOR_ERROR = re.compile(r"opserve::\w+: .*")
 _GPU_REPORTS = re.compile(r"opserve::\w+: the GPU reports")
 _DEVICE_FAILURE = re.compile(r"CUDA error|CUDA failure|cudaError|opserve::\w+: the GPU reports")
 _OUT_OF_MEMORY = re.compile(
     r"opserve::\w+: (the GPU reports:? )?out of memory"
     r"|CUDA ((error|failure \d+): )?out of memory"
     r"|\w+_STATUS_ALLOC_FAILED"
-    r"|can't allocate memory|Storage size calculation overflowed"  # PyTorch, of the processor's
+    r"|can't allocate memory|Storage size calculation overflowed"  # PyTorch, about the processor's
     r"|Failed to allocate memory|bad_alloc|bad allocation"  # ONNX Runtime
 )
 
 
-def meaning_of(error: Exception, device: str, probe: Callable[[], None]) -> Exception:
-    """What an exception that came out of a model's run means for its sender and for this process.
+def classify_error(error: Exception, device: str, probe: Callable[[], None]) -> Exception:
+    """The error of our tree that matches an exception from a model's run.
 
-    Runtimes tell a lack of memory, a lost GPU and a refusal by an operator apart in words only: those are read here,
-    where no text but the runtime's own can be, and nowhere else.
+    Runtimes distinguish a lack of memory, a lost GPU and a refusal by an operator only by their messages. They are
+    parsed here, where the text is certainly the runtime's own, and nowhere else.
 
     Args:
-        error: what the runtime raised.
+        error: raised by the runtime.
         device: where the model runs; only a GPU can be lost.
-        probe: uses the GPU a little, and raises if it cannot be used.
+        probe: makes a small use of the GPU, and raises if that fails.
 
     Returns:
         A `RequestError`, an `OutOfMemoryError`, a `DeviceError`, or `error` itself.
@@ -104,17 +107,17 @@ def meaning_of(error: Exception, device: str, probe: Callable[[], None]) -> Exce
             probe()
         except Exception as failure:
             return DeviceError(error_lines(failure)[-1])
-    complaint = _COMPLAINT.search(text)
-    if complaint and not _GPU_REPORTS.search(text):
-        return RequestError(complaint[0].strip())
+    refusal = _OPERATOR_ERROR.search(text)
+    if refusal and not _GPU_REPORTS.search(text):
+        return RequestError(refusal[0].strip())
     return error
 
 
 def artifact_path(folder: Path, config: ModelConfig) -> Path:
-    """Where the artifact lies.
+    """The path of the artifact.
 
     Raises:
-        ModelError: nowhere.
+        ModelError: there is no such file.
     """
     path = folder / config.artifact
     if not path.is_file():
@@ -122,6 +125,6 @@ def artifact_path(folder: Path, config: ModelConfig) -> Path:
     return path
 
 
-def no_gpu(cause: str) -> ModelError:
-    """The error of `device: cuda` where there is no GPU to run on."""
+def missing_gpu_error(cause: str) -> ModelError:
+    """The error for `device: cuda` without a GPU to run on."""
     return ModelError(f"device: cuda is asked for and {cause}; use device: auto or cpu to run on the processor")

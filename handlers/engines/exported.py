@@ -13,12 +13,12 @@ import torch
 from handlers.engines.pytorch import PyTorchEngine
 from handlers.errors import ModelError, error_lines
 
-# Where torch's package format keeps code that AOTInductor compiled.
+# The folder of code compiled by AOTInductor in torch's package format.
 _COMPILED = "/data/aotinductor/"
 
 
 class ExportedEngine(PyTorchEngine):
-    """What `torch.export.save` or `torch._inductor.aoti_compile_and_package` wrote; the file tells which."""
+    """A file of `torch.export.save` or of `torch._inductor.aoti_compile_and_package`; its contents show which."""
 
     format = "exported program"
 
@@ -26,7 +26,7 @@ class ExportedEngine(PyTorchEngine):
         """Reads the file.
 
         Raises:
-            ModelError: it is neither, needs an operator nobody registered, or was compiled for another device.
+            ModelError: it is neither, needs an operator that is not registered, or was compiled for another device.
         """
         try:
             with zipfile.ZipFile(path) as file:

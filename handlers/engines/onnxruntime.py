@@ -10,9 +10,10 @@ import numpy
 import onnxruntime
 
 from handlers.config import ModelConfig
-from handlers.engines import Arrays, artifact_path, meaning_of, no_gpu
-from handlers.engines.op_library import check_library, for_device, unloadable
+from handlers.engines import artifact_path, classify_error, missing_gpu_error
+from handlers.engines.op_library import check_library, load_error, select_libraries
 from handlers.errors import ModelError
+from handlers.signature import Arrays
 
 _OPTIMIZATION = {
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -38,11 +39,11 @@ class OnnxRuntimeEngine:
     """An ONNX model in one session.
 
     Raises:
-        ModelError: a library or the artifact does not load, the wanted device is not there, or the model's inputs and
-            outputs are not those of the signature.
+        ModelError: a library or the artifact does not load, there is no such device, or the model's inputs and outputs
+            differ from the signature.
     """
 
-    # A session allocates every output anew.
+    # A session allocates new memory for every output.
     lends_outputs = False
 
     def __init__(self, folder: Path, config: ModelConfig, device_index: int | None = None):
@@ -62,7 +63,7 @@ class OnnxRuntimeEngine:
         self.device = f"cuda:{device_index}" if _CUDA in got else "cpu"
         self._check_signature(path.name)
 
-    def _options(self, folder: Path, gpu: bool) -> onnxruntime.SessionOptions:
+    def _options(self, folder: Path, *, gpu: bool) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.config.threads
         options.inter_op_num_threads = 1
@@ -70,14 +71,14 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         if self.config.device == "cuda":
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        # A session takes one library for a domain; the one for CUDA has the operators of the CPU too.
-        for library in for_device(self.config.op_libraries, gpu, instead=True):
+        # A session takes one library per domain; the one for CUDA also has the operators for the CPU.
+        for library in select_libraries(self.config.op_libraries, gpu=gpu, cuda_replaces=True):
             path = folder / library
             check_library(path)
             try:
                 options.register_custom_ops_library(str(path.resolve()))
             except Exception as error:  # the runtime's exceptions have no common base but Exception
-                raise unloadable(path, _reason(error)) from error
+                raise load_error(path, _reason(error)) from error
         return options
 
     def _providers(self) -> list:
@@ -92,10 +93,10 @@ class OnnxRuntimeEngine:
                 if self._device_index is not None
                 else "the server gave this worker no GPU"
             )
-            raise no_gpu(cause)
-        # CUDA and cuDNN lie among the packages that PyTorch brings; nothing else tells ONNX Runtime where.
+            raise missing_gpu_error(cause)
+        # ONNX Runtime does not find CUDA and cuDNN by itself among the packages that PyTorch installs.
         onnxruntime.preload_dlls()
-        cuda = (_CUDA, {"device_id": self._device_index} | self.config.provider_options)
+        cuda = (_CUDA, {"device_id": self._device_index, **self.config.provider_options})
         return [cuda] if wanted == "cuda" else [cuda, _CPU]
 
     def _check_signature(self, artifact: str) -> None:
@@ -111,14 +112,14 @@ class OnnxRuntimeEngine:
                     raise ModelError(f"{artifact}: {kind} '{spec.name}' is {given[spec.name]}, not {spec.dtype}")
 
     def run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
-        """Runs the session; on a GPU the arrays are bound, so that each crosses once each way."""
+        """Runs the session; on a GPU the arrays are bound, so that each is transferred once."""
         try:
             return self._run(inputs)
         except Exception as error:  # the runtime's exceptions have no common base but Exception
-            meaning = meaning_of(error, self.device, self._probe)
-            if meaning is error:
+            classified = classify_error(error, self.device, self._probe)
+            if classified is error:
                 raise
-            raise meaning from error
+            raise classified from error
 
     def _probe(self) -> None:
         onnxruntime.OrtValue.ortvalue_from_numpy(numpy.zeros(1, numpy.float32), "cuda", self._device_index).numpy()
@@ -138,12 +139,12 @@ class OnnxRuntimeEngine:
         return self._named(binding.copy_outputs_to_cpu())
 
     def _named(self, values: list[numpy.ndarray]) -> Arrays:
-        # ONNX Runtime's int64 is C's long long, which equals NumPy's int64 but is another type to a JSON writer.
+        # ONNX Runtime's int64 is C's long long: equal to NumPy's int64, but a different type to a JSON writer.
         pairs = zip(self.config.outputs, values, strict=True)
         return {spec.name: value.view(spec.dtype) if value.dtype == spec.dtype else value for spec, value in pairs}
 
     def describe(self) -> dict[str, Any]:
-        """Format, runtime, device, threads and the providers in their order."""
+        """Format, runtime, device, threads and execution providers, as JSON can hold them."""
         return {
             "format": "ONNX",
             "runtime": f"ONNX Runtime {onnxruntime.__version__}",
@@ -154,6 +155,6 @@ class OnnxRuntimeEngine:
 
 
 def _reason(error: Exception) -> str:
-    """The runtime's message without its code name, in one line."""
+    """The runtime's message in one line, without its code name."""
     text = " ".join(str(error).split())
     return text.partition("] : ")[2] or text

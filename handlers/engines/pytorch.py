@@ -1,4 +1,4 @@
-"""What the engines that run on PyTorch share: the device, the conversion of arrays, the names of outputs."""
+"""The base of the engines that run on PyTorch: the device, the conversion of arrays, the names of outputs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import numpy
 import torch
 
 from handlers.config import ModelConfig
-from handlers.engines import Arrays, artifact_path, meaning_of, no_gpu
-from handlers.engines.op_library import for_device, load_op_library
+from handlers.engines import artifact_path, classify_error, missing_gpu_error
+from handlers.engines.op_library import load_op_library, select_libraries
 from handlers.errors import ModelError
+from handlers.signature import Arrays
 
 
 class PyTorchEngine:
-    """Runs a callable of tensors on one device; subclasses say how the artifact becomes that callable.
+    """Runs a callable of tensors on one device; subclasses load the artifact as that callable.
 
     Raises:
-        ModelError: a library or the artifact does not load, or the wanted device is not there.
+        ModelError: a library or the artifact does not load, or there is no such device.
     """
 
     format: str
@@ -28,7 +29,8 @@ class PyTorchEngine:
         self.config = config
         self._device = select_device(config.device, device_index)
         torch.set_num_threads(config.threads)
-        for library in for_device(config.op_libraries, gpu=self._device.type == "cuda", instead=False):
+        self._on_cpu = self._device.type == "cpu"
+        for library in select_libraries(config.op_libraries, gpu=not self._on_cpu, cuda_replaces=False):
             load_op_library(folder / library)
         self._model = self._load(artifact_path(folder, config))
 
@@ -37,22 +39,23 @@ class PyTorchEngine:
 
     @property
     def device(self) -> str:
+        """Where the model runs: `cpu`, `cuda:0`."""
         return str(self._device)
 
     @property
     def lends_outputs(self) -> bool:
-        """A tensor on the processor is handed out as it is, also one that the model keeps."""
-        return self._device.type == "cpu"
+        """On the processor a tensor is returned as it is, even if the model keeps it."""
+        return self._on_cpu
 
     def run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
-        """Calls the model with the inputs in the signature's order; an absent optional one is None."""
+        """Calls the model with the inputs in the order of the signature; an absent optional one is None."""
         try:
             return self._run(inputs)
         except Exception as error:
-            meaning = meaning_of(error, self.device, self._probe)
-            if meaning is error:
+            classified = classify_error(error, self.device, self._probe)
+            if classified is error:
                 raise
-            raise meaning from error
+            raise classified from error
 
     def _probe(self) -> None:
         torch.cuda.synchronize(self._device)
@@ -71,8 +74,9 @@ class PyTorchEngine:
     def _tensor(self, array: numpy.ndarray | None) -> torch.Tensor | None:
         if array is None:
             return None
-        # PyTorch has no read-only tensors. TorchServe's bodies are bytearrays, so nothing is copied there.
-        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self._device)
+        # PyTorch has no read-only tensors; bodies from TorchServe are writable.
+        tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+        return tensor if self._on_cpu else tensor.to(self._device)
 
     def _named_outputs(self, returned: object) -> Arrays:
         names = [spec.name for spec in self.config.outputs]
@@ -94,14 +98,16 @@ def select_device(wanted: str, device_index: int | None) -> torch.device:
     """The device for `auto`, `cpu` or `cuda`.
 
     Raises:
-        ModelError: `cuda` is wanted and PyTorch sees no GPU, or the server gave this worker none.
+        ModelError: `cuda` is required, and PyTorch sees no GPU or the server gave this worker none.
     """
     if wanted == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available() and device_index is not None:
         return torch.device("cuda", device_index)
     if wanted == "cuda":
-        raise no_gpu("the server gave this worker no GPU" if torch.cuda.is_available() else "PyTorch sees no GPU")
+        raise missing_gpu_error(
+            "the server gave this worker no GPU" if torch.cuda.is_available() else "PyTorch sees no GPU"
+        )
     return torch.device("cpu")
 
 

@@ -13,7 +13,7 @@ from handlers.errors import ModelError, error_lines
 
 
 class TorchScriptEngine(PyTorchEngine):
-    """A scripted or traced module; frozen and optimised for inference where the configuration asks for it."""
+    """A scripted or traced module, frozen and optimised for inference if the configuration says so."""
 
     format = "TorchScript"
 
@@ -21,10 +21,10 @@ class TorchScriptEngine(PyTorchEngine):
         """Reads the file.
 
         Raises:
-            ModelError: it is no TorchScript, needs an operator nobody registered, or cannot be frozen.
+            ModelError: it is not TorchScript, needs an operator that is not registered, or cannot be frozen.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript's own, on every load
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript warns on every load
             module = self._read(path)
             try:
                 if self.config.freeze:

@@ -2,7 +2,7 @@
 
 It catches damaged, mixed-up and unfit archives and, with a public key in OPSERVE_PUBLIC_KEY, those that were not signed
 with its private half. The code that checks came with the archive, though, and whoever wrote that could leave it out: an
-archive of unknown origin is checked from outside, by `make start` or `python -m archive.packer.verify`, before a server
+archive of unknown origin is checked from outside, by `make start` or `python -m archive.verify`, before a server
 gets it.
 """
 

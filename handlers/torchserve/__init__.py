@@ -1,1 +1,1 @@
-"""What depends on TorchServe's worker and its private parts."""
+"""Everything that depends on TorchServe's worker: with the handler class, the only code that knows this server."""

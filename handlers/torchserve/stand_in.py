@@ -1,10 +1,10 @@
-"""Answers in place of a model that does not load, so that its requests end instead of waiting for ever.
+"""Answers in place of a model that does not load, so that its requests end instead of waiting forever.
 
-TorchServe keeps requests in a queue until a worker takes them, has no time-out for that, and gives a worker up that
-has not loaded for five minutes. So a worker that has failed to load PATIENCE times comes up without the model, answers
-every request 503, and ends after a while: TorchServe starts it again, and it tries to load again. That goes on for as
-long as the server runs, with pauses that double. Standard library only: a damaged archive may have nothing else that
-imports.
+TorchServe queues requests until a worker takes them, has no time-out for that, and gives up a worker that has not
+loaded for five minutes. Therefore a worker that has failed to load PATIENCE times comes up without the model, answers
+every request with 503, and ends after a while: TorchServe starts it again, and it tries to load again. That continues
+for as long as the server runs, with pauses that double. Standard library only: in a damaged archive nothing else may be
+importable.
 """
 
 from __future__ import annotations
@@ -23,72 +23,72 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-# A worker that fails less often ends, and its traceback is in the log: whoever starts or deploys it sees that at once.
+# A worker that fails less often ends with its traceback in the log, which a start or a deploy reports at once.
 PATIENCE = 3
-# Seconds between two tries to load.
+# Seconds between two attempts to load.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0
-# How soon a stand-in makes way for another worker of the model that has loaded.
-LOOK_S = 1.0
+# How soon a stand-in makes way once another worker of the model has loaded.
+POLL_S = 1.0
 ERROR_LENGTH = 400
 SOCKET_OPTION = "--sock-name"
 
 
 class Attempts:
-    """How often one worker has tried in vain to load its model; kept beside the unpacked archive, not in it.
+    """The failed attempts of one worker to load its model, recorded next to the unpacked archive.
 
-    A worker that scaling starts has another socket, and with it no failures: it tries at once.
+    A worker that scaling starts has another socket, and therefore no failures: it tries at once.
 
     Args:
         folder: the unpacked archive.
-        worker: what tells the workers of a model apart and stays when TorchServe starts one again.
+        worker: distinguishes the workers of a model, and stays the same when TorchServe restarts one.
     """
 
     def __init__(self, folder: Path, worker: str) -> None:
         self._path = folder.parent / f".{folder.name}.{worker}.load"
         self._serving = folder.parent / f".{folder.name}.serving"
         self.failures, self.last, self.error = 0, 0.0, ""
-        self._held: int | None = None
+        self._lock: int | None = None
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             state = json.loads(self._path.read_text())
             self.failures, self.last, self.error = int(state["failures"]), float(state["last"]), str(state["error"])
 
     @property
     def pause_s(self) -> float:
-        """Seconds between the last try and the next."""
+        """Seconds between the last attempt and the next."""
         return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(max(0, self.failures - PATIENCE), 10))
 
     @property
     def left_s(self) -> float:
-        """Seconds until the next try; 0 when it is due, also when the clock was set back."""
+        """Seconds until the next attempt; 0 if it is due, or if the clock was set back."""
         since = time.time() - self.last
         return self.pause_s - since if 0 <= since < self.pause_s else 0.0
 
-    def wants_stand_in(self) -> bool:
-        """Whether the requests should be answered by a stand-in for now: no worker of the model has loaded."""
-        return self.failures >= PATIENCE and self.left_s > 0 and not self.others_serve()
+    def needs_stand_in(self) -> bool:
+        """Whether a stand-in should answer for now: the model fails to load, and no other worker has loaded it."""
+        return self.failures >= PATIENCE and self.left_s > 0 and not self.another_serves()
 
     def begin(self) -> None:
-        """Count a try before it is made: a worker that is killed has no chance to say so."""
+        """Records a failure before the attempt: a worker that is killed could not do so later."""
         self.failures += 1
-        self._failed("it ended while it loaded")
+        self._record_failure("it ended while it loaded")
 
     def fail(self, error: BaseException) -> None:
-        """Note why the try failed."""
-        self._failed(f"{type(error).__name__}: {error}")
+        """Records why the attempt failed."""
+        self._record_failure(f"{type(error).__name__}: {error}")
 
     def succeed(self) -> None:
-        """Forget the failures, and say that a worker of this model has loaded, for as long as it lives."""
+        """Clears the failures, and marks the model as loaded for as long as this worker lives."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
-            self._held = os.open(self._serving, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._held, fcntl.LOCK_SH)
+            self._lock = os.open(self._serving, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
 
-    def stand_in(self) -> None:
-        """Note that this process stands in, for whoever shows the model's state."""
+    def record_stand_in(self) -> None:
+        """Records that this process stands in, for commands that show the model's state."""
         self._write(stands_in=os.getpid())
 
-    def others_serve(self) -> bool:
-        """Whether another worker of the model has loaded, and lives."""
+    def another_serves(self) -> bool:
+        """Whether another worker of the model has loaded it and is alive."""
         try:
             handle = os.open(self._serving, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -101,27 +101,27 @@ class Attempts:
             os.close(handle)
         return False
 
-    def _failed(self, error: str) -> None:
+    def _record_failure(self, error: str) -> None:
         self.last, self.error = time.time(), " ".join(error.split())[:ERROR_LENGTH]
         self._write()
 
     def _write(self, **more: Any) -> None:
         new = self._path.with_suffix(".new")
-        # Without it a worker ends each time, as it would without this module.
+        # If it fails, the worker ends each time, as it would without this module.
         with contextlib.suppress(OSError):
             new.write_text(json.dumps({"failures": self.failures, "last": self.last, "error": self.error} | more))
             new.replace(self._path)
 
 
 class StandIn:
-    """Answers 503 to every request of a model until it is time to try loading it again; then the process ends."""
+    """Answers every request of a model with 503 until the next attempt to load it is due; then the process ends."""
 
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
         self._until = time.monotonic() + attempts.left_s
-        attempts.stand_in()
+        attempts.record_stand_in()
         logger.error(
-            "the model has not loaded %d times (%s); requests are answered 503, and in %.0f s it is tried again",
+            "the model failed to load %d times (%s); requests are answered 503, and the next attempt is in %.0f s",
             attempts.failures,
             attempts.error,
             attempts.left_s,
@@ -129,32 +129,32 @@ class StandIn:
         threading.Thread(target=self._end_in_time, daemon=True).start()
 
     def handle(self, data: list[dict], context: Any) -> list[str]:
-        """Answer a batch; what the reason is stands in the log and is nothing for clients."""
+        """Answers a batch; the reason is in the log, and not for clients."""
         left = max(1, round(self._until - time.monotonic()))
-        message = "the model could not be loaded; it is tried again, and whoever runs the server sees why"
+        message = "the model could not be loaded; loading is tried again, and the server's log says why it failed"
         body = {"error": {"code": int(HTTPStatus.SERVICE_UNAVAILABLE), "field": None, "message": message}}
-        answers = []
+        responses = []
         for index, parts in enumerate(data):
             if not parts and context.get_request_header(index, "describe") == "True":
-                answers.append(json.dumps({"pid": os.getpid(), "error": message}))
+                responses.append(json.dumps({"pid": os.getpid(), "error": message}))
                 continue
             context.set_response_content_type(index, "application/json")
             context.set_response_header(index, "Retry-After", str(left))
             context.set_response_status(503, "Service Unavailable", index)
-            answers.append(json.dumps(body))
-        return answers
+            responses.append(json.dumps(body))
+        return responses
 
     def _end_in_time(self) -> None:
-        while time.monotonic() < self._until and not self._attempts.others_serve():
-            time.sleep(min(LOOK_S, max(0.0, self._until - time.monotonic())))
-        logger.info("the stand-in ends, so that the model is tried again")
+        while time.monotonic() < self._until and not self._attempts.another_serves():
+            time.sleep(min(POLL_S, max(0.0, self._until - time.monotonic())))
+        logger.info("the stand-in ends, so that the model is loaded again")
         logging.shutdown()
-        # The main thread waits for requests, and would wait on.
+        # The main thread waits for requests, and would go on waiting.
         os._exit(1)
 
 
-def attempts(folder: Path) -> Attempts | None:
-    """The tries of this process's model; `None` where this is no worker of TorchServe's, which starts it again."""
+def find_attempts(folder: Path) -> Attempts | None:
+    """The attempts of this process; `None` unless it is a worker of TorchServe, which restarts it."""
     arguments = sys.argv
     if SOCKET_OPTION not in arguments[:-1] or not arguments[0].endswith("model_service_worker.py"):
         return None

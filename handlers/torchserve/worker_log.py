@@ -1,7 +1,7 @@
-"""What a worker logs, in a form that the server cannot take for anything else.
+"""Formats what a worker logs so that the server cannot mistake it for anything else.
 
 TorchServe reads a worker's output line by line, and takes a line that begins with `[METRICS]` for a metric and one with
-`[PID]` for the worker's number; one of a gigabyte it keeps in Java's memory. An exception may quote a request.
+`[PID]` for the worker's process number; a line of a gigabyte is kept in Java's memory. An exception may quote a request.
 """
 
 from __future__ import annotations
@@ -9,30 +9,32 @@ from __future__ import annotations
 import logging
 import re
 
+from handlers.errors import escaped
+
 # Characters of one record; a traceback with its source lines takes a few thousand.
 MAX_RECORD = 16_384
-# Where Java ends a line, beside \n.
+# The characters at which Java ends a line, apart from \n.
 _OTHER_LINE_ENDS = re.compile("[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _MARK = re.compile(r"\s*(INFO > )?\[")
-# The only one that speaks to the server by its log.
+# The only logger that addresses the server.
 _TORCHSERVES_METRICS = "ts.metrics."
 
 
-def make_harmless() -> None:
-    """Has every record of this process written so, by the handlers that there are."""
+def install_safe_formatters() -> None:
+    """Wraps the formatter of every handler of the root logger."""
     for handler in logging.getLogger().handlers:
-        if not isinstance(handler.formatter, _Harmless):
-            handler.setFormatter(_Harmless(handler.formatter or logging.Formatter()))
+        if not isinstance(handler.formatter, _SafeFormatter):
+            handler.setFormatter(_SafeFormatter(handler.formatter or logging.Formatter()))
 
 
-class _Harmless(logging.Formatter):
-    """Stands for a formatter, and bounds and cleans what it gives.
+class _SafeFormatter(logging.Formatter):
+    """Wraps a formatter, and bounds and cleans its output.
 
-    Lines after the first are indented. A first line that would begin as a line to the server does is indented too,
-    unless it comes from TorchServe's own metrics. What cannot be printed is escaped.
+    Lines after the first are indented. So is a first line that would begin like a message to the server, unless it
+    comes from TorchServe's own metrics. Characters that are not printable are escaped.
     """
 
-    def __init__(self, formatter: logging.Formatter):
+    def __init__(self, formatter: logging.Formatter) -> None:
         super().__init__()
         self._formatter = formatter
 
@@ -41,22 +43,18 @@ class _Harmless(logging.Formatter):
         if not text.isprintable():
             text = _printable_lines(text)
         elif len(text) > MAX_RECORD:
-            text = _cut(text)
+            text = _shortened(text)
         if _MARK.match(text) and not record.name.startswith(_TORCHSERVES_METRICS):
             text = f"  {text}"
         return text
 
 
 def _printable_lines(text: str) -> str:
-    text = _OTHER_LINE_ENDS.sub("\n", _cut(text))
-    return "\n  ".join("".join(map(_escaped, line)) for line in text.split("\n"))
+    lines = _OTHER_LINE_ENDS.sub("\n", _shortened(text)).split("\n")
+    return "\n  ".join("".join(char if char == "\t" else escaped(char) for char in line) for line in lines)
 
 
-def _escaped(char: str) -> str:
-    return char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode("ascii")
-
-
-def _cut(text: str) -> str:
+def _shortened(text: str) -> str:
     if len(text) <= MAX_RECORD:
         return text
     half = MAX_RECORD // 2

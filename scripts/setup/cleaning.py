@@ -11,6 +11,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from archive.repository import find_models
+
 FOLDERS = ("build", ".pytest_cache", ".ruff_cache")
 DEFAULT_VERSION = "1.0"
 # Left by a packer that was killed.
@@ -49,7 +51,7 @@ def find_reason_to_keep(path: Path, root: Path) -> "str | None":
     name = path.stem
     if path.is_symlink():
         return "it is a link"
-    if not (root / "archive" / name / "model-config.yaml").is_file():
+    if name not in find_models(root):
         return "its model is not one of archive/"
     try:
         with zipfile.ZipFile(str(path)) as archive:

@@ -12,12 +12,12 @@ import yaml
 from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container
 from archive.packer.names import is_name
-from archive.packer.verify import MAR_MANIFEST_FILE, check_sealed, has_manifest
+from archive.packer.verify import MAR_MANIFEST_FILE, check_container, has_manifest
 from archive.process.limits import Limits, call_limited
+from handlers.codecs.safe_yaml import load_yaml
 from handlers.integrity.requirements import LibraryRequirements
 from handlers.integrity.signing import check_signature, public_key_path
 from handlers.sample import TOLERANCE
-from handlers.yaml_text import load_yaml
 
 # TorchServe gets the names of the files on its command line, where NAME=FILE would rename the model.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.+@~ -]+\.mar")
@@ -133,7 +133,7 @@ def read_checked(path: str, key: str | None) -> dict[str, Any]:
     with Container(Path(path)) as archive:
         libraries = {}
         if has_manifest(archive):
-            libraries = {name: needs.as_dict() for name, needs in check_sealed(archive, key).libraries.items()}
+            libraries = {name: needs.as_dict() for name, needs in check_container(archive, key).libraries.items()}
         else:
             check_signature(b"", None, key)
             archive.check_contents()

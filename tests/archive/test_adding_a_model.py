@@ -1,4 +1,4 @@
-"""A model added by following archive/README.md and nothing else."""
+"""A model added with `make new-model`, and changed by following archive/README.md and nothing else."""
 
 import os
 import re
@@ -9,64 +9,121 @@ from pathlib import Path
 
 import pytest
 
+from archive.building.new_model import write_new_model
+from archive.errors import OpserveError
 from archive.repository import ROOT
 
-MODEL = '''"""Doubles numbers."""
+BUILD_ONNX = """
+import shutil
 
 import torch
-from torch import nn
+
+from archive.building.export import export_onnx
+from archive.building.output import built_model, run_build
+from archive.mine.build import train
 
 
-class MyModel(nn.Module):
-    """y = 2 x."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x, y: float32 [n]."""
-        return torch.ops.opserve.scaled_add(x, torch.zeros_like(x), 2.0)
-'''
+def build(folder):
+    shutil.copytree(built_model("mine") / "sample", folder / "sample")
+    x = torch.zeros(2, 3)
+    export_onnx(train(), {"x": x}, outputs=("y",), dynamic={"x": {0: "batch"}}, path=folder / "mine.onnx")
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """What packing needs of the project, and a folder for the new model."""
-    folder = tmp_path / "opserve"
-    for part in ("archive", "handlers", "extensions/opserve_ops", "build/lib"):
+run_build(build)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What packing needs of the project."""
+    folder = tmp_path_factory.mktemp("project") / "opserve"
+    for part in ("archive", "handlers", "scripts", "extensions/opserve_ops", "build/lib"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "archive" / "double").mkdir()
     return folder
 
 
-def shown(language: str, text: str) -> str:
-    """The README's block in a language that contains a text, with the name filled in."""
+def readme_block(language: str, text: str) -> str:
+    """The README's block in a language that contains a text."""
     blocks = re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "archive" / "README.md").read_text(), re.M | re.S)
     (found,) = (block for block in blocks if text in block)
-    return found.replace("NAME", "double")
+    return found
 
 
 def run(project: Path, *command: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(project / "extensions"), "OPSERVE_LIBRARY_DIR": ""}
-    del environment["OPSERVE_LIBRARY_DIR"]
+    """The output of a Python module of the copied project."""
+    environment = os.environ | {"PYTHONPATH": str(project / "extensions")}
+    environment.pop("OPSERVE_LIBRARY_DIR", None)
     done = subprocess.run(
-        [sys.executable, *command], cwd=project, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *command], cwd=project, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_the_readme_is_enough(project):
-    folder = project / "archive" / "double"
-    (folder / "__init__.py").write_text('"""`double`: doubles numbers."""\n')
-    (folder / "model.py").write_text(MODEL)
-    (folder / "build.py").write_text(shown("python", "def build"))
-    config = shown("yaml", "artifact") + "  hooks: hooks.py\n"
-    (folder / "model-config.yaml").write_text(config)
-    (folder / "hooks.py").write_text(shown("python", "def preprocess"))
-    run(project, "-m", "archive.double.build", "--output", "build/models/double")
-    said = run(project, "-m", "archive.packer.pack", "double")
-    assert said.startswith("double 1.0: ")
-    assert (project / "model_store" / "double.mar").is_file()
-    # Its profiles are a block of their own, of the same section.
-    section = shown("yaml", "profiles").partition("opserve:\n")[2]
-    (folder / "model-config.yaml").write_text(config + section)
-    said = run(project, "-m", "archive.packer.pack", "double", "--profile", "throughput")
-    assert said.startswith("double 1.0, profile throughput: ")
+def test_a_new_model_packs_as_written(project):
+    written = run(project, "scripts.new_model", "mine")
+    assert written == "archive/mine is written; `make archive MODEL=mine` packs it as it is\n"
+    assert sorted(path.name for path in (project / "archive" / "mine").iterdir()) == [
+        "__init__.py",
+        "build.py",
+        "model-config.yaml",
+        "model.py",
+    ]
+    run(project, "archive.mine.build", "--output", "build/models/mine")
+    assert run(project, "archive.pack", "mine").startswith("mine 1.0, profile latency: ")
+    assert "answers its sample as expected" in run(project, "archive.verify", "model_store/mine.mar")
+    for style in (["check"], ["format", "--check"]):
+        command = [sys.executable, "-m", "ruff", *style, "--config", ROOT / "pyproject.toml", "archive/mine"]
+        subprocess.run(command, cwd=project, check=True)
+
+
+def test_the_readme_is_enough_to_change_it(project):
+    folder = project / "archive" / "mine"
+    (folder / "hooks.py").write_text(readme_block("python", "def preprocess"))
+    config = (folder / "model-config.yaml").read_text().partition("  profile:")[0]
+    profiles = readme_block("yaml", "profiles:").partition("opserve:\n")[2]
+    (folder / "model-config.yaml").write_text(f"{config}  hooks: hooks.py\n{profiles}")
+    (folder / "model-config.onnx.yaml").write_text(readme_block("yaml", "mine.onnx"))
+    (folder / "build_onnx.py").write_text(BUILD_ONNX)
+    run(project, "archive.mine.build_onnx", "--output", "build/models/mine_onnx")
+    for name in ("mine", "mine_onnx"):
+        assert run(project, "archive.pack", name).startswith(f"{name} 1.0, profile throughput: ")
+        assert run(project, "archive.pack", name, "--profile", "patient").startswith(f"{name} 1.0, profile patient: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("../mine", "not allowed: lower-case letters"),
+        ("", "not allowed"),
+        ("Mine", "not allowed"),
+        ("2x", "not allowed"),
+        ("mine.2", "not allowed"),
+        ("class", "not allowed"),
+        ("x" * 65, "not allowed"),
+        ("digits", "taken: archive/digits exists"),
+        ("packer", "taken: archive/packer exists"),
+        ("pack", "taken: archive/pack.py exists"),
+        ("digits_onnx", "taken: archive/digits/model-config.onnx.yaml exists"),
+    ],
+)
+def test_a_bad_or_taken_name_is_refused(tmp_path, name, reason):
+    for path in ("digits/model-config.onnx.yaml", "packer/x.py", "pack.py"):
+        (tmp_path / "archive" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "archive" / path).touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OpserveError, match=re.escape(f"NAME '{name}' is {reason}")):
+        write_new_model(name, tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_failure_leaves_nothing_half_written(tmp_path, monkeypatch):
+    (tmp_path / "archive").mkdir()
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        write_new_model("mine", tmp_path)
+    assert list((tmp_path / "archive").iterdir()) == []

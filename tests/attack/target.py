@@ -18,15 +18,15 @@ import yaml
 from torch import nn
 
 import opserve_ops  # noqa: F401  registers the operators
-from archive.packer.contents import contents_of_files, contents_of_model
-from archive.packer.export import save_torchscript
+from archive.building.export import save_torchscript
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.repository import BUILD
 from handlers.config import ModelConfig
 from handlers.sample import difference
 from scripts.torchserve.configuration import read_properties
 from tests.attack.wire import JSON, Connection, Shot
-from tests.serving.test_models import part_of_the_club
+from tests.serving.test_models import karate_subgraph
 from tests.support.torchserve import TorchServe
 
 # Hostile and innocent requests share batches: so many, for which the first waits so long.
@@ -115,7 +115,7 @@ def pack_model(name: str, folder: Path) -> Path:
 
 
 def _pack_shipped(name: str, folder: Path) -> Path:
-    contents = contents_of_model(name)
+    contents = ArchiveContents.from_model(name)
     document = contents.document | _server_keys(BATCH)
     document["opserve"] = document["opserve"] | {"batching": BATCHING[name], "threads": 1}
     return pack(replace(contents, document=document, config=ModelConfig.parse(document)), folder)[0]
@@ -133,7 +133,7 @@ def _pack_own(name: str, own: Own, folder: Path) -> Path:
     (work / "model.yaml").write_text(yaml.safe_dump(document))
     sample = work / "sample.json"
     sample.write_bytes(innocents(name)[0].body)
-    return pack(contents_of_files(name, work / f"{name}.pt", [], work / "model.yaml", sample), folder)[0]
+    return pack(ArchiveContents.from_files(name, work / f"{name}.pt", [], work / "model.yaml", sample), folder)[0]
 
 
 def _server_keys(batch: int) -> dict[str, int]:
@@ -153,7 +153,7 @@ def innocents(model: str) -> list[Shot]:
     if model == "digits":
         return _innocent_digits()
     if model.startswith("karate"):
-        bodies = [part_of_the_club(list(range(size))) for size in (34, 5, 20, 12)]
+        bodies = [karate_subgraph(list(range(size))) for size in (34, 5, 20, 12)]
     elif model == "scaled_add":
         sizes = (3, 1, 3, 7, 3, 500)
         bodies = [{name: [generator.randrange(999) / 8 for _ in range(size)] for name in "xy"} for size in sizes]

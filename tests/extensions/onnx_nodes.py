@@ -10,6 +10,8 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 import opserve_ops.onnx
+from opserve_ops._operator import OPERATORS, Operator
+from tests.extensions.samples import results
 
 ELEMENT_TYPES = {
     torch.float16: TensorProto.FLOAT16,
@@ -20,14 +22,26 @@ ELEMENT_TYPES = {
     torch.int64: TensorProto.INT64,
     torch.uint8: TensorProto.UINT8,
 }
-# The ONNX name, and the inputs in order; the attribute follows them in the PyTorch signature.
-SIGNATURES = {
-    "scaled_add": ("ScaledAdd", ("x", "y"), "alpha"),
-    "graph_conv": ("GraphConv", ("a", "x", "weight", "bias"), None),
-    "graph_conv_csr": ("GraphConvCSR", ("rowptr", "col", "value", "x", "weight", "bias"), None),
-    "warp_perspective": ("WarpPerspective", ("image", "matrix"), "size"),
+
+
+def _signature(operator: Operator) -> tuple[str | None, tuple[str, ...], str | None]:
+    """The ONNX name, the inputs in order, and the attribute that follows them in the PyTorch signature."""
+    inputs = {name for names in operator.types.values() for name in names}
+    names = [argument.name for argument in operator.forward._schema.arguments]
+    return (
+        operator.onnx,
+        tuple(name for name in names if name in inputs),
+        next((name for name in names if name not in inputs), None),
+    )
+
+
+SIGNATURES = {operator.name: _signature(operator) for operator in OPERATORS if operator.onnx}
+# Each result has the type of the input of this name.
+RESULT_TYPES_OF = {
+    operator.name: tuple(operator.types[letter][0] for letter in operator.results)
+    for operator in OPERATORS
+    if operator.onnx
 }
-RESULT_TYPE_OF = {"scaled_add": "x", "graph_conv": "x", "graph_conv_csr": "x", "warp_perspective": "image"}
 
 # A size, the name of one, or neither.
 Shape = Sequence[int | str | None]
@@ -38,6 +52,10 @@ def split(op: str, args: tuple) -> tuple[dict[str, Tensor], object]:
     names = SIGNATURES[op][1]
     tensors = {name: arg for name, arg in zip(names, args, strict=False) if arg is not None}
     return tensors, args[len(names)] if len(args) > len(names) else None
+
+
+def output_names(op: str) -> list[str]:
+    return [f"out{index or ''}" for index in range(len(RESULT_TYPES_OF[op]))]
 
 
 def model(
@@ -63,11 +81,15 @@ def model(
         used.pop()
     if attributes is None:
         attributes = {} if attribute is None else {attribute_name: attribute}
-        if isinstance(attribute, float) and tensors["x"].dtype == torch.float64:
-            attributes["alpha_f64"] = helper.make_tensor("", TensorProto.DOUBLE, [], [attribute])
-    node = helper.make_node(name, used, ["out"], domain="opserve", **attributes)
-    out = helper.make_tensor_value_info("out", ELEMENT_TYPES[tensors[RESULT_TYPE_OF[op]].dtype], None)
-    graph = helper.make_graph([node], op, values, [out], initializer=initializers)
+        if isinstance(attribute, float) and tensors[RESULT_TYPES_OF[op][-1]].dtype == torch.float64:
+            attributes[f"{attribute_name}_f64"] = helper.make_tensor("", TensorProto.DOUBLE, [], [attribute])
+    outs = output_names(op)
+    node = helper.make_node(name, used, outs, domain="opserve", **attributes)
+    infos = [
+        helper.make_tensor_value_info(out, ELEMENT_TYPES[tensors[like].dtype], None)
+        for out, like in zip(outs, RESULT_TYPES_OF[op], strict=True)
+    ]
+    graph = helper.make_graph([node], op, values, infos, initializer=initializers)
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("opserve", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
 
@@ -83,9 +105,14 @@ def feed(op: str, args: tuple) -> dict[str, numpy.ndarray]:
     return {name: tensor.contiguous().numpy() for name, tensor in split(op, args)[0].items()}
 
 
-def run(op: str, args: tuple, threads: int = 1) -> Tensor:
-    (out,) = session(model(op, args), threads).run(None, feed(op, args))
-    return torch.from_numpy(out)
+def run_in(session: onnxruntime.InferenceSession, op: str, args: tuple) -> Tensor | tuple[Tensor, ...]:
+    """As PyTorch gives it: a tensor, or a tuple of several."""
+    outputs = tuple(torch.from_numpy(array) for array in session.run(None, feed(op, args)))
+    return outputs if len(outputs) > 1 else outputs[0]
+
+
+def run(op: str, args: tuple, threads: int = 1) -> Tensor | tuple[Tensor, ...]:
+    return run_in(session(model(op, args), threads), op, args)
 
 
 def run_bound(session: onnxruntime.InferenceSession, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
@@ -106,8 +133,9 @@ def run_bound(session: onnxruntime.InferenceSession, inputs: dict[str, Tensor], 
     session.run_with_iobinding(binding)
 
 
-def assert_same(got: Tensor, want: Tensor, what: str) -> None:
+def assert_same(got: Tensor | tuple[Tensor, ...], want: Tensor | tuple[Tensor, ...], what: str) -> None:
     """To the last bit: it is the same kernel. A NaN is as good as another."""
-    assert got.dtype == want.dtype, what
-    assert got.shape == want.shape, what
-    torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{what}: {m}")
+    for one, other in zip(results(got), results(want), strict=True):
+        assert one.dtype == other.dtype, what
+        assert one.shape == other.shape, what
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{what}: {m}")

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,13 @@ ARGUMENTS = {
     "scaled_add": ("x", "y"),
     "graph_conv": ("a", "features", "weight", "bias"),
     "graph_conv_csr": ("rowptr", "col", "value", "features", "weight", "bias"),
+    "gcn_norm": ("rowptr", "col", "edges"),
     "warp_perspective": ("image", "matrix"),
 }
 # What follows them; the network has the same.
-OPTIONS = {"scaled_add": (-0.3,), "warp_perspective": ((33, 141),)}
+OPTIONS = {"scaled_add": (-0.3,), "gcn_norm": (2.0,), "warp_perspective": ((33, 141),)}
+# How many results those have that have several: the last is the one with a gradient.
+RESULTS = {"gcn_norm": 3}
 
 
 class Network(nn.Module):
@@ -46,13 +50,18 @@ class Network(nn.Module):
         rowptr: Tensor,
         col: Tensor,
         value: Tensor,
+        edges: Tensor,
         image: Tensor,
         matrix: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        looped_rowptr, looped_col, normalized = torch.ops.opserve.gcn_norm(rowptr, col, edges, 2.0)
         return (
             torch.ops.opserve.scaled_add(x, y, -0.3),
             torch.ops.opserve.graph_conv(a, features, weight, bias),
             torch.ops.opserve.graph_conv_csr(rowptr, col, value, features, weight, bias),
+            looped_rowptr,
+            looped_col,
+            normalized,
             torch.ops.opserve.warp_perspective(image, matrix, [33, 141]),
         )
 
@@ -62,7 +71,7 @@ ELEMENTS, N, F, K, NNZ, IMAGES, H, W = (Dim(name) for name in ("elements", "n", 
 DYNAMIC = (
     *({0: ELEMENTS}, {0: ELEMENTS}),
     *({0: N, 1: N}, {0: N, 1: F}, {0: F, 1: K}, {0: K}),
-    *({0: N + 1}, {0: NNZ}, {0: NNZ}),
+    *({0: N + 1}, {0: NNZ}, {0: NNZ}, {0: NNZ}),
     *({0: IMAGES, 2: H, 3: W}, {0: IMAGES}),
 )
 # No preimage is a whole pixel, where the gradient has two sides.
@@ -93,7 +102,8 @@ def inputs(dtype: torch.dtype, size: str, device: str = "cpu") -> Inputs:
     values = (
         *(random(elements, dtype=dtype), random(elements, dtype=dtype, seed=1)),
         *(random(n, n, dtype=dtype), random(n, f, dtype=dtype), random(f, k, dtype=dtype), random(k, dtype=dtype)),
-        *(rowptr, col, random(len(col), dtype=dtype)),
+        # The last are positive, so that each degree has a root.
+        *(rowptr, col, random(len(col), dtype=dtype), random(len(col), dtype=dtype, seed=3).abs() + 0.25),
         *(random(images, 3, h, w, dtype=dtype), matrix),
     )
     names = (name for arguments in ARGUMENTS.values() for name in arguments)
@@ -106,20 +116,31 @@ def every_input(device: str, dtypes: Dtypes) -> Iterator[tuple[tuple[torch.dtype
             yield (dtype, size), inputs(dtype, size, device)
 
 
+def by_operator(outputs: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, ...]]:
+    rest = iter(outputs)
+    found = {op: tuple(islice(rest, RESULTS.get(op, 1))) for op in ARGUMENTS}
+    assert next(rest, None) is None
+    return found
+
+
 def named(outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    return {op: output.detach().cpu() for op, output in zip(ARGUMENTS, outputs, strict=True)}
+    found = {}
+    for op, (*others, last) in by_operator(outputs).items():
+        found |= {f"{op}[{index}]": other for index, other in enumerate(others)} | {op: last}
+    return {name: output.detach().cpu() for name, output in found.items()}
 
 
 def with_gradients(model: Callable[..., tuple[Tensor, ...]], tensors: Inputs) -> dict[str, Tensor]:
     """The results, and of each the gradients of a sum with changing weights."""
     leaves = {name: tensor.detach().requires_grad_(tensor.is_floating_point()) for name, tensor in tensors.items()}
     found = {}
-    for position, (op, arguments) in enumerate(ARGUMENTS.items()):
-        output = model(*leaves.values())[position]
+    for op, arguments in ARGUMENTS.items():
+        outputs = model(*leaves.values())
+        output = by_operator(outputs)[op][-1]
         names = [name for name in arguments if leaves[name].requires_grad]
         weights = random(*output.shape, dtype=output.dtype, seed=2).to(output.device)
         gradients = torch.autograd.grad(output, [leaves[name] for name in names], weights)
-        found |= {op: output.detach().cpu()}
+        found |= named(outputs)
         found |= {f"{op}.{name}": gradient.cpu() for name, gradient in zip(names, gradients, strict=True)}
     return found
 
@@ -177,10 +198,13 @@ def onnx_runtime(device: str, dtypes: Dtypes, folder: Path) -> Results:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1" if device == "cuda" else "0")
         session = onnxruntime.InferenceSession(path, options, providers=[PROVIDERS[device]])
         open_axes = [[isinstance(side, str) for side in output.shape] for output in session.get_outputs()]
-        assert open_axes == [[True], [True, True], [True, True], [True, False, False, False]]
+        assert open_axes == [[True], *[[True, True]] * 2, *[[True]] * 3, [True, False, False, False]]
         names = [node.name for node in session.get_inputs()]
         for key, tensors in every_input(device, (dtype,)):
-            outputs = tuple(torch.full_like(result, torch.nan) for result in Network()(*tensors.values()))
+            outputs = tuple(
+                torch.full_like(result, torch.nan if result.is_floating_point() else -1)
+                for result in Network()(*tensors.values())
+            )
             to = dict(zip((node.name for node in session.get_outputs()), outputs, strict=True))
             run_bound(session, {name: tensors[name] for name in names}, to)
             results[key] = named(outputs)

@@ -1,6 +1,6 @@
 """Sample inputs of each operator, shared by the tests that compare, trace and export it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +63,18 @@ def graph_conv_csr_samples(dtype: torch.dtype) -> Iterator[Sample]:
         yield Sample(f"{index} no entries", (torch.zeros(5, dtype=index), empty, None, x[:4], weight, bias), 64)
 
 
+def gcn_norm_samples(dtype: torch.dtype) -> Iterator[Sample]:
+    for index in INDEX_DTYPES:
+        for n in (0, 1, 2, 34, 700):
+            rowptr, col = csr(n, 4, index)
+            # Positive, so that each degree has a root.
+            value = random(len(col), dtype=dtype).abs() + 0.25
+            yield Sample(f"{index} {n}", (rowptr, col, value))
+            yield Sample(f"{index} {n} improved", (rowptr, col, value, 2.0))
+        # No entry at all, and nothing to add.
+        yield Sample(f"{index} no entries", (torch.zeros(5, dtype=index), col[:0], value[:0], 0.0))
+
+
 HOMOGRAPHY = torch.tensor([[0.8, 0.1, 2.0], [-0.1, 0.9, 3.0], [0.002, 0.001, 1.0]], dtype=torch.float64)
 
 
@@ -89,6 +101,7 @@ SAMPLES: dict[str, Callable[[torch.dtype], Iterator[Sample]]] = {
     "scaled_add": scaled_add_samples,
     "graph_conv": graph_conv_samples,
     "graph_conv_csr": graph_conv_csr_samples,
+    "gcn_norm": gcn_norm_samples,
     "warp_perspective": warp_perspective_samples,
 }
 OPS = tuple(SAMPLES)
@@ -98,12 +111,22 @@ def map_tensors(args: tuple, function: Callable[[Tensor], Tensor]) -> tuple:
     return tuple(function(arg) if isinstance(arg, Tensor) else arg for arg in args)
 
 
-def assert_matches_reference(op: str, result: Tensor, sample: Sample) -> None:
+def results(result: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Those of an operator, of which most have one."""
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
+def assert_matches_reference(op: str, found: Tensor | Sequence[Tensor], sample: Sample) -> None:
     """Against the reference in float64, so that only the kernel's own roundings show."""
     exact = map_tensors(sample.args, lambda t: t.double() if t.is_floating_point() else t)
-    expected = getattr(reference, op)(*exact)
-    assert result.shape == expected.shape
-    dtype = result.dtype
-    largest = expected.abs().max().item() if expected.numel() else 0.0
-    tolerance = sample.roundings * torch.finfo(dtype).eps * max(largest, 1.0)
-    torch.testing.assert_close(result.double(), expected, rtol=0, atol=tolerance, msg=lambda m: f"{sample.name}: {m}")
+    for result, expected in zip(results(found), results(getattr(reference, op)(*exact)), strict=True):
+        assert result.shape == expected.shape
+        largest = expected.abs().max().item() if expected.numel() else 0.0
+        eps = torch.finfo(result.dtype).eps if result.is_floating_point() else 0.0
+        torch.testing.assert_close(
+            result.to(expected.dtype),
+            expected,
+            rtol=0,
+            atol=sample.roundings * eps * max(largest, 1.0),
+            msg=lambda m: f"{sample.name}: {m}",
+        )

@@ -11,6 +11,7 @@ import torch
 
 import opserve_ops
 from archive.repository import ROOT
+from opserve_ops._operator import OPERATORS
 from tests.extensions.library_file import assert_holds_no_path, assert_needs_only, read_tool
 from tests.extensions.native_build import configure, tool
 from tests.extensions.test_build import one_line
@@ -159,8 +160,8 @@ except RuntimeError as error:
     result = run_python(PRETEND_GPU + code, env={"OPSERVE_LIBRARY_DIR": str(tmp_path)})
     lines = result.stdout.splitlines()
     assert lines[0] == "None [3.0, 3.0]", result.stderr
-    for op in ("scaled_add", "graph_conv", "graph_conv_csr", "warp_perspective", "check_csr"):
-        assert f"'opserve::{op}'" in lines[1]
+    for operator in OPERATORS:
+        assert f"'opserve::{operator.name}'" in lines[1]
     assert lines[2] == (
         f"opserve::scaled_add: no kernels for CUDA: {tmp_path}/{CUDA_LIBRARY.name} was not built. "
         "Build it with: make ext CUDA=on"

@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import opserve_ops
 from opserve_ops import _autograd
-from tests.extensions.samples import HOMOGRAPHY, csr, random
+from opserve_ops._operator import OPERATORS
+from tests.extensions.samples import HOMOGRAPHY, csr, random, results
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,8 @@ def arguments(op: str, f: int, k: int) -> dict[str, Tensor]:
     if op == "warp_perspective":
         return {"image": random(6, 6), "matrix": HOMOGRAPHY.clone()}
     rowptr, col = csr(5, 3, torch.int64)
+    if op == "gcn_norm":
+        return {"rowptr": rowptr, "col": col, "value": random(len(col)).abs()}
     layer = {"x": random(5, f), "weight": random(f, k), "bias": random(k)}
     return {"rowptr": rowptr, "col": col, "value": random(len(col)), **layer}
 
@@ -35,7 +38,7 @@ def arguments(op: str, f: int, k: int) -> dict[str, Tensor]:
 def backward(op: str, tensors: dict[str, Tensor], wanted: str) -> None:
     """For the gradient of one argument."""
     tensors[wanted].requires_grad_()
-    getattr(opserve_ops, op)(*tensors.values()).sum().backward()
+    results(getattr(opserve_ops, op)(*tensors.values()))[-1].sum().backward()
     assert tensors[wanted].grad.shape == tensors[wanted].shape
 
 
@@ -52,11 +55,12 @@ def backward_on_cuda(op: str, wanted: str, f: int, k: int) -> None:
 
         saved = {name: on_cuda(*tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items() if name != "bias"}
         needs = tuple(name == wanted for name in tensors)
-        context = SimpleNamespace(saved_tensors=tuple(saved.values()), needs_input_grad=needs, size=(8, 8))
-        if op == "graph_conv_csr":
-            gradients = _autograd._graph_conv_csr_backward(context, on_cuda(5, k))
-        else:
-            gradients = _autograd._warp_perspective_backward(context, on_cuda(8, 8))
+        numbers = {"size": (8, 8), "fill_value": 1.0}
+        context = SimpleNamespace(saved_tensors=tuple(saved.values()), needs_input_grad=needs, numbers=numbers)
+        operator = next(each for each in OPERATORS if each.name == op)
+        _, formula = _autograd.formulas(operator)
+        result = {"graph_conv_csr": (5, k), "gcn_norm": (len(tensors.get("col", ())) + 5,), "warp_perspective": (8, 8)}
+        gradients = formula(context, on_cuda(*result[op]))
     found = dict(zip(tensors, gradients, strict=False))
     assert found[wanted].shape == tensors[wanted].shape
     assert found[wanted].is_cuda
@@ -69,6 +73,7 @@ NOT_DETERMINISTIC = [
     ("graph_conv_csr", "weight", 3, 2),
     ("graph_conv_csr", "weight", 3, 3),
     ("warp_perspective", "image", 3, 2),
+    ("gcn_norm", "value", 3, 2),
 ]
 DETERMINISTIC = [
     ("graph_conv_csr", "value", 3, 2),

@@ -1,5 +1,6 @@
 """Empty tensors whose other sizes are far too large: a file of a hundred bytes can bring one. No operator walks through
-them or asks for their memory."""
+them or asks for their memory.
+"""
 
 from pathlib import Path
 
@@ -27,6 +28,9 @@ for f, k in ((FAR, 0), (0, FAR)):
     assert ops._graph_conv_backward(out, a, x, weight, needs)[2].shape == weight.shape
     assert ops.graph_conv_csr(rowptr, col, None, x, weight).shape == out.shape
     assert ops._graph_conv_csr_backward(out, rowptr, col, zeros(0), x, weight, needs)[2].shape == weight.shape
+graph = ops.gcn_norm(rowptr, col, zeros(0))
+assert [tensor.numel() for tensor in graph] == [1, 0, 0]
+assert ops._gcn_norm_backward(zeros(0), rowptr, col, zeros(0), 1.0).shape == (0,)
 empty = zeros(FAR, 0)
 assert ops.scaled_add(empty, empty).shape == empty.shape
 assert ops._scaled_add_backward(empty, 2.0)[0].shape == empty.shape

@@ -253,7 +253,7 @@ REFUSED = [
     (
         "_warp_perspective_backward",
         (random(6, 5), random(7, 9), HOMOGRAPHY, (6, 5), (True, True, True)),
-        "opserve: needs must say yes or no for each gradient",
+        "opserve: needs must have one bool for each gradient",
     ),
     (
         "_warp_perspective_backward",

@@ -13,8 +13,8 @@ from torch import Tensor
 
 import opserve_ops.onnx
 from tests.extensions.library_file import assert_holds_no_path, assert_needs_only, read_tool
-from tests.extensions.onnx_nodes import Shape, assert_same, feed, model, run, session
-from tests.extensions.samples import DTYPES, HOMOGRAPHY, OPS, SAMPLES, csr, map_tensors, random
+from tests.extensions.onnx_nodes import Shape, assert_same, feed, model, run, run_in, session
+from tests.extensions.samples import DTYPES, HOMOGRAPHY, OPS, SAMPLES, csr, map_tensors, random, results
 from tests.extensions.test_library import run_python
 from tests.extensions.test_rejected import SHAPES, VALUES, case_id
 
@@ -32,9 +32,8 @@ def test_is_what_pytorch_computes(op: str, dtype: torch.dtype, threads: int) -> 
         serialized = model(op, sample.args)
         if serialized not in sessions:
             sessions[serialized] = session(serialized, threads)
-        (got,) = sessions[serialized].run(None, feed(op, sample.args))
         want = getattr(opserve_ops, op)(*sample.args)
-        assert_same(torch.from_numpy(got), want, sample.name)
+        assert_same(run_in(sessions[serialized], op, sample.args), want, sample.name)
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -61,6 +60,7 @@ def test_threads_do_not_change_a_large_result() -> None:
         "scaled_add": (random(1_000_003, dtype=F32), random(1_000_003, dtype=F32, seed=1), 0.5),
         "graph_conv": (random(500, 500, dtype=F32), x[:500], weight, bias),
         "graph_conv_csr": (rowptr, col, random(len(col), dtype=F32), x, weight, bias),
+        "gcn_norm": (*csr(50_003, 8, I32), random(len(csr(50_003, 8, I32)[1]), dtype=F32).abs(), 2.0),
         "warp_perspective": (image, HOMOGRAPHY, [311, 401]),
     }.items():
         want = getattr(opserve_ops, op)(*args)
@@ -158,6 +158,12 @@ def test_a_session_outlives_a_refused_input() -> None:
             {"alpha_f64": helper.make_tensor("", TensorProto.DOUBLE, [2], [2.0, 2.0])},
             "the attribute alpha_f64 must be a TENSOR of one float64, got another type",
         ),
+        (
+            "gcn_norm",
+            (*csr(5, 2, I64), random(len(csr(5, 2, I64)[1]))),
+            {"fill_value": 2},
+            "the attribute fill_value must be a FLOAT, got another type",
+        ),
         ("warp_perspective", (random(5, 5), HOMOGRAPHY), {"size": 8}, "the attribute size must be INTS, got another"),
         ("warp_perspective", (random(5, 5), HOMOGRAPHY), {"size": [8.0, 8.0]}, "the attribute size must be INTS"),
         (
@@ -178,9 +184,10 @@ def test_a_wrong_attribute_is_refused_before_the_first_run(
 
 def test_attributes_that_are_left_out_have_pytorchs_defaults() -> None:
     x, y, image = random(7), random(7, seed=1), random(9, 9)
-    for op, args in (("scaled_add", (x, y)), ("warp_perspective", (image, HOMOGRAPHY))):
-        (got,) = session(model(op, args, attributes={})).run(None, feed(op, args))
-        assert_same(torch.from_numpy(got), getattr(opserve_ops, op)(*args), op)
+    graph = (*csr(7, 2, I64), random(len(csr(7, 2, I64)[1])).abs())
+    for op, args in (("scaled_add", (x, y)), ("gcn_norm", graph), ("warp_perspective", (image, HOMOGRAPHY))):
+        got = run_in(session(model(op, args, attributes={})), op, args)
+        assert_same(got, getattr(opserve_ops, op)(*args), op)
 
 
 def test_alpha_is_exact_in_float64() -> None:
@@ -193,8 +200,9 @@ def test_alpha_is_exact_in_float64() -> None:
 def test_constants_are_folded_before_the_first_run(op: str) -> None:
     """There the operator runs without a thread pool and without a session."""
     for sample in SAMPLES[op](F32):
-        (got,) = session(model(op, sample.args, constant=True)).run(None, {})
-        assert_same(torch.from_numpy(got), getattr(opserve_ops, op)(*sample.args), sample.name)
+        got = session(model(op, sample.args, constant=True)).run(None, {})
+        want = results(getattr(opserve_ops, op)(*sample.args))
+        assert_same(tuple(torch.from_numpy(array) for array in got), want, sample.name)
 
 
 INFERRED: list[tuple[str, tuple, dict[str, Shape], Shape | None]] = [

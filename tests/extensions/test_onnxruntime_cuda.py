@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 import opserve_ops.onnx
-from archive.packer.requirements import read_needs
+from archive.packer.requirements import read_requirements
 from opserve_ops import reference
 from tests.extensions import test_rejected
 from tests.extensions.library_file import assert_holds_no_path, assert_needs_only, read_tool
 from tests.extensions.native_build import cmake_build
-from tests.extensions.onnx_nodes import assert_same, feed, model, run_bound, split
-from tests.extensions.samples import HOMOGRAPHY, OPS, SAMPLES, csr, map_tensors, random
+from tests.extensions.onnx_nodes import assert_same, feed, model, output_names, run_bound, run_in, split
+from tests.extensions.samples import HOMOGRAPHY, OPS, SAMPLES, csr, map_tensors, random, results
 from tests.extensions.test_cuda import ALL_DTYPES, NAN, assert_near, exact
 from tests.extensions.test_cuda_library import kernels_of, without_gpu
 
@@ -59,7 +59,7 @@ def test_has_no_search_path_and_needs_only_the_system() -> None:
 
 @built
 def test_says_what_it_was_built_for() -> None:
-    needs, of_the_cpu = read_needs(CUDA_LIBRARY), read_needs(LIBRARY)
+    needs, of_the_cpu = read_requirements(CUDA_LIBRARY), read_requirements(LIBRARY)
     assert needs.onnxruntime_api == of_the_cpu.onnxruntime_api == 18
     assert needs.cuda_programs
     assert needs.cuda_intermediate
@@ -83,8 +83,7 @@ def test_serves_the_cpu_as_well(op: str) -> None:
     for sample in list(SAMPLES[op](torch.float32))[-4:]:
         options = opserve_ops.onnx.session_options(cuda=True)
         session = onnxruntime.InferenceSession(model(op, sample.args), options, providers=["CPUExecutionProvider"])
-        (got,) = session.run(None, feed(op, sample.args))
-        assert_same(torch.from_numpy(got), getattr(opserve_ops, op)(*sample.args), sample.name)
+        assert_same(run_in(session, op, sample.args), getattr(opserve_ops, op)(*sample.args), sample.name)
 
 
 @built
@@ -134,11 +133,14 @@ def test_matches_reference(op: str, dtype: torch.dtype, options: onnxruntime.Ses
         serialized = model(op, sample.args)
         if serialized not in sessions:
             sessions[serialized] = onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
-        expected = getattr(reference, op)(*exact(sample.args))
+        expected = results(getattr(reference, op)(*exact(sample.args)))
         tensors = {name: tensor.contiguous() for name, tensor in split(op, sample.args)[0].items()}
-        result = torch.full(expected.shape, NAN, dtype=dtype)
-        run_bound(sessions[serialized], tensors, {"out": result})
-        assert_near(result, expected, sample.roundings, sample.name)
+        found = tuple(
+            torch.full_like(each, NAN, dtype=dtype) if each.is_floating_point() else torch.full_like(each, -1)
+            for each in expected
+        )
+        run_bound(sessions[serialized], tensors, dict(zip(output_names(op), found, strict=True)))
+        assert_near(found, expected, sample.roundings, sample.name)
 
 
 @pytest.mark.parametrize(

@@ -130,16 +130,16 @@ def described(descr: str = "<f4", shape: str = "(2,)", order: str = "False") -> 
 
 
 GOOD = npy(described(), bytes(8))
-TOO_LARGE = "the header gives sizes whose product does not fit in 2^63 bytes"
+TOO_LARGE = "the header specifies sizes whose product does not fit in 2^63 bytes"
 MALFORMED = [
     (b"", "not an .npy file"),
     (b"PK\x03\x04", "not an .npy file"),
-    (GOOD[:6], "cut short in its header"),
-    (GOOD[:9], "cut short in its header"),
-    (GOOD[:30], "cut short in its header"),
-    (npy(described(), bytes(8), 2)[:11], "cut short in its header"),
-    (GOOD[:-1], "the header says 8 bytes of elements, but the file holds 7"),
-    (GOOD + b"\0", "the header says 8 bytes of elements, but the file holds 9"),
+    (GOOD[:6], "truncated in its header"),
+    (GOOD[:9], "truncated in its header"),
+    (GOOD[:30], "truncated in its header"),
+    (npy(described(), bytes(8), 2)[:11], "truncated in its header"),
+    (GOOD[:-1], "the header specifies 8 bytes of elements, but the file contains 7"),
+    (GOOD + b"\0", "the header specifies 8 bytes of elements, but the file contains 9"),
     (b"\x93NUMPY\4\0" + bytes(20), "version 4.0 of the format is not supported, only 1.0, 2.0 and 3.0"),
     (npy(described(), version=3)[:8] + b"\xff\xff\xff\xff", "the header is longer than 10000 bytes"),
     (npy(described("|O")), "dtype '|O' is not supported, only booleans, integers, floats and complex"),
@@ -149,16 +149,16 @@ MALFORMED = [
     (npy(described().replace("'<f4'", "[('a', '<f4')]")), "structured dtypes are not supported"),
     (npy(described(shape="(4611686018427387904, 4)")), TOO_LARGE),
     (npy(described(shape="(0, 9223372036854775807)")), TOO_LARGE),
-    (npy(described(shape="(99999999999999999999,)")), "the header gives a size that does not fit in 63 bits"),
-    (npy(described(shape="(1000000000000,)")), "the header says 4000000000000 bytes of elements, but the file holds 0"),
-    (npy(described(shape="(-2,)")), "the header is not that of an .npy file"),
-    (npy(described(shape="(2")), "the header is not that of an .npy file"),
-    (npy(described(order="0")), "the header is not that of an .npy file"),
-    (npy(described() + "x"), "the header is not that of an .npy file"),
-    (npy(described() * 2), "the header is not that of an .npy file"),
-    (npy("{'descr': '<f4', 'shape': (2,)}"), "the header is not that of an .npy file"),
-    (npy("{'descr': '<f4"), "the header is not that of an .npy file"),
-    (npy(""), "the header is not that of an .npy file"),
+    (npy(described(shape="(99999999999999999999,)")), "the header specifies a size that does not fit in 63 bits"),
+    (npy(described(shape="(1000000,)")), "the header specifies 4000000 bytes of elements, but the file contains 0"),
+    (npy(described(shape="(-2,)")), "its header is malformed"),
+    (npy(described(shape="(2")), "its header is malformed"),
+    (npy(described(order="0")), "its header is malformed"),
+    (npy(described() + "x"), "its header is malformed"),
+    (npy(described() * 2), "its header is malformed"),
+    (npy("{'descr': '<f4', 'shape': (2,)}"), "its header is malformed"),
+    (npy("{'descr': '<f4"), "its header is malformed"),
+    (npy(""), "its header is malformed"),
 ]  # fmt: skip
 
 
@@ -333,12 +333,12 @@ def test_what_is_wrong_with_a_model_or_its_inputs_is_said(
     assert failure(tmp_path / "text.pt").startswith(f"cannot load model {tmp_path}/text.pt: ")
     assert failure(scaled_add, "--input", x, y) == (
         f"cannot load model {scaled_add}: Unknown builtin op: opserve::scaled_add. "
-        "Was the library that holds it opened first?"
+        "Was the library that contains it opened first?"
     )
     assert failure(scaled_add, *ops, "--input", x) == f"{takes} no input for 'y'"
     assert failure(scaled_add, *ops, "--input", x, x, x, x) == f"{takes} 4 inputs"
     assert failure(scaled_add, *ops, "--input", x, y, tmp_path / "wrong.npy") == (
-        "argument 'alpha' is of type float, which an array of Float with 3 elements cannot serve as"
+        "argument 'alpha' must be of type float, got an array of Float with 3 elements"
     )
     assert failure(scaled_add, *ops, "--input", x, tmp_path / "wrong.npy") == (
         "opserve::scaled_add: y must have 2 dimensions, got 1"
@@ -350,22 +350,22 @@ def test_what_is_wrong_with_a_model_or_its_inputs_is_said(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_an_error(identity: Path) -> None:
-    message = "is not there: this LibTorch sees 0 CUDA devices"
+    message = "is not available: this LibTorch sees 0 CUDA devices"
     assert failure(identity, "--device", "cuda") == f"device 'cuda' {message}"
     assert failure(identity, "--device", "cuda:1") == f"device 'cuda:1' {message}"
 
 
 def test_the_command_line_is_explained() -> None:
-    more = "(opserve_run --help says more)"
+    more = "(see opserve_run --help)"
     assert failure(status=2) == f"no model given {more}"
-    assert failure("a.pt", "b.pt", status=2) == f"one model only, got a.pt and b.pt {more}"
+    assert failure("a.pt", "b.pt", status=2) == f"one model is run, got a.pt and b.pt {more}"
     assert failure("a.pt", "--ops", status=2) == f"--ops needs a value {more}"
     assert failure("a.pt", "--ops", "--input", "x", status=2) == f"--ops needs a value {more}"
     assert failure("a.pt", "--repeats", "3", status=2) == f"unknown option --repeats {more}"
     for number in ("0", "-1", "many", "1.5", ""):
         expected = f"--threads takes a number from 1 to 1000000000, got '{number}' {more}"
         assert failure("a.pt", "--threads", number, status=2) == expected
-    assert failure("a.pt", "--device", "tpu") == "device 'tpu' is not known, only cpu, cuda and cuda:N"
+    assert failure("a.pt", "--device", "tpu") == "unknown device 'tpu': it must be cpu, cuda or cuda:N"
     result = run_program("opserve_run", "--help")
     assert result.returncode == 0
     assert result.stdout.startswith("usage: opserve_run MODEL.pt")

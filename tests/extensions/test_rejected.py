@@ -82,6 +82,12 @@ SHAPES = [
     ("graph_conv_csr", (ROWPTR, COL, zeros(3), X, W), "value must have nnz = 2 elements, got 3"),
     ("graph_conv_csr", (ROWPTR, COL, None, X, zeros(3, 4)), "weight must have f = 2 rows, got 3"),
     ("graph_conv_csr", (ROWPTR, COL, None, X, W, zeros(3)), "bias must have k = 4 elements, got 3"),
+    ("gcn_norm", (ROWPTR[None], COL, VALUE), "rowptr must have 1 dimension, got 2"),
+    ("gcn_norm", (ROWPTR, COL[None], VALUE), "col must have 1 dimension, got 2"),
+    ("gcn_norm", (ROWPTR, COL, VALUE[None]), "value must have 1 dimension, got 2"),
+    ("gcn_norm", (ROWPTR, COL.int(), VALUE), "col must have the dtype of rowptr, int64, got int32"),
+    ("gcn_norm", (ROWPTR, COL, VALUE[:1]), "value must have nnz = 2 elements, got 1"),
+    ("gcn_norm", (ROWPTR[:0], COL, VALUE), "rowptr must have n+1 elements, 1 or more, got 0"),
     ("warp_perspective", (zeros(5), EYE), "image must have 2, 3 or 4 dimensions, got 1"),
     ("warp_perspective", (zeros(1, 1, 1, 5, 5), EYE), "image must have 2, 3 or 4 dimensions, got 5"),
     ("warp_perspective", (zeros(5, 5), zeros(9)), "matrix must be [3, 3]"),
@@ -106,6 +112,10 @@ SHAPES = [
 
 # Decided by values, or by what the CPU kernels offer: eager only.
 VALUES = [
+    ("gcn_norm", (ROWPTR, COL, VALUE.half()), "value must be float32 or float64 on the CPU, got float16"),
+    ("gcn_norm", (ROWPTR, COL, VALUE.int()), "value must be of a floating-point dtype, got int32"),
+    ("gcn_norm", (ROWPTR + 1, COL, VALUE), "rowptr must start at 0, got 1"),
+    ("gcn_norm", (ROWPTR, COL + 1, VALUE), "col must be in [0, n = 3), got col[0] = 3"),
     (
         "scaled_add",
         (zeros(3, dtype=torch.float16),) * 2,
@@ -217,6 +227,8 @@ GOOD = {
     "graph_conv_csr": (ROWPTR, COL, VALUE, X, W, B),
     "warp_perspective": (zeros(5, 5), EYE),
     "check_csr": (ROWPTR, COL, 3),
+    "gcn_norm": (ROWPTR, COL, VALUE),
+    "_gcn_norm_backward": (zeros(5), ROWPTR, COL, VALUE, 1.0),
     "_graph_conv_backward": (zeros(3, 4), A, X, W, NEEDS),
     "_graph_conv_csr_backward": (zeros(3, 4), ROWPTR, COL, VALUE, X, W, NEEDS),
     "_warp_perspective_backward": (zeros(8, 8), zeros(5, 5), EYE, (8, 8), NEEDS[:2]),
@@ -253,6 +265,8 @@ OVERFLOWING = [
     ("graph_conv", (large(N, N), NARROW, WIDE), "the result"),
     ("graph_conv_csr", (large(N + 1, dtype=I64), large(5, dtype=I64), None, NARROW, WIDE), "the result"),
     ("warp_perspective", (zeros(N, N, 0, 0), EYE, (SIDE, SIDE)), "the result"),
+    ("gcn_norm", (large(2**60, dtype=I64), index(), zeros(0)), "the result"),
+    ("_gcn_norm_backward", (large(2**60 - 1), large(2**60, dtype=I64), index(), zeros(0), 1.0), "the result"),
     ("_scaled_add_backward", (large(2**61, dtype=F64), 2.0), "grad"),
     ("_graph_conv_backward", (large(N, SIDE), large(N, N), NARROW, WIDE, NEEDS), "the result"),
     (

@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import nn
 
-from archive.packer.export import quiet_torchscript
+from archive.building.export import quiet_torchscript
 from handlers.config import CONFIG_FILE
 
 

@@ -3,7 +3,7 @@
 import numpy
 import pytest
 
-from handlers.batching import Graph, Stack, group
+from handlers.batching import GraphBatching, StackBatching, group
 from handlers.errors import ModelError, RequestError
 from handlers.signature import TensorSpec
 
@@ -38,7 +38,7 @@ def propagate(inputs) -> dict[str, numpy.ndarray]:
 
 
 def test_joined_graphs_are_one_block_diagonal_graph():
-    batching = Graph(SPECS)
+    batching = GraphBatching(SPECS)
     graphs = [graph(5, 9, 1), graph(1, 0, 2), graph(0, 0, 3), graph(7, 20, 4)]
     joined = batching.join(graphs)
     assert {name: value.dtype for name, value in joined.items()} == {spec.name: spec.dtype for spec in SPECS}
@@ -51,13 +51,13 @@ def test_joined_graphs_are_one_block_diagonal_graph():
 def test_edge_values_left_out_are_ones():
     inputs = graph(4, 6)
     del inputs["value"]
-    Graph(SPECS).check(inputs)
+    GraphBatching(SPECS).check(inputs)
     assert inputs["value"].dtype == numpy.float32 and (inputs["value"] == 1).all() and len(inputs["value"]) == 6
 
 
 def test_a_model_without_edge_values_gets_none():
     inputs = {name: value for name, value in graph(4, 6).items() if name != "value"}
-    Graph([spec for spec in SPECS if spec.name != "value"]).check(inputs)
+    GraphBatching([spec for spec in SPECS if spec.name != "value"]).check(inputs)
     assert "value" not in inputs
 
 
@@ -80,7 +80,7 @@ def int32(*values: int) -> numpy.ndarray:
 )
 def test_a_broken_graph_is_refused_by_name(changes, field, message):
     with pytest.raises(RequestError, match=message) as caught:
-        Graph(SPECS).check(graph(4, 6, **changes))
+        GraphBatching(SPECS).check(graph(4, 6, **changes))
     assert caught.value.field == field
 
 
@@ -88,14 +88,14 @@ def test_a_joined_graph_that_outgrows_its_indices_is_refused():
     huge = graph(2, 2)
     huge["col"] = numpy.lib.stride_tricks.as_strided(huge["col"], (2**31 - 2,), (0,))  # no memory behind it
     with pytest.raises(ModelError, match="'rowptr' of the joined graph does not fit"):
-        Graph(SPECS).join([huge, graph(2, 2)])
+        GraphBatching(SPECS).join([huge, graph(2, 2)])
 
 
 def test_groups_keep_order_and_join_only_equal_shapes():
     requests = {0: {"x": numpy.zeros(2)}, 2: {"x": numpy.zeros(3)}, 5: {"x": numpy.zeros(2)}}
-    assert group(requests, Stack()) == [[0, 5], [2]]
+    assert group(requests, StackBatching()) == [[0, 5], [2]]
 
 
 def test_outputs_that_are_not_a_row_a_node_are_our_fault():
     with pytest.raises(ModelError, match="first dimension is the node"):
-        Graph(SPECS).split({"y": numpy.zeros(5)}, [graph(4, 6)])
+        GraphBatching(SPECS).split({"y": numpy.zeros(5)}, [graph(4, 6)])

@@ -1,4 +1,4 @@
-"""What `model-config.yaml` may and may not say."""
+"""The keys and values that `model-config.yaml` may have."""
 
 import pytest
 
@@ -49,15 +49,15 @@ def test_names_need_not_be_identifiers():
         ({"artifact": "../m.pt"}, r"opserve\.artifact: expected the name of a file"),
         ({"op_libraries": "a.so"}, r"opserve\.op_libraries: expected a list"),
         ({"op_libraries": ["a.so", "a.so"]}, "different file names"),
-        ({"op_libraries": ["lib/a.so"]}, "beside the configuration"),
+        ({"op_libraries": ["lib/a.so"]}, "next to the configuration"),
         ({"device": "gpu"}, r"opserve\.device: expected one of auto, cpu, cuda, got 'gpu'"),
         ({"threads": 0}, r"opserve\.threads: expected a whole number"),
         ({"threads": True}, r"opserve\.threads: expected a whole number"),
         ({"max_npz_bytes": "256M"}, r"opserve\.max_npz_bytes: expected a whole number of 1 or more, got '256M'"),
         ({"max_npz_bytes": 0}, r"opserve\.max_npz_bytes: expected a whole number"),
-        ({"shared_memory": ""}, r"opserve\.shared_memory: expected what names begin with"),
-        ({"shared_memory": "../up"}, r"opserve\.shared_memory: expected what names begin with"),
-        ({"shared_memory": True}, r"opserve\.shared_memory: expected what names begin with"),
+        ({"shared_memory": ""}, r"opserve\.shared_memory: expected a prefix of names"),
+        ({"shared_memory": "../up"}, r"opserve\.shared_memory: expected a prefix of names"),
+        ({"shared_memory": True}, r"opserve\.shared_memory: expected a prefix of names"),
         ({"tolerance": 1}, r"opserve\.tolerance: expected a number from 0 to below 1"),
         ({"batching": "sometimes"}, r"opserve\.batching: expected one of"),
         ({"inputs": []}, r"opserve\.inputs: expected a list"),

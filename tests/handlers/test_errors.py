@@ -9,8 +9,8 @@ import weakref
 import numpy
 import pytest
 
+from archive.building.output import BuildError
 from archive.errors import ArchiveError, OpserveError
-from archive.packer.output import BuildError
 from archive.repository import ROOT
 from handlers.codecs.encode import Reply, encode_error
 from handlers.errors import (
@@ -20,11 +20,11 @@ from handlers.errors import (
     ModelError,
     OutOfMemoryError,
     RequestError,
+    as_request_error,
     error_lines,
     printable,
     release_frames,
 )
-from handlers.model import as_request_error
 
 
 class Unspeakable(Exception):

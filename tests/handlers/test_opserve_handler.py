@@ -20,9 +20,10 @@ from archive.repository import ROOT
 from handlers.config import CONFIG_FILE
 from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError
 from handlers.integrity.manifest import MANIFEST_FILE
-from handlers.model import Prepared
-from handlers.opserve_handler import OpserveHandler, _start_metrics
-from handlers.torchserve.batch_reader import Lost
+from handlers.model import ModelInput
+from handlers.opserve_handler import OpserveHandler
+from handlers.torchserve.batch_reader import LostValue
+from handlers.torchserve.metrics import start_reporting
 
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
 
@@ -70,7 +71,7 @@ def test_a_hook_may_refuse_with_any_status(served):
     def refuse(inputs):
         raise RequestError("closed by the client", status=499)
 
-    handler.model.preprocess = refuse
+    handler.model.hooks.preprocess = refuse
     (answer,), context = send(b'{"x": [1]}')
     assert (context.get_response_status(0)[0], json.loads(answer)["error"]["code"]) == (499, 499)
 
@@ -116,7 +117,11 @@ def test_an_empty_form_with_the_mark_is_a_request_of_no_input(served, kind):
 def test_an_explanation_is_what_the_hook_says_or_a_501(served, answer):
     handler, send = served
     if answer == "text":
-        handler.model.explain = lambda inputs, predict: {"why": "x", "twice": predict(inputs)["y"], "x": inputs["x"]}
+        handler.model.hooks.explain = lambda inputs, predict: {
+            "why": "x",
+            "twice": predict(inputs)["y"],
+            "x": inputs["x"],
+        }
     bodies, context = send(b'{"x": [3]}', headers=HTTP | {"explain": "True"})
     if answer == "text":
         assert json.loads(bodies[0]) == {"why": "x", "twice": [6], "x": [3]}
@@ -233,7 +238,7 @@ def test_metrics_are_told_where_they_are_declared(served, caplog, declared, told
     cache = MetricsCacheYamlImpl(str(declared))
     cache.initialize_cache()
     with caplog.at_level("INFO"):
-        assert (_start_metrics(handler.model, cache) is not None) == told
+        assert (start_reporting(handler.model, cache) is not None) == told
     assert ("the server's metrics_config does not declare them" in caplog.text) != told
     info = "[METRICS]opserve_model_info.Count:1|#model_name:double,model_version:1.0,artifact:model.pt,"
     assert (info in caplog.text) == told
@@ -285,7 +290,7 @@ def test_torchserves_own_test_of_its_base_handler_passes(tmp_path: Path):
 
 def test_a_body_that_was_not_kept_is_a_507(served):
     handler, _ = served
-    batch = [bytearray(b'{"x": [1]}'), Lost(), bytearray(b'{"x": [2]}')]
+    batch = [bytearray(b'{"x": [1]}'), LostValue(), bytearray(b'{"x": [2]}')]
     headers = HTTP | {"body": {"content-type": "application/json"}}
     data = as_frontend(handler.context, *({"headers": headers, "parts": {"body": content}} for content in batch))
     answers = handler.handle(data, handler.context)
@@ -318,7 +323,7 @@ def test_the_time_of_the_handler_is_told_as_torchserves_own_tell_it(served, capl
     cache.model_name = "double"
     cache.set_request_ids({0: "a-7"})
     handler.context.metrics = cache
-    handler._reporter = _start_metrics(handler.model, cache)
+    handler._reporter = start_reporting(handler.model, cache)
     with caplog.at_level("INFO"):
         for _ in range(3):
             send(b'{"x": [1]}')
@@ -333,7 +338,7 @@ def test_a_models_name_cannot_end_a_line(served, caplog):
     cache.initialize_cache()
     handler.model.name = "a\n[PID]5,b:c|#d"
     with caplog.at_level("INFO"):
-        _start_metrics(handler.model, cache)
+        start_reporting(handler.model, cache)
     (info,) = [each.getMessage() for each in caplog.records if "opserve_model_info" in each.getMessage()]
     assert r"#model_name:a\n[PID]5-b-c--d," in info
 
@@ -343,7 +348,7 @@ def test_a_subclass_may_refuse_with_any_exception(served, monkeypatch):
     prepare = handler.preprocess
 
     def refuse_the_first(data):
-        return [Prepared(ValueError("no")), *prepare(data)[1:]]
+        return [ModelInput(ValueError("no")), *prepare(data)[1:]]
 
     monkeypatch.setattr(handler, "preprocess", refuse_the_first)
     answers, context = send(b'{"x": [1]}', b'{"x": [2]}')

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archive.packer.manifest import seal_archive
+from archive.packer.manifest import write_archive_with_manifest
 from archive.packer.pack import unpack
 from archive.repository import ROOT
 from handlers.integrity.manifest import MANIFEST_FILE
@@ -78,7 +78,7 @@ def test_an_archive_of_a_shipped_name_stays_if_it_is_not_what_make_builds(
         if kind == "other":
             manifest.write_text(manifest.read_text().replace('"1.0"', '"7.0"'))
         path.unlink()
-        seal_archive(folder, path, Ed25519PrivateKey.generate() if kind == "signed" else None)
+        write_archive_with_manifest(folder, path, Ed25519PrivateKey.generate() if kind == "signed" else None)
         reason = "it is signed" if kind == "signed" else "it contains karate 7.0"
     assert clean(root)[0] == f"kept model_store/karate.mar: {reason}"
     assert path.exists()

@@ -7,15 +7,14 @@ import numpy
 import pytest
 from PIL import Image
 
-from archive.packer.contents import known_models
-from archive.repository import BUILD, ROOT
+from archive.repository import BUILD, ROOT, find_models
 from tests.support.torchserve import Serve, TorchServe
 
 
 @pytest.fixture(scope="session")
 def shipped(serve: Serve) -> TorchServe:
     """All models on one server; it has compared each sample when it is ready."""
-    return serve([ROOT / "model_store" / f"{name}.mar" for name in known_models()])
+    return serve([ROOT / "model_store" / f"{name}.mar" for name in find_models()])
 
 
 @pytest.fixture(scope="session")

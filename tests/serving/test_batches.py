@@ -17,12 +17,12 @@ import torch
 
 import opserve_ops  # noqa: F401
 from archive.digits.photos import load_split, photograph, random_corners
-from archive.packer.contents import contents_of_model
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from handlers.codecs.npy import NPZ_TYPE
 from handlers.config import ModelConfig
 from handlers.sample import difference
-from tests.serving.test_models import part_of_the_club
+from tests.serving.test_models import karate_subgraph
 from tests.support.torchserve import TIMEOUT_S, TorchServe
 
 pytestmark = pytest.mark.server
@@ -37,7 +37,7 @@ Request = dict[str, Any]
 
 def pack_batched(name: str, folder: Path) -> Path:
     """One of the shipped models as `NAME_batched`, which the server asks in batches of eight."""
-    contents = contents_of_model(name)
+    contents = ArchiveContents.from_model(name)
     document = contents.document | {"batchSize": SIZE, "maxBatchDelay": DELAY_MS}
     document["opserve"] = document["opserve"] | {"batching": BATCHING[name]}
     changed = replace(contents, name=f"{name}_batched", document=document, config=ModelConfig.parse(document))
@@ -109,7 +109,7 @@ def good_digits() -> list[Request]:
 
 
 def good_karate() -> list[Request]:
-    return [as_json(part_of_the_club(list(range(size)))) for size in (34, 1, 5, 20, 2, 12, 33)]
+    return [as_json(karate_subgraph(list(range(size)))) for size in (34, 1, 5, 20, 2, 12, 33)]
 
 
 def good_scaled_add() -> list[Request]:

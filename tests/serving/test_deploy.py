@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 
 from archive.errors import OpserveError
-from archive.packer.contents import contents_of_files
-from archive.packer.manifest import seal_archive
+from archive.packer.contents import ArchiveContents
+from archive.packer.manifest import write_archive_with_manifest
 from archive.packer.pack import pack, unpack
 from archive.repository import ROOT
 from handlers.integrity.manifest import MANIFEST_FILE
 from scripts import grpc_client
 from scripts.torchserve import deploy_record, versions
 from scripts.torchserve.workers import count_ready_workers
-from tests.support import archives, foreign
+from tests.support import archives
+from tests.support.external import write_model_config
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
 pytestmark = pytest.mark.server
@@ -47,7 +48,7 @@ SLOW_SAMPLE = {"4.0": 2}
 
 
 @pytest.fixture(scope="module")
-def make(their, tmp_path_factory) -> Callable[[str], Path]:
+def make(external, tmp_path_factory) -> Callable[[str], Path]:
     """`make(version)` packs a version; each is packed once."""
     made: dict[str, Path] = {}
 
@@ -55,11 +56,13 @@ def make(their, tmp_path_factory) -> Callable[[str], Path]:
         if version not in made:
             folder = tmp_path_factory.mktemp("packed")
             (folder / "hooks.py").write_text(HOOKS.format(version=version))
-            config = foreign.write_config(folder / "mine.yaml", hooks="hooks.py")
+            config = write_model_config(folder / "mine.yaml", hooks="hooks.py")
             sample = folder / "sample.json"
             # What is tried takes this long to answer.
             sample.write_text(json.dumps({"x": [SLOW_SAMPLE.get(version, 0), 1]}))
-            contents = contents_of_files("mine", their.scripted, [their.library], config, sample, version)
+            contents = ArchiveContents.from_files(
+                "mine", external.scripted, [external.library], config, sample, version=version
+            )
             made[version], _ = pack(contents, folder)
         return made[version]
 
@@ -92,7 +95,7 @@ def changed(archive: Path, folder: Path, name: str, content: bytes) -> Path:
     unpacked = unpack(archive, folder / "unpacked")
     (unpacked / name).write_bytes(content)
     (unpacked / MANIFEST_FILE).unlink()
-    seal_archive(unpacked, folder / archive.name)
+    write_archive_with_manifest(unpacked, folder / archive.name)
     return folder / archive.name
 
 

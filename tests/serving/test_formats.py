@@ -12,14 +12,14 @@ import torch
 import opserve_ops  # noqa: F401
 from archive.digits.model import DigitReader
 from archive.digits.photos import load_split, photograph, random_corners
-from archive.karate.club import load_club
+from archive.karate.graph import load_karate_graph
 from archive.karate.model import Communities
 from archive.karate.train import model_inputs
-from archive.packer.contents import contents_of_model
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.repository import BUILD
 from handlers.config import ModelConfig
-from tests.serving.test_models import part_of_the_club
+from tests.serving.test_models import karate_subgraph
 
 pytestmark = pytest.mark.server
 
@@ -33,8 +33,8 @@ def digits() -> DigitReader:
 
 
 def karate() -> Communities:
-    club = load_club()
-    return weights(Communities(club.features.shape[1], int(club.label.max()) + 1), "karate")
+    graph = load_karate_graph()
+    return weights(Communities(graph.features.shape[1], graph.classes), "karate")
 
 
 def weights(model: torch.nn.Module, name: str) -> torch.nn.Module:
@@ -52,7 +52,7 @@ def export_digits() -> torch.export.ExportedProgram:
 def export_karate() -> torch.export.ExportedProgram:
     nodes, edges = Dim("nodes"), Dim("edges")
     shapes = ({0: nodes + 1}, {0: edges}, {0: edges}, {0: nodes})
-    return torch.export.export(karate(), model_inputs(load_club()), dynamic_shapes=shapes)
+    return torch.export.export(karate(), model_inputs(load_karate_graph()), dynamic_shapes=shapes)
 
 
 def write_exported(program: torch.export.ExportedProgram, path: Path) -> None:
@@ -81,7 +81,7 @@ def programs(serve, tmp_path_factory):
     folder = tmp_path_factory.mktemp("formats")
     archives = []
     for name, export in PROGRAMS.items():
-        program, contents = export(), contents_of_model(name)
+        program, contents = export(), ArchiveContents.from_model(name)
         for kind, write in WRITERS.items():
             artifact = folder / f"{name}_{kind}.pt2"
             write(program, artifact)
@@ -125,7 +125,7 @@ def test_karate(server, kind):
     from archive.karate.hooks import preprocess
 
     for size in (34, 20, 5, 2, 1):
-        graph = part_of_the_club(list(range(size)))
+        graph = karate_subgraph(list(range(size)))
         arrays = {
             "rowptr": numpy.asarray(graph["rowptr"], numpy.int64),
             "col": numpy.asarray(graph["col"], numpy.int64),

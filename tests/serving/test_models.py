@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy
 import pytest
 
-from archive.karate.club import load_club
-from archive.packer.contents import known_models
-from archive.repository import BUILD
+from archive.karate.graph import load_karate_graph
+from archive.repository import BUILD, find_models
 from handlers.sample import difference
 
 pytestmark = pytest.mark.server
 
-MODELS = known_models()
+MODELS = find_models()
 
 
 @pytest.fixture
@@ -61,15 +60,15 @@ def test_describe_tells_tensors_artifact_device_and_libraries(server, name):
     assert all(len(digest) == 64 for digest in told["op_libraries"].values()) and told["op_libraries"]
 
 
-def part_of_the_club(members: list[int]) -> dict:
+def karate_subgraph(members: list[int]) -> dict:
     """The club's graph without the others."""
-    club = load_club()
+    graph = load_karate_graph()
     place = {member: index for index, member in enumerate(members)}
-    rows = [[place[c] for c in club.col[club.rowptr[m] : club.rowptr[m + 1]] if c in place] for m in members]
+    rows = [[place[c] for c in graph.col[graph.rowptr[m] : graph.rowptr[m + 1]] if c in place] for m in members]
     return {
         "rowptr": numpy.cumsum([0, *map(len, rows)]).tolist(),
         "col": [column for row in rows for column in row],
-        "x": club.features[members].tolist(),
+        "x": graph.features[members].tolist(),
     }
 
 
@@ -77,9 +76,9 @@ def part_of_the_club(members: list[int]) -> dict:
 def test_graphs_of_different_sizes_in_one_batch(server, name):
     """Sent at once they are joined; each gets what it gets alone, and a broken one gets its 400."""
     sizes = [34, 1, 5, 20, 0, 12, 33]
-    graphs = [part_of_the_club(list(range(size))) for size in sizes]
+    graphs = [karate_subgraph(list(range(size))) for size in sizes]
     graphs[4]["x"] = numpy.zeros((0, 34)).tolist()
-    broken = part_of_the_club([0, 1, 2]) | {"col": [0, 1, 7, 0, 1, 2]}
+    broken = karate_subgraph([0, 1, 2]) | {"col": [0, 1, 7, 0, 1, 2]}
     alone = [server.predict(name, json=graph) for graph in graphs]
     assert [response.status_code for response in alone if response.status_code != 200] in ([], [400])
     with ThreadPoolExecutor(8) as pool:
@@ -93,7 +92,7 @@ def test_graphs_of_different_sizes_in_one_batch(server, name):
 
 
 def test_edge_weights_may_be_left_out_and_change_the_answer(server):
-    graph = part_of_the_club(list(range(34)))
+    graph = karate_subgraph(list(range(34)))
     plain = server.predict("karate", json=graph).json()
     ones = server.predict("karate", json=graph | {"value": [1] * len(graph["col"])}).json()
     heavy = server.predict("karate", json=graph | {"value": list(range(len(graph["col"])))}).json()
@@ -103,9 +102,14 @@ def test_edge_weights_may_be_left_out_and_change_the_answer(server):
 
 
 def test_npz_in_and_out(server):
-    club = load_club()
+    graph = load_karate_graph()
     body = io.BytesIO()
-    numpy.savez(body, rowptr=club.rowptr.astype(numpy.int32), col=club.col, x=club.features.astype(numpy.float16))
+    numpy.savez(
+        body,
+        rowptr=graph.rowptr.astype(numpy.int32),
+        col=graph.col,
+        x=graph.features.astype(numpy.float16),
+    )
     headers = {"Content-Type": "application/x-npz", "Accept": "application/x-npz"}
     response = server.predict("karate", data=body.getvalue(), headers=headers)
     assert (response.status_code, response.headers["Content-Type"]) == (200, "application/x-npz"), response.text

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from archive.packer.contents import contents_of_model
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from tests.support.torchserve import TorchServe, serving
 
@@ -19,7 +19,7 @@ CORES = 6  # half of them are the frontend's
 def served(request, tmp_path_factory):
     """`scaled_add` packed with a profile, on a machine that is said to have six cores."""
     folder = tmp_path_factory.mktemp(request.param)
-    archive, _ = pack(contents_of_model("scaled_add", profile=request.param), folder)
+    archive, _ = pack(ArchiveContents.from_model("scaled_add", profile=request.param), folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPSERVE_CORES", str(CORES))
         with serving(folder / "home", [archive]) as server:
@@ -61,7 +61,7 @@ def test_the_pool_of_java_has_the_machines_threads(served):
 
 
 def test_a_quiet_server_says_nothing_of_a_request(tmp_path: Path):
-    archive, _ = pack(contents_of_model("scaled_add"), tmp_path)
+    archive, _ = pack(ArchiveContents.from_model("scaled_add"), tmp_path)
     server = TorchServe(tmp_path / "home", [archive])
     try:
         started = server.start("--quiet")

@@ -9,12 +9,12 @@ import psutil
 import pytest
 
 from archive.packer.container import write_archive
-from archive.packer.contents import contents_of_files
+from archive.packer.contents import ArchiveContents
 from archive.packer.keys import load_private_key, make_keys
 from archive.packer.pack import pack
 from handlers.integrity.signing import PUBLIC_KEY_VARIABLE
 from scripts.torchserve import processes
-from tests.support import foreign
+from tests.support.external import write_model_config
 from tests.support.packed import files_in
 from tests.support.torchserve import TIMEOUT_S, TorchServe
 
@@ -22,15 +22,15 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
-def make(their, tmp_path_factory) -> Callable[..., Path]:
+def make(external, tmp_path_factory) -> Callable[..., Path]:
     """`make(version=…, key=…, settings…)` packs someone else's model; the settings are TorchServe's own."""
 
     def pack_it(version: str = "1.0", key: Path | None = None, **settings: int) -> Path:
         folder = tmp_path_factory.mktemp("packed")
-        config = foreign.write_config(folder / "mine.yaml")
+        config = write_model_config(folder / "mine.yaml")
         with config.open("a") as file:
             file.writelines(f"{name}: {value}\n" for name, value in settings.items())
-        contents = contents_of_files("mine", their.scripted, [their.library], config, None, version)
+        contents = ArchiveContents.from_files("mine", external.scripted, [external.library], config, version=version)
         path, _ = pack(contents, folder, load_private_key(key) if key else None)
         return path
 

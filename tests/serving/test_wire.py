@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from archive.packer.contents import contents_of_model
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.repository import ROOT
 from handlers.codecs.npy import NPZ_TYPE
@@ -43,7 +43,7 @@ def prefix() -> str:
 @pytest.fixture(scope="module")
 def server(serve, tmp_path_factory, prefix) -> TorchServe:
     """`scaled_add` that takes shared memory and at most a million bytes; and one whose tensors have names of KServe."""
-    contents = contents_of_model("scaled_add")
+    contents = ArchiveContents.from_model("scaled_add")
     section = contents.document["opserve"]
     vectors = [{"dtype": "float32", "shape": [-1]}] * 3
     names = [{"name": name} | vector for name, vector in zip(NAMES, vectors, strict=True)]

@@ -1,12 +1,12 @@
 """Tiny archives for the tests of the scripts: a handler of a few lines, packed by torch-model-archiver."""
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from archive.building.output import write_sample_parts
+from archive.packer.archiver import run_model_archiver
 
 CONFIG = """\
 minWorkers: 1
@@ -34,7 +34,7 @@ def handle(data, context):
     return answers
 """
 
-# Loads once and never again, so that a second worker dies.
+# Loads only once, so that a second worker dies.
 LOADS_ONCE = """
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Handler:
         return ["{}" for _ in data]
 """
 
-# Dies while it loads for as long as a file tells it to; TorchServe gives such a worker up after a second.
+# Fails to load as long as a file exists; TorchServe gives such a worker up after a second.
 LOADS_UNLESS = """
 import os
 from pathlib import Path
@@ -63,7 +63,7 @@ class Handler:
         return [str(os.getpid()) for _ in data]
 """
 
-# The first worker is there at once, every other one after four seconds.
+# The first worker loads at once, every other one in four seconds.
 LOADS_SLOWLY = """
 import time
 from pathlib import Path
@@ -99,25 +99,22 @@ def make(
     version: str = "1.0",
     config: str = CONFIG,
 ) -> Path:
-    """Pack a handler, with a sample when there is a request, into folder/NAME.mar."""
+    """Packs a handler, with a sample if there is a request, into folder/NAME.mar."""
     with tempfile.TemporaryDirectory() as work_folder:
         work = Path(work_folder)
-        extra, temp = work / "extra", work / "tmp"
-        temp.mkdir()
         (work / f"{name}_handler.py").write_text(handler)
         (work / "model-config.yaml").write_text(config)
-        command = [Path(sys.executable).parent / "torch-model-archiver", "--model-name", name, "--version", version]
-        command += ["--handler", work / f"{name}_handler.py", "--config-file", work / "model-config.yaml"]
         if request is not None:
-            (extra / "sample" / "request").mkdir(parents=True)
-            for part, content in request.items():
-                (extra / "sample" / "request" / part).write_bytes(content)
-            (extra / "sample" / "answer.json").write_text(json.dumps(answer))
-            command += ["--extra-files", extra]
-        # The archiver deletes $TMPDIR/<model-name>, so each call has a TMPDIR of its own.
-        environment = os.environ | {"TMPDIR": str(temp)}
-        subprocess.run([*map(str, command), "--export-path", str(folder)], check=True, env=environment)
-    return folder / f"{name}.mar"
+            (work / "extra").mkdir()
+            write_sample_parts(work / "extra" / "sample", request, answer)
+        return run_model_archiver(
+            name,
+            work / f"{name}_handler.py",
+            folder,
+            version=version,
+            config=work / "model-config.yaml",
+            extra_files=[work / "extra"] if request is not None else [],
+        )
 
 
 def echo(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from archive.packer.container import Container, write_archive
-from archive.packer.contents import contents_of_files
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack, unpack
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest
 from handlers.integrity.requirements import LibraryRequirements
@@ -23,9 +23,9 @@ def files_in(archive: Path) -> Files:
 
 
 @pytest.fixture(scope="session")
-def packed(their, tmp_path_factory) -> Path:
+def packed(external, tmp_path_factory) -> Path:
     """`mine.mar`: a scripted model with an operator library that is not ours."""
-    contents = contents_of_files("mine", their.scripted, [their.library], their.config, None)
+    contents = ArchiveContents.from_files("mine", external.scripted, [external.library], external.config)
     path, _ = pack(contents, tmp_path_factory.mktemp("packed"))
     return path
 

@@ -1,11 +1,11 @@
-// What this binding uses of ONNX Runtime's C API, declared from its documented binary interface, so that the
-// operators are built without the runtime's headers, which its packages for Python do not have.
+// The parts of ONNX Runtime's C API that this binding uses, declared from its documented binary interface, so
+// that the operators are built without the runtime's headers, which its Python packages do not contain.
 //
-// The runtime gives a table of function pointers for the version that is asked for, and promises that a
-// version's table never changes: functions are only added, at its end. The places below are those of API
-// version 18 (ONNX Runtime 1.18), and so of every later one. Names and arguments are the runtime's;
-// https://onnxruntime.ai/docs/api/c/ describes them. tests/ops/test_onnxruntime_abi.py compares all of this
-// with the runtime's own header where that is installed.
+// The runtime returns a table of function pointers for the requested version, and promises that a version's
+// table never changes: functions are only added at its end. The places below are those of API version 18
+// (ONNX Runtime 1.18), and so of every later one. Names and arguments are the runtime's;
+// https://onnxruntime.ai/docs/api/c/ describes them. test_onnxruntime_abi.py compares all of this with the
+// runtime's own header where it is installed.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@
 
 namespace opserve::ort_binding {
 
-// The oldest API that has all we call. A runtime that is older gives no table for it.
+// The oldest API that has everything we call. An older runtime returns no table for it.
 inline constexpr uint32_t kApiVersion = 18;
 
 struct OrtStatus;
@@ -29,7 +29,7 @@ struct OrtOpAttr;
 struct OrtApi;
 struct OrtCustomOp;
 
-// Enumerations are 32 bits wide; those that the runtime only hands out may have values that are not listed.
+// Enumerations are 32 bits wide; those that the runtime only returns may have values not listed here.
 enum OrtErrorCode : uint32_t {
     ORT_OK = 0,
     ORT_FAIL = 1,
@@ -66,12 +66,12 @@ struct OrtAllocator {
 };
 
 struct OrtApiBase {
-    // Null where the runtime is older than the version.
+    // Null if the runtime is older than the version.
     const OrtApi* (*GetApi)(uint32_t version);
     const char* (*GetVersionString)();
 };
 
-// Null is success. Who gets a status or an object releases it.
+// Null is success. The receiver of a status or an object releases it.
 struct OrtApi {
     OrtStatus* (*CreateStatus)(OrtErrorCode code, const char* message);
     OrtErrorCode (*GetErrorCode)(const OrtStatus*);
@@ -99,7 +99,7 @@ struct OrtApi {
     void* unused_78[85 - 78];
     OrtStatus* (*KernelInfoGetAttribute_float)(const OrtKernelInfo*, const char* name, float* out);
     OrtStatus* (*KernelInfoGetAttribute_int64)(const OrtKernelInfo*, const char* name, int64_t* out);
-    // With null instead of `out` it only says how long the text is.
+    // With null for `out`, it only returns the length of the text.
     OrtStatus* (*KernelInfoGetAttribute_string)(const OrtKernelInfo*, const char* name, char* out,
                                                 size_t* size);
     void* unused_88[90 - 88];
@@ -119,7 +119,7 @@ struct OrtApi {
     void* unused_131[132 - 131];
     void (*ReleaseAllocator)(OrtAllocator*);
     void* unused_133[162 - 133];
-    // With null instead of `out` they only say how many there are.
+    // With null for `out`, they only return the number of elements.
     OrtStatus* (*KernelInfoGetAttributeArray_float)(const OrtKernelInfo*, const char* name, float* out,
                                                     size_t* size);
     OrtStatus* (*KernelInfoGetAttributeArray_int64)(const OrtKernelInfo*, const char* name, int64_t* out,
@@ -152,7 +152,7 @@ struct OrtApi {
     OrtStatus* (*KernelInfoGetAllocator)(const OrtKernelInfo*, OrtMemType, OrtAllocator** out);
 };
 
-// entry(place in the table, function), for each that is declared above.
+// entry(place in the table, function) for each function declared above.
 #define OPSERVE_ORT_API_ENTRIES(entry)                                                                       \
     entry(0, CreateStatus) entry(1, GetErrorCode) entry(2, GetErrorMessage) entry(                           \
         26, CreateCustomOpDomain) entry(27, CustomOpDomain_Add) entry(28, AddCustomOpDomain)                 \
@@ -184,8 +184,8 @@ struct OrtApi {
 OPSERVE_ORT_API_ENTRIES(OPSERVE_ORT_CHECK_PLACE)
 #undef OPSERVE_ORT_CHECK_PLACE
 
-// One operator for inputs of one type, as the runtime is told of it. `version` says which of the members it
-// may read. Optional members may be null.
+// One operator for inputs of one type, as registered with the runtime, which may read the members that belong
+// to `version`. Optional members may be null.
 struct OrtCustomOp {
     uint32_t version;
     void* unused_create_kernel;
@@ -204,14 +204,14 @@ struct OrtCustomOp {
     int (*GetVariadicInputHomogeneity)(const OrtCustomOp*);
     int (*GetVariadicOutputMinArity)(const OrtCustomOp*);
     int (*GetVariadicOutputHomogeneity)(const OrtCustomOp*);
-    // What came in version 16: calls that can report an error.
+    // Since version 16: calls that can report an error.
     OrtStatus* (*CreateKernelV2)(const OrtCustomOp*, const OrtApi*, const OrtKernelInfo*, void** kernel);
     OrtStatus* (*KernelComputeV2)(void* kernel, OrtKernelContext*);
-    // In 17.
+    // Since 17.
     OrtStatus* (*InferOutputShapeFn)(const OrtCustomOp*, OrtShapeInferContext*);
     int (*GetStartVersion)(const OrtCustomOp*);
     int (*GetEndVersion)(const OrtCustomOp*);
-    // In 18: which inputs an output may share its memory with. Null: none.
+    // Since 18: which inputs an output may share its memory with. Null: none.
     void* unused_inplace_and_alias[4];
 };
 

@@ -1,4 +1,4 @@
-#include "call.h"
+#include "kernel_call.h"
 
 namespace opserve::ort_binding {
 

@@ -13,8 +13,8 @@
 
 namespace opserve::ort_binding {
 
-// Each becomes an exception of its own in Python: InvalidArgument, Fail, EPFail. The runtime's own allocators
-// report a lack of memory as ORT_FAIL too.
+// Each becomes its own exception in Python: InvalidArgument, Fail, EPFail. The runtime's own allocators
+// report a lack of memory as ORT_FAIL, too.
 constexpr OrtErrorCode error_code(Status::Code code) {
     switch (code) {
         case Status::Code::kOutOfMemory:
@@ -31,7 +31,7 @@ inline OrtStatus* to_ort(const OrtApi& api, const Status& status) {
     return api.CreateStatus(error_code(status.code()), status.message());
 }
 
-// For a call whose failure means that something is not there.
+// For a call whose failure means that something is absent.
 inline bool succeeded(const OrtApi& api, OrtStatus* status) {
     if (status == nullptr) return true;
     api.ReleaseStatus(status);

@@ -4,8 +4,8 @@
 
 namespace opserve::ort_binding {
 
-// The runtime has no call for this: asked for another type it fails as if there were no attribute, or gives
-// an array without elements.
+// The runtime has no call for this: asked for another type, it fails as if there were no attribute, or
+// returns an empty array.
 bool Attributes::exists(const char* name) const {
     float number = 0;
     int64_t integer = 0;
@@ -64,7 +64,7 @@ OrtStatus* Attributes::integers(const char* op, const char* name, int64_t* value
     if (size == 0 && exists(name)) return wrong(op, name, "INTS");
     if (!given) return nullptr;
     *count = static_cast<int64_t>(size);
-    // The runtime gives all of them or none; so many are of no use to any operator.
+    // The runtime returns all of them or none; no operator takes this many.
     if (*count == 0 || *count > kMaxIntegers) return nullptr;
     int64_t all[kMaxIntegers];
     OPSERVE_ORT_RETURN_IF_ERROR(api_.KernelInfoGetAttributeArray_int64(info_, name, all, &size));

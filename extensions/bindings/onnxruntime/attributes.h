@@ -1,4 +1,4 @@
-// The attributes of a node. One that is not there leaves the value as it is; one of another type is an error.
+// The attributes of a node. An absent one leaves the value unchanged; one of another type is an error.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,10 @@ class Attributes {
     Attributes(const OrtApi& api, const OrtKernelInfo* info, OrtAllocator* allocator)
         : api_(api), info_(info), allocator_(allocator) {}
 
-    // A FLOAT, which is float32 in ONNX. For the numbers that float32 cannot hold there is a second
-    // attribute, a TENSOR of one float64; where it is present, it is the one that counts.
+    // Reads a FLOAT, which is float32 in ONNX. A second attribute, a TENSOR of one float64, is for numbers
+    // that float32 cannot hold; if present, it takes precedence.
     OrtStatus* number(const char* op, const char* name, const char* exact_name, double* value) const;
-    // INTS; `count` is how many there are, the first `capacity` of which are read.
+    // Reads INTS; `count` is set to their number, and the first `capacity` of them are read.
     OrtStatus* integers(const char* op, const char* name, int64_t* values, int64_t capacity,
                         int64_t* count) const;
 

@@ -13,8 +13,8 @@ int processors() {
 
 void run_on_ort_threads(void* pool, int64_t count, int64_t grain, ParallelFor::Body body,
                         const void* context) {
-    const Call& call = *static_cast<const Call*>(pool);
-    // The runtime does not tell how many threads it has, and hands out parts one by one: a few more parts
+    const KernelCall& call = *static_cast<const KernelCall*>(pool);
+    // The runtime does not report its number of threads, and hands out parts one by one: a few more parts
     // than there can be threads keep all of them busy to the end.
     const int64_t wanted = count / std::max<int64_t>(grain, 1);
     struct Parts {
@@ -32,14 +32,12 @@ void run_on_ort_threads(void* pool, int64_t count, int64_t grain, ParallelFor::B
     };
     OrtStatus* status = call.api().KernelContext_ParallelFor(call.context(), run,
                                                              static_cast<size_t>(parts.parts), 0, &parts);
-    // What a part computes depends on nothing but its range, so doing all of it once more is right.
+    // A part depends on nothing but its range, so computing all of them again is correct.
     if (!succeeded(call.api(), status)) body(context, 0, count);
 }
 
 }  // namespace
 
-ParallelFor Cpu::Execution::parallel_for() const {
-    return ParallelFor(run_on_ort_threads, &call_, processors());
-}
+ParallelFor Cpu::Execution::get() const { return ParallelFor(run_on_ort_threads, &call_, processors()); }
 
 }  // namespace opserve::ort_binding

@@ -1,22 +1,20 @@
-// The CPU as a place to run operators: the provider's name, and which kernels to call. The operators
-// themselves are written once over a `Device`; another device is another struct with these members.
+// The CPU as a `Device`, over which the operators are written once: the provider's name, the types it
+// registers, where intermediate results are stored, and how a call runs. Another device is another struct
+// with these members.
 #pragma once
 
-#include "../../kernels/check.h"
-#include "call.h"
-#include "opserve/graph_conv.h"
-#include "opserve/graph_conv_csr.h"
+#include "kernel_call.h"
+#include "opserve/check.h"
 #include "opserve/parallel.h"
-#include "opserve/scaled_add.h"
-#include "opserve/warp_perspective.h"
 
 namespace opserve::ort_binding {
 
 struct Cpu {
-    static constexpr const char* kProvider = nullptr;  // the provider that is always there
+    static constexpr const char* kProvider = nullptr;  // the default provider
     static constexpr DeviceType kDeviceType = DeviceType::kCpu;
-    // The types an operator is registered with. Most of them no kernel serves: without them a node of such a
-    // type would fail with the runtime's text, which says neither the type nor those that would do.
+    // The types an operator is registered with. Kernels serve only a few of them: without the others, a node
+    // of such a type would fail with the runtime's message, which names neither the type nor the supported
+    // ones.
     static constexpr ONNXTensorElementDataType kTypes[] = {
         ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,   ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,
         ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16,
@@ -30,37 +28,18 @@ struct Cpu {
         return check::cpu_dtype(op, name, dtype);
     }
 
-    using Scratch = HostScratch;
+    using Workspace = HostWorkspace;
 
-    // Where a call runs: on the threads of the runtime.
+    // One call, on the runtime's threads.
     class Execution {
       public:
-        explicit Execution(Call& call) : call_(call) {}
+        explicit Execution(KernelCall& call) : call_(call) {}
         OrtStatus* start() { return nullptr; }
-        ParallelFor parallel_for() const;
+        ParallelFor get() const;
 
       private:
-        Call& call_;
+        KernelCall& call_;
     };
-
-    static Status scaled_add(const ScaledAddParams& params, const Execution& execution) {
-        return cpu::scaled_add(params, execution.parallel_for());
-    }
-    static Status graph_conv_workspace_size(const GraphConvParams& params, int64_t* bytes) {
-        return cpu::graph_conv_workspace_size(params, bytes);
-    }
-    static Status graph_conv(const GraphConvParams& params, const Execution& execution) {
-        return cpu::graph_conv(params, execution.parallel_for());
-    }
-    static Status graph_conv_csr_workspace_size(const GraphConvCsrParams& params, int64_t* bytes) {
-        return cpu::graph_conv_csr_workspace_size(params, bytes);
-    }
-    static Status graph_conv_csr(const GraphConvCsrParams& params, const Execution& execution) {
-        return cpu::graph_conv_csr(params, execution.parallel_for());
-    }
-    static Status warp_perspective(const WarpPerspectiveParams& params, const Execution& execution) {
-        return cpu::warp_perspective(params, execution.parallel_for());
-    }
 };
 
 }  // namespace opserve::ort_binding

@@ -3,32 +3,32 @@
 namespace opserve::ort_binding {
 namespace {
 
-OrtStatus* compute_stream(const Call& call, void** stream) {
+OrtStatus* compute_stream(const KernelCall& call, void** stream) {
     *stream = nullptr;
     return call.api().KernelContext_GetGPUComputeStream(call.context(), stream);
 }
 
 }  // namespace
 
-StreamScratch::~StreamScratch() {
+StreamWorkspace::~StreamWorkspace() {
     if (block_ != nullptr) call_.allocator()->Free(call_.allocator(), block_);
 }
 
-OrtStatus* StreamScratch::allocate(int64_t bytes, void** data) {
+OrtStatus* StreamWorkspace::allocate(int64_t bytes, void** data) {
     *data = nullptr;
     if (bytes == 0) return nullptr;
     void* stream = nullptr;
     OPSERVE_ORT_RETURN_IF_ERROR(compute_stream(call_, &stream));
     int64_t room = 0;
-    if (checked_add(bytes, kScratchAlignment - 1, &room)) {
+    if (checked_add(bytes, kWorkspaceAlignment - 1, &room)) {
         const size_t size = static_cast<size_t>(room);
         if (stream == nullptr) {
-            // The default stream, which is everybody's.
+            // The default stream, which all share.
             block_ = ort_binding::allocate(call_.allocator(), size);
         } else {
             const OrtMemoryInfo* memory = nullptr;
             OPSERVE_ORT_RETURN_IF_ERROR(call_.api().AllocatorGetInfo(call_.allocator(), &memory));
-            // Null where it fails; why is asked of the device below.
+            // Null if it fails; the device is asked for the reason below.
             static_cast<void>(succeeded(call_.api(), call_.api().KernelContext_GetScratchBuffer(
                                                          call_.context(), memory, size, &block_)));
         }
@@ -36,7 +36,7 @@ OrtStatus* StreamScratch::allocate(int64_t bytes, void** data) {
     if (block_ == nullptr) {
         return call_.status(cuda::out_of_memory(call_.op(), "cannot allocate intermediate results"));
     }
-    *data = align_scratch(block_);
+    *data = align_workspace(block_);
     return nullptr;
 }
 

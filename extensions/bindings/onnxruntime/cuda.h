@@ -1,36 +1,32 @@
-// NVIDIA GPUs as a place to run operators, for the runtime's CUDA execution provider; see cpu.h.
+// NVIDIA GPUs as a `Device`, for the runtime's CUDA execution provider; see cpu.h.
 #pragma once
 
-#include "call.h"
+#include "kernel_call.h"
 #include "opserve/cuda.h"
-#include "opserve/graph_conv.h"
-#include "opserve/graph_conv_csr.h"
-#include "opserve/scaled_add.h"
-#include "opserve/warp_perspective.h"
 
 namespace opserve::ort_binding {
 
-// Bytes of the device's memory until the end of the scope. Kernels may still use them then: the runtime knows
-// the stream that they belong to, and gives them to no other one before it has come so far.
-class StreamScratch {
+// Device memory until the end of the scope. Kernels may still use it then: the runtime knows which stream it
+// belongs to, and does not give it to another stream before this one has finished with it.
+class StreamWorkspace {
   public:
-    explicit StreamScratch(const Call& call) : call_(call) {}
-    StreamScratch(const StreamScratch&) = delete;
-    StreamScratch& operator=(const StreamScratch&) = delete;
-    ~StreamScratch();
+    explicit StreamWorkspace(const KernelCall& call) : call_(call) {}
+    StreamWorkspace(const StreamWorkspace&) = delete;
+    StreamWorkspace& operator=(const StreamWorkspace&) = delete;
+    ~StreamWorkspace();
 
     OrtStatus* allocate(int64_t bytes, void** data);
 
   private:
-    const Call& call_;
+    const KernelCall& call_;
     void* block_ = nullptr;
 };
 
 struct Cuda {
-    // Left out, the runtime would take the operators for ones of the CPU.
+    // Without it, the runtime would take the operators for CPU operators.
     static constexpr const char* kProvider = "CUDAExecutionProvider";
     static constexpr DeviceType kDeviceType = DeviceType::kCuda;
-    // Nodes of other types stay with the operators of the CPU, which say what is wrong with them.
+    // Nodes of other types stay with the CPU operators, which report what is wrong with them.
     static constexpr ONNXTensorElementDataType kTypes[] = {
         ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
         ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16,
@@ -39,39 +35,20 @@ struct Cuda {
     };
     static Status check_dtype(const char*, const char*, DType) { return {}; }
 
-    using Scratch = StreamScratch;
+    using Workspace = StreamWorkspace;
 
-    // Where a call runs: on the provider's device, on the stream that the runtime runs this node on.
+    // One call, on the provider's device and the stream that the runtime runs the node on.
     class Execution {
       public:
-        explicit Execution(Call& call) : call_(call) {}
+        explicit Execution(KernelCall& call) : call_(call) {}
         OrtStatus* start();
-        cuda::Stream stream() const { return stream_; }
+        // Dense products are this project's kernels: the runtime does not share its cuBLAS handle.
+        cuda::Execution get() const { return {stream_, {}}; }
 
       private:
-        Call& call_;
+        KernelCall& call_;
         cuda::Stream stream_ = nullptr;
     };
-
-    static Status scaled_add(const ScaledAddParams& params, const Execution& execution) {
-        return cuda::scaled_add(params, execution.stream());
-    }
-    static Status graph_conv_workspace_size(const GraphConvParams& params, int64_t* bytes) {
-        return cuda::graph_conv_workspace_size(params, bytes);
-    }
-    // Dense products are kernels of this project: the runtime gives its cuBLAS handle to nobody.
-    static Status graph_conv(const GraphConvParams& params, const Execution& execution) {
-        return cuda::graph_conv(params, cuda::Product(), execution.stream());
-    }
-    static Status graph_conv_csr_workspace_size(const GraphConvCsrParams& params, int64_t* bytes) {
-        return cuda::graph_conv_csr_workspace_size(params, bytes);
-    }
-    static Status graph_conv_csr(const GraphConvCsrParams& params, const Execution& execution) {
-        return cuda::graph_conv_csr(params, cuda::Product(), execution.stream());
-    }
-    static Status warp_perspective(const WarpPerspectiveParams& params, const Execution& execution) {
-        return cuda::warp_perspective(params, execution.stream());
-    }
 };
 
 }  // namespace opserve::ort_binding

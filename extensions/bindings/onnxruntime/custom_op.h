@@ -10,16 +10,16 @@
 #include <new>
 #include <utility>
 
-#include "../../kernels/check.h"
 #include "attributes.h"
-#include "call.h"
+#include "kernel_call.h"
 #include "operators.h"
+#include "opserve/check.h"
 #include "registration.h"
 #include "shapes.h"
 
 namespace opserve::ort_binding {
 
-// What the runtime keeps for a node. Runs of it may overlap, so nothing of a run is kept here.
+// What the runtime keeps for a node. Runs of a node may overlap, so it holds no state of a run.
 template <class Op, class Device>
 class Kernel {
   public:
@@ -32,7 +32,8 @@ class Kernel {
         OPSERVE_ORT_RETURN_IF_ERROR(to_ort(api, Device::check_dtype(Op::kOp, name, dtype)));
         Kernel* kernel = new (std::nothrow) Kernel(api);
         if (kernel == nullptr) {
-            return to_ort(api, Status::out_of_memory("opserve::%s: out of memory: for a node", Op::kOp));
+            return to_ort(api,
+                          Status::out_of_memory("opserve::%s: out of memory: cannot create a node", Op::kOp));
         }
         OrtStatus* status = kernel->read(info, dtype);
         if (status != nullptr) {
@@ -50,7 +51,7 @@ class Kernel {
     }
 
     OrtStatus* compute(OrtKernelContext* context) noexcept {
-        Call call(api_, Op::kOp, allocator_, input_count_, Device::kDeviceType, context);
+        KernelCall call(api_, Op::kOp, allocator_, input_count_, Device::kDeviceType, context);
         return op_.template compute<Device>(call);
     }
 
@@ -59,7 +60,7 @@ class Kernel {
 
     OrtStatus* read(const OrtKernelInfo* info, DType dtype) {
         OPSERVE_ORT_RETURN_IF_ERROR(api_.KernelInfo_GetInputCount(info, &input_count_));
-        // That of the provider the node runs on.
+        // Of the provider that runs the node.
         OPSERVE_ORT_RETURN_IF_ERROR(api_.KernelInfoGetAllocator(info, OrtMemTypeDefault, &allocator_));
         return op_.read(api_, Attributes(api_, info, allocator_), dtype);
     }
@@ -70,27 +71,40 @@ class Kernel {
     size_t input_count_ = 0;
 };
 
-// What the runtime is told of an operator. It wants one object for each type the result can have; the types
-// of the other inputs are left open to it, so that it is our check that refuses them.
+// The input whose type is that of a result but not floating-point: an index. Most operators have none.
+constexpr size_t kNoInput = std::numeric_limits<size_t>::max();
+template <class Op>
+constexpr size_t kIndexInput = [] {
+    for (const size_t input : Op::kOutputs) {
+        if (input != Op::kTypedInput) return input;
+    }
+    return kNoInput;
+}();
+constexpr ONNXTensorElementDataType kIndexTypes[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+                                                     ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64};
+
+// An operator as registered with the runtime. It takes one object for each combination of types that the
+// results can have; the types of the other inputs are left open, so that our checks refuse wrong ones.
 template <class Op, class Device>
 class CustomOp : public OrtCustomOp {
   public:
-    CustomOp(const OrtApi& api, ONNXTensorElementDataType type) : OrtCustomOp{}, api_(api), type_(type) {
+    CustomOp(const OrtApi& api, ONNXTensorElementDataType type, ONNXTensorElementDataType index_type)
+        : OrtCustomOp{}, api_(api), type_(type), index_type_(index_type) {
         version = kApiVersion;
         GetName = [](const OrtCustomOp*) { return Op::kName; };
         GetExecutionProviderType = [](const OrtCustomOp*) { return Device::kProvider; };
         GetInputTypeCount = [](const OrtCustomOp*) { return std::size(Op::kInputs); };
-        GetInputType = [](const OrtCustomOp* op, size_t index) {
-            return index == Op::kTypedInput ? self(op).type_ : ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-        };
+        GetInputType = [](const OrtCustomOp* op, size_t index) { return self(op).type_of_input(index); };
         GetInputCharacteristic = [](const OrtCustomOp*, size_t index) {
             return Op::kInputs[index].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
         };
         GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
-        GetOutputTypeCount = [](const OrtCustomOp*) { return size_t{1}; };
-        GetOutputType = [](const OrtCustomOp* op, size_t) { return self(op).type_; };
+        GetOutputTypeCount = [](const OrtCustomOp*) { return std::size(Op::kOutputs); };
+        GetOutputType = [](const OrtCustomOp* op, size_t index) {
+            return self(op).type_of_input(Op::kOutputs[index]);
+        };
         GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
-        // None is variadic; these are what the runtime takes for the default.
+        // None is variadic; these are the runtime's defaults.
         const auto one = [](const OrtCustomOp*) { return 1; };
         GetVariadicInputMinArity = GetVariadicInputHomogeneity = one;
         GetVariadicOutputMinArity = GetVariadicOutputHomogeneity = one;
@@ -113,15 +127,22 @@ class CustomOp : public OrtCustomOp {
   private:
     static const CustomOp& self(const OrtCustomOp* op) { return *static_cast<const CustomOp*>(op); }
 
+    ONNXTensorElementDataType type_of_input(size_t index) const {
+        if (index == Op::kTypedInput) return type_;
+        return index == kIndexInput<Op> ? index_type_ : ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+    }
+
     const OrtApi& api_;
-    ONNXTensorElementDataType type_;
+    ONNXTensorElementDataType type_, index_type_;
 };
 
 template <class Op, class Device>
 OrtStatus* add_operator(const OrtApi& api, bool infer_absent, OrtCustomOpDomain* domain) {
-    constexpr size_t count = std::size(Device::kTypes);
+    constexpr size_t index_types = kIndexInput<Op> == kNoInput ? 1 : std::size(kIndexTypes);
+    constexpr size_t count = std::size(Device::kTypes) * index_types;
     static auto operators = [&]<size_t... i>(std::index_sequence<i...>) {
-        return std::array<CustomOp<Op, Device>, count>{CustomOp<Op, Device>(api, Device::kTypes[i])...};
+        return std::array<CustomOp<Op, Device>, count>{
+            CustomOp<Op, Device>(api, Device::kTypes[i / index_types], kIndexTypes[i % index_types])...};
     }(std::make_index_sequence<count>());
     constexpr bool any_optional =
         std::any_of(std::begin(Op::kInputs), std::end(Op::kInputs), [](auto& spec) { return spec.optional; });
@@ -132,18 +153,18 @@ OrtStatus* add_operator(const OrtApi& api, bool infer_absent, OrtCustomOpDomain*
     return nullptr;
 }
 
-// Without `infer_absent` no shapes are inferred for operators with optional inputs.
+// Without `infer_absent`, shapes are not inferred for operators with optional inputs.
 template <class Device>
 OrtStatus* add_operators(const OrtApi& api, bool infer_absent, OrtCustomOpDomain* domain) {
-    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<ScaledAdd, Device>(api, infer_absent, domain)));
-    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<GraphConv, Device>(api, infer_absent, domain)));
-    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<GraphConvCsr, Device>(api, infer_absent, domain)));
-    return add_operator<WarpPerspective, Device>(api, infer_absent, domain);
+#define OPSERVE_ADD(Operator, name, schema, backward_schema) \
+    OPSERVE_ORT_RETURN_IF_ERROR((add_operator<Operator, Device>(api, infer_absent, domain)));
+    OPSERVE_OPERATORS(OPSERVE_ADD)
+#undef OPSERVE_ADD
+    return nullptr;
 }
 
 // What a library's RegisterCustomOps does. A session takes a domain once, so a library for another device
-// brings the operators of the CPU along and is registered instead of the one for the CPU. `library` is its
-// name.
+// includes the CPU operators and is registered instead of the CPU library. `library` is its name.
 template <class... Devices>
 OrtStatus* register_operators(const char* library, OrtSessionOptions* options,
                               const OrtApiBase* base) noexcept {
@@ -159,7 +180,7 @@ OrtStatus* register_operators(const char* library, OrtSessionOptions* options,
     OPSERVE_ORT_RETURN_IF_ERROR(note_library(*api, library, options, &registered));
     if (registered) return nullptr;
 
-    // The runtime keeps pointers to the domain in every session, so it is never given back.
+    // The runtime keeps pointers to the domain in every session, so it is never released.
     static std::mutex mutex;
     static OrtCustomOpDomain* domain = nullptr;
     {

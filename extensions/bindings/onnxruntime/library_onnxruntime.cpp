@@ -4,7 +4,7 @@
 
 OPSERVE_BUILT_FOR(kOnnxRuntimeApi, opserve::ort_binding::kApiVersion, 0)
 
-// The one symbol of the library, which the runtime looks for.
+// The library's only symbol, which the runtime looks up.
 extern "C" __attribute__((visibility("default"))) opserve::ort_binding::OrtStatus* RegisterCustomOps(
     opserve::ort_binding::OrtSessionOptions* options, const opserve::ort_binding::OrtApiBase* base) {
     using namespace opserve::ort_binding;

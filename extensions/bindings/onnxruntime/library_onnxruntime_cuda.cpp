@@ -5,8 +5,8 @@
 
 OPSERVE_BUILT_FOR(kOnnxRuntimeApi, opserve::ort_binding::kApiVersion, 0)
 
-// The one symbol of the library, which the runtime looks for. The operators of the CPU are here too: a
-// session takes only one library for them, and nodes whose results are constants run there.
+// The library's only symbol, which the runtime looks up. The CPU operators are included: a session takes only
+// one library for the domain, and nodes with constant results run on the CPU.
 extern "C" __attribute__((visibility("default"))) opserve::ort_binding::OrtStatus* RegisterCustomOps(
     opserve::ort_binding::OrtSessionOptions* options, const opserve::ort_binding::OrtApiBase* base) {
     using namespace opserve::ort_binding;

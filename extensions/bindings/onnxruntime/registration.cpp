@@ -18,13 +18,13 @@ OrtStatus* note_library(const OrtApi& api, const char* library, OrtSessionOption
     if (!exists) return api.AddSessionConfigEntry(options, key, library);
     char earlier[64] = "another library";
     size_t size = sizeof(earlier);
-    // Where the name is longer than any of ours, what stands there is not ours either.
+    // A name longer than any of ours is not ours.
     static_cast<void>(succeeded(api, api.GetSessionConfigEntry(options, key, earlier, &size)));
     *registered = std::strcmp(earlier, library) == 0;
     if (*registered) return nullptr;
     return to_ort(api,
                   Status::invalid_argument("opserve: a session takes one of the operator libraries, got %s "
-                                           "after %s; the one for a device has the operators of the CPU too",
+                                           "after %s; the library for a device includes the CPU operators",
                                            library, earlier));
 }
 

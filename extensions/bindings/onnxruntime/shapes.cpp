@@ -7,7 +7,7 @@ Shape ShapeInference::input(size_t index) const {
     size_t count = 0;
     if (!succeeded(api_, api_.ShapeInferContext_GetInputCount(context_, &count)) || index >= count)
         return shape;
-    // Both it and the names that it gives are the context's.
+    // The context owns it and the names it returns.
     OrtTensorTypeAndShapeInfo* info = nullptr;
     if (!succeeded(api_, api_.ShapeInferContext_GetInputTypeShape(context_, index, &info))) return shape;
     if (!succeeded(api_, api_.GetTensorElementType(info, &shape.type))) return shape;
@@ -41,7 +41,7 @@ bool ShapeInference::integers(const char* name, int64_t* values, int64_t count) 
            read == bytes;
 }
 
-void ShapeInference::output(const Shape& shape) const {
+void ShapeInference::output(size_t index, const Shape& shape) const {
     int64_t sizes[Shape::kMaxDim];
     const char* symbols[Shape::kMaxDim];
     for (int64_t i = 0; i < shape.dim; ++i) {
@@ -52,11 +52,11 @@ void ShapeInference::output(const Shape& shape) const {
     const size_t dim = static_cast<size_t>(shape.dim);
     OrtTensorTypeAndShapeInfo* info = nullptr;
     if (!succeeded(api_, api_.CreateTensorTypeAndShapeInfo(&info))) return;
-    // A shape that contradicts the model's is the runtime's to report.
+    // The runtime reports a shape that contradicts the model's.
     if (succeeded(api_, api_.SetTensorElementType(info, shape.type)) &&
         succeeded(api_, api_.SetDimensions(info, sizes, dim)) &&
         succeeded(api_, api_.SetSymbolicDimensions(info, symbols, dim))) {
-        succeeded(api_, api_.ShapeInferContext_SetOutputTypeShape(context_, 0, info));
+        succeeded(api_, api_.ShapeInferContext_SetOutputTypeShape(context_, index, info));
     }
     api_.ReleaseTensorTypeAndShapeInfo(info);
 }

@@ -1,4 +1,5 @@
-// Shape inference: what is known of the sizes of a node's inputs before it runs, and so of its output's.
+// Shape inference: what is known about the sizes of a node's inputs before it runs, and so about its
+// output's.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +23,9 @@ struct Dim {
 struct Shape {
     static constexpr int64_t kMaxDim = 64;
 
-    // The runtime gives a rank that it does not know as 0.
+    // The runtime reports an unknown rank as 0.
     bool known() const { return dim > 0; }
-    // Of a tensor that should have this many dimensions; nothing where it is known to have others.
+    // The size of an axis if the rank is as expected, else unknown.
     Dim at(int64_t axis, int64_t expected_dim) const { return dim == expected_dim ? dims[axis] : Dim(); }
 
     ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
@@ -37,12 +38,12 @@ class ShapeInference {
     ShapeInference(const OrtApi& api, OrtShapeInferContext* context) : api_(api), context_(context) {}
 
     Shape input(size_t index) const;
-    // INTS; false where the attribute is not there, or does not have this many.
+    // Reads INTS; false if the attribute is absent or does not have this many.
     bool integers(const char* name, int64_t* values, int64_t count) const;
     bool has_attribute(const char* name) const;
-    // The type counts as well: newer runtimes take it as the output's. Says nothing where a size is neither
-    // known nor named: the runtime would take it for the size -1.
-    void output(const Shape& shape) const;
+    // Sets an output's shape and type: newer runtimes take the type as the output's. Does nothing if a size
+    // is neither known nor named: the runtime would take it for the size -1.
+    void output(size_t index, const Shape& shape) const;
 
   private:
     const OrtApi& api_;

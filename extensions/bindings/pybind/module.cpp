@@ -1,6 +1,6 @@
 // The classic extension module: forward and backward by name, for a torch.autograd.Function to call. It works
-// with the PyTorch and the Python it was built with only; the operators of the stable ABI have neither limit,
-// and also work in TorchScript, torch.compile and torch.export.
+// only with the PyTorch and the Python it was built with; the operators of the stable ABI do not have these
+// limits, and also work in TorchScript, torch.compile and torch.export.
 #include <torch/csrc/stable/c/shim.h>
 #include <torch/extension.h>
 
@@ -20,7 +20,7 @@ using opserve::ParallelFor;
 using opserve::TensorArg;
 
 void throw_if_error(const opserve::Status& status) {
-    // Plainly, so that the text is the kernel's and not preceded by a place in our sources.
+    // Thrown directly, so that the message is the kernel's, without a source location in front.
     if (!status.ok()) throw std::runtime_error(status.message());
 }
 
@@ -59,7 +59,7 @@ void expect_cpu(const char* op, const Tensor& tensor) {
     }
 }
 
-// PyTorch's own threads; this way needs no OpenMP here.
+// PyTorch's own threads, which need no OpenMP here.
 ParallelFor parallel_for() {
     const ParallelFor::Run run = [](void*, int64_t count, int64_t grain, ParallelFor::Body body,
                                     const void* context) {
@@ -79,12 +79,12 @@ ParallelFor parallel_for() {
     return ParallelFor(run, nullptr, at::get_num_threads());
 }
 
-// Rows may lie apart; their elements may not.
+// Rows may be apart; their elements may not.
 Tensor with_dense_rows(const Tensor& tensor) {
     return tensor.size(1) <= 1 || tensor.stride(1) == 1 ? tensor : tensor.contiguous();
 }
 
-// What the forward and the backward kernel multiply.
+// The factors of both the forward and the backward kernel.
 template <class Params>
 void set_factors(Params& params, const Tensor& a, const Tensor& x, const Tensor& weight) {
     params.a = a.const_data_ptr();
@@ -152,7 +152,7 @@ Tensor graph_conv_forward(const Tensor& a, const Tensor& x, const Tensor& weight
 using Gradients = std::array<std::optional<Tensor>, 4>;
 
 Gradients graph_conv_backward(const Tensor& grad, const Tensor& a, const Tensor& x, const Tensor& weight,
-                              std::array<bool, 4> needs) {
+                              std::array<bool, 4> output_mask) {
     opserve::GraphConvBackwardParams params{};
     throw_if_error(opserve::check_graph_conv_backward(arg_of(grad), arg_of(a), arg_of(x), arg_of(weight),
                                                       &params.sizes));
@@ -162,9 +162,9 @@ Gradients graph_conv_backward(const Tensor& grad, const Tensor& a, const Tensor&
     void** const pointers[] = {&params.grad_a, &params.grad_x, &params.grad_weight, &params.grad_bias};
     const Tensor* const like[] = {&a, &x, &weight};
     for (size_t i = 0; i < out.size(); ++i) {
-        if (!needs[i]) continue;
+        if (!output_mask[i]) continue;
         out[i] = i < 3 ? at::empty(like[i]->sizes(), x.options()) : at::empty({params.sizes.k}, x.options());
-        // A tensor without elements may have no memory, but it is needed all the same.
+        // A tensor without elements may have no memory, but a gradient that is needed is never null.
         *pointers[i] = out[i]->numel() > 0 ? out[i]->mutable_data_ptr() : &params;
     }
     int64_t bytes = 0;
@@ -189,7 +189,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
         "The kernels of opserve as plain functions: forward and backward by name, without autograd.";
     module.def("scaled_add_forward", &scaled_add_forward, arg("x"), arg("y"), arg("alpha") = 2.0, without_gil,
                "alpha * x + y of two tensors of one shape and dtype, float32 or float64, on the CPU.\n\n"
-               "Raises RuntimeError where they disagree. Source: extensions/include/opserve/scaled_add.h");
+               "Raises RuntimeError if they do not match. Source: extensions/include/opserve/scaled_add.h");
     module.def("scaled_add_backward", &scaled_add_backward, arg("grad"), arg("alpha") = 2.0, without_gil,
                "The gradients of x and y, in the shape of `grad`, float32 or float64, on the CPU.\n\n"
                "Raises RuntimeError for anything else.");
@@ -198,7 +198,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
         arg("bias") = pybind11::none(), without_gil,
         "a·x·weight + bias for a [n, n], x [n, f], weight [f, k] and bias [k] or None, all float32 or\n"
         "float64, on the CPU; returns [n, k].\n\n"
-        "Raises RuntimeError where they disagree. Source: extensions/include/opserve/graph_conv.h");
+        "Raises RuntimeError if they do not match. Source: extensions/include/opserve/graph_conv.h");
     module.def("graph_conv_backward", &graph_conv_backward, arg("grad"), arg("a"), arg("x"), arg("weight"),
                arg("needs") = std::array<bool, 4>{true, true, true, true}, without_gil,
                "The gradients of a, x, weight and bias for `grad` [n, k]: a list with None for each that\n"

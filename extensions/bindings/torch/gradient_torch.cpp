@@ -1,24 +1,31 @@
 #include "gradient.h"
 
 namespace opserve::torch_binding {
+namespace {
 
-std::vector<bool> take_needs(StableIValue value, size_t count) {
-    auto needs = torch::stable::detail::to<std::vector<bool>>(value);
-    if (needs.size() != count)
-        throw std::runtime_error("opserve: needs must say yes or no for each gradient");
-    return needs;
+constexpr int64_t kNoElements = 0;
+
+}  // namespace
+
+std::vector<bool> take_output_mask(StableIValue value, size_t count) {
+    auto output_mask = torch::stable::detail::to<std::vector<bool>>(value);
+    if (output_mask.size() != count)
+        throw std::runtime_error("opserve: needs must have one bool for each gradient");
+    return output_mask;
 }
 
-Tensor gradient_of(const Tensor& like, bool needed) {
-    const int64_t none = 0;
-    return needed ? Tensor::empty(like.sizes(), like.dim(), like.dtype(), like)
-                  : Tensor::empty(&none, 1, like.dtype(), like);
-}
+Gradient::Gradient(const Tensor& like, bool needed)
+    : Tensor(needed ? empty(like.sizes(), like.dim(), like.dtype(), like)
+                    : empty(&kNoElements, 1, like.dtype(), like)),
+      needed_(needed) {}
 
-void* data_of_gradient(const Tensor& gradient, bool needed) {
+Gradient::Gradient(int64_t elements, const Tensor& like, bool needed)
+    : Tensor(empty(needed ? &elements : &kNoElements, 1, like.dtype(), like)), needed_(needed) {}
+
+void* Gradient::pointer() const {
     alignas(16) static char somewhere[16];
-    if (!needed) return nullptr;
-    void* data = gradient.mutable_data();
+    if (!needed_) return nullptr;
+    void* data = mutable_data();
     return data != nullptr ? data : somewhere;
 }
 

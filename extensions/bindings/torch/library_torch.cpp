@@ -6,7 +6,6 @@
 #include "operators.h"
 #include "opserve/built_for.h"
 #include "opserve/cpu_capability.h"
-#include "schemas.h"
 
 namespace opserve::torch_binding {
 namespace {
@@ -14,40 +13,31 @@ namespace {
 std::string cpu_capability() { return opserve::cpu_capability(); }
 
 }  // namespace
-
-Status cause_of(const char* op, const RuntimeFailure& failure) {
-    if (!failure.takes_memory()) return {};
-    return Status::out_of_memory("opserve::%s: out of memory: %s", op, failure.plainly());
-}
-
 }  // namespace opserve::torch_binding
 
 OPSERVE_BUILT_FOR(kTorchStableAbi, TORCH_TARGET_VERSION >> 56, TORCH_TARGET_VERSION >> 48 & 0xff)
 
-// Static initializers run in the order in which they stand: the implementations below see what the
-// definitions found.
+// Static initializers run in order of definition: the implementations below see the outcome of the
+// definitions.
 static bool first_copy = false;
 
-// A process may come by two copies of this library: one of an archive, one of the Python package. The first
-// serves; PyTorch would end the process over a second definition. A fragment, because a namespace that is
-// defined twice is a null pointer in PyTorch, where an operator that is defined twice is an error.
+// A process may load two copies of this library: one from an archive, one from the Python package. The first
+// one serves; PyTorch would abort the process over a second definition. A fragment, because PyTorch
+// dereferences null when a namespace is defined twice, but reports an error when an operator is.
 STABLE_TORCH_LIBRARY_FRAGMENT(opserve, library) {
     try {
-        for (const char* schema : opserve::torch_binding::kSchemas) library.def(schema);
+        opserve::torch_binding::define_operators(library);
+        library.def("cpu_capability() -> str");
         first_copy = true;
     } catch (const std::exception&) {
     }
 }
 
 STABLE_TORCH_LIBRARY_IMPL(opserve, CPU, library) {
-    if (!first_copy) return;
-    for (const auto& [name, function] : opserve::torch_binding::kCpuImplementations) {
-        library.impl(name, function);
-    }
+    if (first_copy) opserve::torch_binding::implement_operators<opserve::torch_binding::Cpu>(library);
 }
 
-// Without a tensor among the arguments there is no device to dispatch on.
+// Without a tensor argument there is no device to dispatch on.
 STABLE_TORCH_LIBRARY_IMPL(opserve, CompositeExplicitAutograd, library) {
-    if (!first_copy) return;
-    library.impl("cpu_capability", TORCH_BOX(&opserve::torch_binding::cpu_capability));
+    if (first_copy) library.impl("cpu_capability", TORCH_BOX(&opserve::torch_binding::cpu_capability));
 }

@@ -1,35 +1,65 @@
-// The operators as PyTorch calls them: arguments are taken from the stack, which owns them, and the result is
-// left in its first place.
+// The operators of opserve/operators.h as PyTorch calls them: each takes its arguments from the stack, which
+// owns them, and leaves its results at the bottom of it.
 #pragma once
 
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <algorithm>
+#include <cstddef>
+#include <new>
 
-#include <cstdint>
-
-#include "reporting.h"
+#include "check_csr.h"
+#include "device.h"
+#include "gcn_norm.h"
+#include "graph_conv.h"
+#include "graph_conv_csr.h"
+#include "opserve/operators.h"
+#include "scaled_add.h"
+#include "warp_perspective.h"
 
 namespace opserve::torch_binding {
 
-void scaled_add_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
-void graph_conv_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
-void graph_conv_csr_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
-void warp_perspective_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
-void scaled_add_backward_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
-void graph_conv_backward_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
-void graph_conv_csr_backward_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
-void warp_perspective_backward_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
-void check_csr_cpu(StableIValue* stack, uint64_t inputs, uint64_t outputs);
-
-inline constexpr Implementation kCpuImplementations[] = {
-    kImplementation<"scaled_add", scaled_add_cpu>,
-    kImplementation<"_scaled_add_backward", scaled_add_backward_cpu>,
-    kImplementation<"graph_conv", graph_conv_cpu>,
-    kImplementation<"_graph_conv_backward", graph_conv_backward_cpu>,
-    kImplementation<"graph_conv_csr", graph_conv_csr_cpu>,
-    kImplementation<"_graph_conv_csr_backward", graph_conv_csr_backward_cpu>,
-    kImplementation<"warp_perspective", warp_perspective_cpu>,
-    kImplementation<"_warp_perspective_backward", warp_perspective_backward_cpu>,
-    kImplementation<"check_csr", check_csr_cpu>,
+// A string as a template argument.
+template <size_t size>
+struct Name {
+    char text[size];
+    // NOLINTNEXTLINE(google-explicit-constructor)
+    constexpr Name(const char (&from)[size]) { std::copy_n(from, size, text); }
 };
+
+// An operator as the stable ABI takes it. A failure of PyTorch itself is reported with the operator's name
+// and its cause.
+template <class Device, Name op, void (*function)(StableIValue* stack)>
+void boxed(StableIValue* stack, uint64_t, uint64_t) {
+    try {
+        function(stack);
+    } catch (const RuntimeFailure& failure) {
+        throw_if_error(Device::cause_of(op.text, failure));
+        throw;
+    } catch (const std::bad_alloc&) {
+        throw_if_error(Status::out_of_memory("opserve::%s: out of memory: on the host", op.text));
+    }
+}
+
+// Defines all operators in a PyTorch library.
+template <class Library>
+void define_operators(Library& library) {
+#define OPSERVE_DEFINE(Operator, name, schema, backward_schema) \
+    library.def(#name schema);                                  \
+    library.def("_" #name "_backward" backward_schema);
+    OPSERVE_OPERATORS(OPSERVE_DEFINE)
+#undef OPSERVE_DEFINE
+    library.def(CheckCsr::kSchema);
+}
+
+// Registers their implementations for a device.
+template <class Device, class Library>
+void implement_operators(Library& library) {
+#define OPSERVE_IMPLEMENT(Operator, name, schema, backward_schema)                   \
+    library.impl(#name, &boxed<Device, #name, &Operator::template forward<Device>>); \
+    library.impl("_" #name "_backward",                                              \
+                 &boxed<Device, "_" #name "_backward", &Operator::template backward<Device>>);
+    OPSERVE_OPERATORS(OPSERVE_IMPLEMENT)
+#undef OPSERVE_IMPLEMENT
+    library.impl("check_csr", &boxed<Device, "check_csr", &CheckCsr::forward<Device>>);
+}
 
 }  // namespace opserve::torch_binding

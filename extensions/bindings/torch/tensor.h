@@ -1,5 +1,5 @@
-// A thin owner of one tensor handle of the stable ABI. torch::stable::Tensor would do the same with an
-// allocation for each argument, which is a good part of what a call on a few elements costs.
+// A thin owner of one tensor handle of the stable ABI. torch::stable::Tensor does the same with an allocation
+// per argument, a good part of the cost of a call on a few elements.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -12,20 +12,19 @@
 #include <string_view>
 #include <utility>
 
-#include "opserve/parallel.h"
 #include "opserve/status.h"
 #include "opserve/tensor.h"
 
 namespace opserve::torch_binding {
 
-// The stable ABI's own way to report an error: the runtime catches it and raises RuntimeError. Thrown
-// plainly, so that the text is the kernel's and not preceded by a place in our sources.
+// The stable ABI's way to report an error: the runtime catches the exception and raises RuntimeError. Thrown
+// directly, so that the message is the kernel's, without a source location in front.
 inline void throw_if_error(const Status& status) {
     if (!status.ok()) throw std::runtime_error(status.message());
 }
 
-// PyTorch could not do what it was asked for; the stable ABI does not say why. What takes memory fails for
-// want of it, all else being right.
+// A failure of PyTorch itself; the stable ABI does not say why. A call that takes memory fails for lack of it
+// if everything else is right.
 class RuntimeFailure : public std::runtime_error {
   public:
     RuntimeFailure(const char* what, bool takes_memory)
@@ -40,7 +39,7 @@ class RuntimeFailure : public std::runtime_error {
     bool takes_memory_;
 };
 
-// Out of line: there are many calls, none of which is expected to fail.
+// Out of line: there are many calls, and none is expected to fail.
 [[noreturn]] void throw_failure(const char* what, bool takes_memory);
 
 inline void require(AOTITorchError error, const char* what) {
@@ -63,7 +62,7 @@ class Tensor {
         if (handle_ != nullptr) aoti_torch_delete_tensor_object(handle_);
     }
 
-    // Uninitialized and contiguous, with the device of `like`.
+    // Returns an uninitialized contiguous tensor on the device of `like`.
     static Tensor empty(const int64_t* sizes, int64_t dim, int32_t dtype, const Tensor& like);
 
     explicit operator bool() const { return handle_ != nullptr; }
@@ -74,14 +73,20 @@ class Tensor {
     const int64_t* sizes() const;
     const int64_t* strides() const;
     int32_t dtype() const;
+    int32_t device_type() const;
+    int32_t device_index() const;
     const void* data() const;
     void* mutable_data() const;
     TensorArg arg() const;
 
-    // The tensor itself where it is contiguous already.
+    // Keeps the tensor if it is contiguous already.
     void make_contiguous();
     // The same for a kernel that takes a row stride: only the last dimension has to be dense.
     void make_rows_contiguous();
+    // Makes the tensor contiguous and returns its data; null if an optional one was left out.
+    const void* contiguous_data();
+    // Makes the rows of a matrix contiguous and returns its data; rows are `row_stride` elements apart.
+    const void* matrix_data(int64_t* row_stride);
 
   private:
     AtenTensorHandle handle_ = nullptr;
@@ -96,23 +101,23 @@ inline Tensor take_optional_tensor(StableIValue value) {
     return handle.has_value() ? Tensor(*handle) : Tensor();
 }
 
-inline StableIValue give_tensor(Tensor&& tensor) { return torch::stable::detail::from(tensor.release()); }
+// Leaves the results at the bottom of the stack.
+template <class... Tensors>
+void give_tensors(StableIValue* stack, Tensors&&... tensors) {
+    ((*stack++ = torch::stable::detail::from(tensors.release())), ...);
+}
 
-// Room for intermediate results: on the stack where it is small, else a tensor, so that PyTorch's allocator
-// has it.
-class Scratch {
+// An optional tensor as the checks take it: null if it was left out.
+class OptionalArg {
   public:
-    Scratch(int64_t bytes, const Tensor& like);
-    void* get() const { return pointer_; }
+    explicit OptionalArg(const Tensor& tensor) : present_(tensor) {
+        if (present_) arg_ = tensor.arg();
+    }
+    operator const TensorArg*() const { return present_ ? &arg_ : nullptr; }
 
   private:
-    static constexpr int64_t kInline = 16384;
-    alignas(64) char inline_[kInline];
-    Tensor tensor_;
-    void* pointer_;
+    bool present_;
+    TensorArg arg_{};
 };
-
-// PyTorch's own threads.
-ParallelFor parallel_for();
 
 }  // namespace opserve::torch_binding

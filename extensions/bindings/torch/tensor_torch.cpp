@@ -29,21 +29,6 @@ DeviceType to_device_type(int32_t type) {
     return type == cpu ? DeviceType::kCpu : type == cuda ? DeviceType::kCuda : DeviceType::kOther;
 }
 
-void run_on_torch_threads(void*, int64_t count, int64_t grain, ParallelFor::Body body, const void* context) {
-    struct Call {
-        ParallelFor::Body body;
-        const void* context;
-    } call{body, context};
-    require(torch_parallel_for(
-                0, count, grain,
-                [](int64_t begin, int64_t end, void* opaque) {
-                    const Call& call = *static_cast<const Call*>(opaque);
-                    call.body(call.context, begin, end);
-                },
-                &call),
-            "torch_parallel_for failed");
-}
-
 }  // namespace
 
 void throw_failure(const char* what, bool takes_memory) { throw RuntimeFailure(what, takes_memory); }
@@ -57,11 +42,8 @@ Tensor Tensor::empty(const int64_t* sizes, int64_t dim, int32_t dtype, const Ten
         strides[axis] = stride;
         stride *= sizes[axis] > 1 ? sizes[axis] : 1;
     }
-    int32_t device_type = 0, device_index = 0;
-    require(aoti_torch_get_device_type(like.handle_, &device_type), "cannot read a tensor's device");
-    require(aoti_torch_get_device_index(like.handle_, &device_index), "cannot read a tensor's device");
     Tensor out;
-    if (aoti_torch_empty_strided(dim, sizes, strides.data(), dtype, device_type, device_index,
+    if (aoti_torch_empty_strided(dim, sizes, strides.data(), dtype, like.device_type(), like.device_index(),
                                  &out.handle_) != AOTI_TORCH_SUCCESS) {
         char text[64];
         std::snprintf(text, sizeof(text), "cannot allocate a tensor of %" PRId64 " elements", stride);
@@ -94,6 +76,18 @@ int32_t Tensor::dtype() const {
     return dtype;
 }
 
+int32_t Tensor::device_type() const {
+    int32_t type = 0;
+    require(aoti_torch_get_device_type(handle_, &type), "cannot read a tensor's device");
+    return type;
+}
+
+int32_t Tensor::device_index() const {
+    int32_t index = 0;
+    require(aoti_torch_get_device_index(handle_, &index), "cannot read a tensor's device");
+    return index;
+}
+
 const void* Tensor::data() const {
     const void* data = nullptr;
     require(torch_get_const_data_ptr(handle_, &data), "cannot read a tensor's data");
@@ -107,10 +101,7 @@ void* Tensor::mutable_data() const {
 }
 
 TensorArg Tensor::arg() const {
-    int32_t device_type = 0, device_index = 0;
-    require(aoti_torch_get_device_type(handle_, &device_type), "cannot read a tensor's device");
-    require(aoti_torch_get_device_index(handle_, &device_index), "cannot read a tensor's device");
-    return {to_dtype(dtype()), to_device_type(device_type), device_index, dim(), sizes()};
+    return {to_dtype(dtype()), to_device_type(device_type()), device_index(), dim(), sizes()};
 }
 
 void Tensor::make_contiguous() {
@@ -125,21 +116,21 @@ void Tensor::make_contiguous() {
     *this = take_tensor(stack[0]);
 }
 
+const void* Tensor::contiguous_data() {
+    if (handle_ == nullptr) return nullptr;
+    make_contiguous();
+    return data();
+}
+
 void Tensor::make_rows_contiguous() {
     const int64_t last = dim() - 1;
     if (strides()[last] != 1 && sizes()[last] != 1) make_contiguous();
 }
 
-Scratch::Scratch(int64_t bytes, const Tensor& like) : pointer_(inline_) {
-    if (bytes <= kInline) return;
-    tensor_ = Tensor::empty(&bytes, 1, aoti_torch_dtype_uint8(), like);
-    pointer_ = tensor_.mutable_data();
-}
-
-ParallelFor parallel_for() {
-    uint32_t threads = 1;
-    require(torch_get_num_threads(&threads), "cannot read the number of threads");
-    return ParallelFor(run_on_torch_threads, nullptr, static_cast<int>(threads));
+const void* Tensor::matrix_data(int64_t* row_stride) {
+    make_rows_contiguous();
+    *row_stride = strides()[0];
+    return data();
 }
 
 }  // namespace opserve::torch_binding

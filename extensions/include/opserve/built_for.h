@@ -1,5 +1,5 @@
 // A note inside a library that says which runtime it was built for. The packer reads it and writes it into
-// the archive, so that a worker can refuse a library before it opens it. Any library may carry one: this
+// the archive, so that a worker can refuse a library before opening it. Any library may carry one: this
 // header needs nothing else.
 #pragma once
 
@@ -10,7 +10,7 @@ namespace opserve {
 // The owner of the note is "opserve"; its contents are two numbers.
 enum class BuiltFor : std::uint32_t {
     kTorchStableAbi = 1,  // the oldest PyTorch: major, minor
-    kOnnxRuntimeApi = 2,  // the API version that is asked of the runtime, and 0
+    kOnnxRuntimeApi = 2,  // the API version requested from the runtime, and 0
 };
 
 struct BuiltForNote {

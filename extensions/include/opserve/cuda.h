@@ -1,6 +1,6 @@
-// What kernels for NVIDIA GPUs take besides their parameters. They run on the stream they are given, on the
-// device that is current, never wait for it and never allocate; a launch that fails is a status. Pointers are
-// to that device's memory. Nothing here needs the headers of CUDA.
+// What kernels for NVIDIA GPUs take in addition to their parameters. They run on the given stream of the
+// current device, never wait for it and never allocate; a failed launch is a status. Pointers are to that
+// device's memory. Nothing here needs the CUDA headers.
 #pragma once
 
 #include <cstdint>
@@ -15,19 +15,19 @@ namespace opserve::cuda {
 // The same type as cudaStream_t.
 using Stream = CUstream_st*;
 
-// Makes a device current for the calling thread. The kernels are linked with a copy of the CUDA runtime of
-// their own, so that they do not depend on which one the host program brings; that copy has to be told, too.
+// Makes a device current for the calling thread. The kernels are linked with their own copy of the CUDA
+// runtime, so that they do not depend on the host program's; that copy has to be set, too.
 Status set_device(int32_t index);
 
-// What the current device reports of itself. An error in a kernel that ran before stays with the device:
-// every later call fails, whichever it is, so that a failed one says little of what it was asked for.
+// Returns the state that the current device reports. An error in an earlier kernel stays with the device:
+// every later call fails, so a failed call says little about its own arguments.
 Status device_state(const char* op);
 
-// For an allocation of the caller's that failed: what the device reports, or else that memory ran out, which
-// `what` says more of.
+// Explains a failed allocation of the caller's: returns what the device reports, or else that it is out of
+// memory, with `what` as detail.
 Status out_of_memory(const char* op, const char* what);
 
-// Elements are `row_stride` and `column_stride` apart, in elements; either may be 0.
+// Strides are in elements; either may be 0.
 struct Matrix {
     const void* data;
     int64_t rows, columns;
@@ -44,15 +44,15 @@ struct ProductParams {
     void* c;           // [a.rows, b.columns], contiguous, overwritten
 };
 
-// Dense products are the caller's where it has better ones: a non-owning handle on whatever computes them.
+// A non-owning handle on the caller's dense product, for callers that have a better one.
 class Product {
   public:
-    // `op` is the operator it is a part of, for what an error says.
+    // `op` is the operator it is part of, for error messages.
     using Run = Status (*)(void* context, const char* op, const ProductParams& params, Stream stream);
 
-    // Without one, the kernel of this project: tiles in shared memory, sums in float32 or float64, no tensor
-    // cores. It is made for many rows; a short and wide reduction (a weight's gradient) keeps few of its
-    // blocks busy.
+    // By default, this project's kernel: tiles in shared memory, sums in float32 or float64, no tensor cores.
+    // It is made for many rows; a short and wide reduction (a weight's gradient) keeps few of its blocks
+    // busy.
     constexpr Product() = default;
     constexpr Product(Run run, void* context) : run_(run), context_(context) {}
 
@@ -61,6 +61,14 @@ class Product {
   private:
     Run run_ = nullptr;
     void* context_ = nullptr;
+};
+
+// Where a call runs, and what multiplies its matrices. A kernel without products takes the stream alone.
+struct Execution {
+    Stream stream = nullptr;
+    Product product = {};
+
+    operator Stream() const { return stream; }
 };
 
 }  // namespace opserve::cuda

@@ -9,12 +9,12 @@
 // All of one dtype and on one device; float32 and float64 on the CPU; those, float16 and bfloat16 on CUDA. n,
 // f and k may be 0: an empty sum is 0, so with f = 0 or n = 0 each row is the bias. Rejected: any other rank,
 // a size that disagrees, mixed dtypes or devices. The cheaper of (a·x)·weight and a·(x·weight) is computed:
-// the first where f <= k. NaN and infinity propagate as IEEE arithmetic says in that order; a zero in `a`
+// the first where f <= k. NaN and infinity propagate by IEEE arithmetic in that order; a zero in `a`
 // does not hide a NaN (0·NaN is NaN).
 //
 // On CUDA the two products are the caller's (opserve/cuda.h): PyTorch's binding passes PyTorch's own, so that
-// cuBLAS, tensor cores and the user's precision settings apply; without one they are kernels of this project.
-// Sums of half types are held in float32; what passes between the products is rounded to the dtype.
+// cuBLAS, tensor cores and the user's precision settings apply; without one they are this project's kernels.
+// Half types are summed in float32; the intermediate result is rounded to the dtype.
 //
 // Backward, of grad [n, k]: with P = aᵀ·grad where k <= f, else with Q = grad·weightᵀ, so that each product
 // with `a` is as narrow as it can be:
@@ -40,7 +40,7 @@ struct GraphConvSizes {
     int64_t k;
 };
 
-// Device-independent check; `bias` may be null. Sets `sizes`.
+// Checks the arguments, on any device; `bias` may be null. Sets `sizes`.
 Status check_graph_conv(const TensorArg& a, const TensorArg& x, const TensorArg& weight,
                         const TensorArg* bias, GraphConvSizes* sizes);
 
@@ -56,10 +56,10 @@ struct GraphConvParams {
     int64_t weight_stride;
     const void* bias;  // contiguous, or null
     void* out;         // contiguous
-    void* workspace;   // as many bytes as the size query says, aligned to 64; contents need not be set
+    void* workspace;   // of the queried size, aligned to 64 bytes; contents need not be set
 };
 
-// `bias` is not needed to know its gradient. Sets `sizes`.
+// The gradient of `bias` does not depend on it. Sets `sizes`.
 Status check_graph_conv_backward(const TensorArg& grad, const TensorArg& a, const TensorArg& x,
                                  const TensorArg& weight, GraphConvSizes* sizes);
 
@@ -75,30 +75,30 @@ struct GraphConvBackwardParams {
     int64_t x_stride;
     const void* weight;
     int64_t weight_stride;
-    // Contiguous and overwritten; null where it is not needed.
+    // Contiguous and overwritten; null if it is not needed.
     void* grad_a;
     void* grad_x;
     void* grad_weight;
     void* grad_bias;
-    void* workspace;  // as many bytes as the size query says, aligned to 64; contents need not be set
+    void* workspace;  // of the queried size, aligned to 64 bytes; contents need not be set
 };
 
 namespace cpu {
 Status graph_conv_workspace_size(const GraphConvParams& params, int64_t* bytes);
 Status graph_conv(const GraphConvParams& params, const ParallelFor& parallel_for);
 
-// Depends on which gradients are needed: any value but null will do for those.
+// Depends on which gradients are needed: those that are not null.
 Status graph_conv_backward_workspace_size(const GraphConvBackwardParams& params, int64_t* bytes);
 Status graph_conv_backward(const GraphConvBackwardParams& params, const ParallelFor& parallel_for);
 }  // namespace cpu
 
 namespace cuda {
 Status graph_conv_workspace_size(const GraphConvParams& params, int64_t* bytes);
-Status graph_conv(const GraphConvParams& params, const Product& product, Stream stream);
+Status graph_conv(const GraphConvParams& params, const Execution& execution);
 
-// Depends on which gradients are needed: any value but null will do for those.
+// Depends on which gradients are needed: those that are not null.
 Status graph_conv_backward_workspace_size(const GraphConvBackwardParams& params, int64_t* bytes);
-Status graph_conv_backward(const GraphConvBackwardParams& params, const Product& product, Stream stream);
+Status graph_conv_backward(const GraphConvBackwardParams& params, const Execution& execution);
 }  // namespace cuda
 
 }  // namespace opserve

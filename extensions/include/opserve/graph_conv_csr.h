@@ -13,16 +13,16 @@
 // matrix. n, nnz, f and k may be 0; a row without entries is the bias. Rejected: any other rank, a size that
 // disagrees, mixed dtypes or devices, and on the CPU, before an index is followed: rowptr not starting at 0,
 // decreasing, or not ending at nnz; col outside [0, n). The cheaper of (A·x)·weight and A·(x·weight) is
-// computed: the first where f <= k. NaN and infinity propagate as IEEE arithmetic says in that order; an
+// computed: the first where f <= k. NaN and infinity propagate by IEEE arithmetic in that order; an
 // entry that A does not have contributes nothing, not 0·x.
 //
 // On CUDA the values of rowptr and col cannot be checked without waiting for the device. There each read is
 // guarded: a row whose two ends in rowptr cannot be right (they decrease, leave [0, nnz], or are not 0 at the
-// start and nnz at the end), or with a column outside [0, n), comes out NaN, and nothing is read through the
-// index; other rows are right. opserve/check_csr.h finds such an index on request, and says which. The dense
-// product is the caller's, as for graph_conv; the aggregation is a kernel of this project with the bias fused
-// into it where it comes last. Sums of half types are held in float32; what passes between the products is
-// rounded to the dtype. The result of a call on one device is always the same, bit for bit.
+// start and nnz at the end), or with a column outside [0, n), becomes NaN, and nothing is read through the
+// index; other rows are correct. opserve/check_csr.h finds such an index on request. The dense product is the
+// caller's, as for graph_conv; the aggregation is this project's kernel, with the bias fused into it if it
+// comes last. Half types are summed in float32; the intermediate result is rounded to the dtype. The result
+// of a call on one device is always the same, bit for bit.
 //
 // Backward, of grad [n, k]: with P = Aᵀ·grad where k <= f, else with Q = grad·weightᵀ:
 //
@@ -31,9 +31,9 @@
 //   grad_weight  xᵀ·P       or  (A·x)ᵀ·grad
 //   grad_bias    the sum of the rows of grad
 //
-// A product with Aᵀ adds to rows in the order in which threads come by: on CUDA grad_x (and grad_weight where
+// A product with Aᵀ adds to rows in the order in which threads arrive: on CUDA grad_x (and grad_weight where
 // k <= f) can differ by roundings from call to call. The rest is always the same. An entry that the guards
-// would not follow is left out of the sums, and its grad_value is NaN.
+// refuse is left out of the sums, and its grad_value is NaN.
 #pragma once
 
 #include <cstdint>
@@ -52,7 +52,7 @@ struct GraphConvCsrSizes {
     int64_t k;
 };
 
-// Device-independent check; `value` and `bias` may be null. Sets `sizes`.
+// Checks the arguments, on any device; `value` and `bias` may be null. Sets `sizes`.
 Status check_graph_conv_csr(const TensorArg& rowptr, const TensorArg& col, const TensorArg* value,
                             const TensorArg& x, const TensorArg& weight, const TensorArg* bias,
                             GraphConvCsrSizes* sizes);
@@ -71,10 +71,10 @@ struct GraphConvCsrParams {
     int64_t weight_stride;
     const void* bias;  // contiguous, or null
     void* out;         // contiguous
-    void* workspace;   // as many bytes as the size query says, aligned to 64; contents need not be set
+    void* workspace;   // of the queried size, aligned to 64 bytes; contents need not be set
 };
 
-// `bias` is not needed to know its gradient; `value` may be null. Sets `sizes`.
+// The gradient of `bias` does not depend on it; `value` may be null. Sets `sizes`.
 Status check_graph_conv_csr_backward(const TensorArg& grad, const TensorArg& rowptr, const TensorArg& col,
                                      const TensorArg* value, const TensorArg& x, const TensorArg& weight,
                                      GraphConvCsrSizes* sizes);
@@ -93,12 +93,12 @@ struct GraphConvCsrBackwardParams {
     int64_t x_stride;
     const void* weight;
     int64_t weight_stride;
-    // Contiguous and overwritten; null where it is not needed.
+    // Contiguous and overwritten; null if it is not needed.
     void* grad_value;
     void* grad_x;
     void* grad_weight;
     void* grad_bias;
-    void* workspace;  // as many bytes as the size query says, aligned to 64; contents need not be set
+    void* workspace;  // of the queried size, aligned to 64 bytes; contents need not be set
 };
 
 namespace cpu {
@@ -106,7 +106,7 @@ Status graph_conv_csr_workspace_size(const GraphConvCsrParams& params, int64_t* 
 // Checks the values of rowptr and col, then computes.
 Status graph_conv_csr(const GraphConvCsrParams& params, const ParallelFor& parallel_for);
 
-// Depends on which gradients are needed: any value but null will do for those.
+// Depends on which gradients are needed: those that are not null.
 Status graph_conv_csr_backward_workspace_size(const GraphConvCsrBackwardParams& params, int64_t* bytes);
 // Checks the values of rowptr and col, then computes.
 Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& params, const ParallelFor& parallel_for);
@@ -114,12 +114,11 @@ Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& params, const P
 
 namespace cuda {
 Status graph_conv_csr_workspace_size(const GraphConvCsrParams& params, int64_t* bytes);
-Status graph_conv_csr(const GraphConvCsrParams& params, const Product& product, Stream stream);
+Status graph_conv_csr(const GraphConvCsrParams& params, const Execution& execution);
 
-// Depends on which gradients are needed: any value but null will do for those.
+// Depends on which gradients are needed: those that are not null.
 Status graph_conv_csr_backward_workspace_size(const GraphConvCsrBackwardParams& params, int64_t* bytes);
-Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& params, const Product& product,
-                               Stream stream);
+Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& params, const Execution& execution);
 }  // namespace cuda
 
 }  // namespace opserve

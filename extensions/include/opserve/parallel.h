@@ -1,4 +1,4 @@
-// Threads are the caller's: a kernel asks for a range to be covered and does not know by which pool.
+// Threads belong to the caller: a kernel asks for a range to be covered, whatever the thread pool.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ class ParallelFor {
 
     int num_threads() const { return num_threads_; }
 
-    // `function(begin, end)` must not throw. What it computes must not depend on where ranges are cut, so
-    // that a result is the same with any number of threads.
+    // `function(begin, end)` must not throw. Its results must not depend on where the range is split, so that
+    // they are the same with any number of threads.
     template <class Function>
     void operator()(int64_t count, int64_t grain, const Function& function) const {
         if (count <= 0) return;

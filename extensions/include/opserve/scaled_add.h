@@ -6,7 +6,7 @@
 //
 // float32 and float64 on the CPU; those, float16 and bfloat16 on CUDA, where the half types are computed in
 // float32 and rounded once. Rejected: differing shapes, dtypes or devices (nothing is broadcast or
-// promoted). NaN and infinity propagate as in IEEE arithmetic. The multiplication and the addition may be
+// promoted). NaN and infinity propagate by IEEE arithmetic. The multiplication and the addition may be
 // fused.
 //
 // Backward: grad_x = alpha * grad, alpha rounded to the dtype first; grad_y = grad, a copy.
@@ -21,7 +21,7 @@
 
 namespace opserve {
 
-// Device-independent check; sets `numel`.
+// Checks the arguments, on any device. Sets `numel`.
 Status check_scaled_add(const TensorArg& x, const TensorArg& y, int64_t* numel);
 
 struct ScaledAddParams {

@@ -1,4 +1,4 @@
-// The outcome of a check or a kernel. Carries its text inline: reporting an error allocates nothing and
+// The outcome of a check or a kernel. Its message is stored inline: reporting an error allocates nothing and
 // throws nothing, so it can cross any runtime's boundary.
 #pragma once
 
@@ -13,15 +13,15 @@ namespace opserve {
 #define OPSERVE_PRINTF
 #endif
 
-// Who reads a text of these knows by its beginning whose fault it is, since a runtime may keep nothing else:
+// A runtime may keep nothing but the message, so its beginning tells the codes apart:
 //   opserve::<operator>: out of memory: ...       kOutOfMemory
 //   opserve::<operator>: the GPU reports ...      kDeviceFailure
-//   opserve::<operator>: ...                      kInvalidArgument, of which none begins like those
+//   opserve::<operator>: ...                      kInvalidArgument, which never begins like the others
 class [[nodiscard]] Status {
   public:
     enum class Code { kOk, kInvalidArgument, kOutOfMemory, kDeviceFailure };
 
-    // The text is left unset on success: the hot path does not clear 300 bytes per call.
+    // The message is left unset on success, so that the hot path does not clear 300 bytes per call.
     Status() : code_(Code::kOk) { message_[0] = '\0'; }
 
     // The caller's fault.
@@ -33,7 +33,7 @@ class [[nodiscard]] Status {
         return status;
     }
 
-    // What was asked for is right, but there is no memory for it now. Nothing is broken.
+    // The arguments are right, but there is not enough memory now. Nothing is broken.
     OPSERVE_PRINTF static Status out_of_memory(const char* format, ...) {
         va_list arguments;
         va_start(arguments, format);
@@ -42,7 +42,7 @@ class [[nodiscard]] Status {
         return status;
     }
 
-    // What was asked for is right, but the device refused: a launch failed, a copy did not arrive.
+    // The arguments are right, but the device failed: a launch or a copy.
     OPSERVE_PRINTF static Status device_failure(const char* format, ...) {
         va_list arguments;
         va_start(arguments, format);

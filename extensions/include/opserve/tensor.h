@@ -1,4 +1,4 @@
-// What the checks need to know of a tensor, whichever runtime owns it.
+// What the checks need to know about a tensor, whichever runtime owns it.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ struct TensorArg {
     const int64_t* sizes;
 };
 
-// Products of sizes that come from outside: false when the result does not fit.
+// Sums and products of sizes from outside; false if the result does not fit.
 [[nodiscard]] inline bool checked_multiply(int64_t a, int64_t b, int64_t* product) {
     return !__builtin_mul_overflow(a, b, product);
 }

@@ -19,28 +19,29 @@
 // weight 0 (0·NaN is NaN).
 //
 // On CUDA the values of a matrix cannot be checked without waiting for the device: the image of a matrix that
-// is not finite or is singular comes out NaN. For a float64 image geometry is in float64 there too. For the
+// is not finite or is singular is NaN. The geometry of a float64 image is in float64 there, too. For the
 // others it is in float32, but only over the small distances inside a tile of 32 by 32 pixels, whose centre
 // and slopes are computed in float64: a position is wrong by less than 2^-15 of the distance between
-// neighbouring preimages plus 2^-22 pixels, wherever it lies in the image. Tiles near the horizon, where that
+// neighbouring preimages plus 2^-22 pixels, wherever it is in the image. Tiles near the horizon, where that
 // would not hold, take float64 throughout. Half types are weighted in float32 and rounded once.
 //
-// On the CPU the geometry of a float64 image is in float64. That of a float32 image is so once for every 64
-// pixels of a row, and in float32 over the distances between: a position is wrong by less than 5e-5 pixels,
-// and by less than 1e-5 where the scale is near 1, wherever it lies in the image. Pixels that are more than
-// 128 pixels of the source away from the middle of their 64, or near the horizon, take float64 throughout.
+// On the CPU the geometry of a float64 image is in float64. That of a float32 image is in float64 once for
+// every 64 pixels of a row, and in float32 over the distances between: a position is wrong by less than 5e-5
+// pixels, and by less than 1e-5 where the scale is near 1, wherever it is in the image. Pixels that are more
+// than 128 pixels of the source away from the middle of their 64, or near the horizon, take float64
+// throughout.
 //
 // Backward, of grad with the shape of out:
 //
-//   grad_image   each pixel of grad spread to its four neighbours by their weights. On CUDA they are added in
-//                the order in which threads come by: it can differ by roundings from call to call.
+//   grad_image   each pixel of grad is added to its four neighbours by their weights, on CUDA in the order in
+//                which threads arrive: it can differ by roundings from call to call.
 //   grad_matrix  through the preimages, with the slope of the bilinear patch that the position belongs to: at
 //                a whole column or row, where two patches meet, that of the one to the right or below. For
 //                one matrix shared by all images the sum over them. Always the same, bit for bit.
 //
 // On the CPU both are the same with any number of threads, and their geometry is in float64.
 //
-// Where an image came out NaN, both its gradients are.
+// If the result of an image is NaN, so are both its gradients.
 #pragma once
 
 #include <cstdint>
@@ -60,7 +61,7 @@ struct WarpPerspectiveSizes {
     bool matrix_per_image;
 };
 
-// Device-independent check. `size` has `size_count` elements. Sets `sizes`.
+// Checks the arguments, on any device. `size` has `size_count` elements. Sets `sizes`.
 Status check_warp_perspective(const TensorArg& image, const TensorArg& matrix, const int64_t* size,
                               int64_t size_count, WarpPerspectiveSizes* sizes);
 
@@ -92,17 +93,17 @@ struct WarpPerspectiveBackwardParams {
     int64_t image_stride_c;
     int64_t image_stride_h;
     const void* matrix;  // contiguous
-    // Contiguous and overwritten; null where it is not needed.
+    // Contiguous and overwritten; null if it is not needed.
     void* grad_image;
     void* grad_matrix;
-    void* workspace;  // as many bytes as the size query says, aligned to 64; contents need not be set
+    void* workspace;  // of the queried size, aligned to 64 bytes; contents need not be set
 };
 
 namespace cpu {
 // Checks the values of the matrices, then computes.
 Status warp_perspective(const WarpPerspectiveParams& params, const ParallelFor& parallel_for);
 
-// Depends on which gradients are needed: any value but null will do for those.
+// Depends on which gradients are needed: those that are not null.
 Status warp_perspective_backward_workspace_size(const WarpPerspectiveBackwardParams& params, int64_t* bytes);
 // Checks the values of the matrices, then computes.
 Status warp_perspective_backward(const WarpPerspectiveBackwardParams& params,
@@ -112,7 +113,7 @@ Status warp_perspective_backward(const WarpPerspectiveBackwardParams& params,
 namespace cuda {
 Status warp_perspective(const WarpPerspectiveParams& params, Stream stream);
 
-// Depends on which gradients are needed: any value but null will do for those.
+// Depends on which gradients are needed: those that are not null.
 Status warp_perspective_backward_workspace_size(const WarpPerspectiveBackwardParams& params, int64_t* bytes);
 Status warp_perspective_backward(const WarpPerspectiveBackwardParams& params, Stream stream);
 }  // namespace cuda

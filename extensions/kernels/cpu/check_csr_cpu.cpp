@@ -1,6 +1,6 @@
 #include "opserve/check_csr.h"
 
-#include "../csr_fault.h"
+#include "opserve/csr_fault.h"
 
 namespace opserve::cpu {
 namespace {
@@ -14,7 +14,7 @@ Status run(const CheckCsrParams& p) {
 
 }  // namespace
 
-Status check_csr(const CheckCsrParams& params) {
+Status check_csr(const CheckCsrParams& params, const ParallelFor&) {
     return params.index_dtype == DType::kInt32 ? run<int32_t>(params) : run<int64_t>(params);
 }
 

@@ -1,10 +1,10 @@
-// What the compilers' own vector types lack: rounding down, and neighbours fetched by index. Included only by
+// What the compilers' vector types lack: rounding down, and fetching neighbours by index. Included only by
 // isa_*.cpp, inside an anonymous namespace.
 
 typedef int32_t IntVector __attribute__((vector_size(OPSERVE_VECTOR_BYTES)));
 typedef float FloatVector __attribute__((vector_size(OPSERVE_VECTOR_BYTES)));
 typedef double DoubleVector __attribute__((vector_size(OPSERVE_VECTOR_BYTES)));
-// What comparing doubles gives: -1 where it holds, else 0.
+// The result of comparing doubles: -1 where true, else 0.
 typedef int64_t LongVector __attribute__((vector_size(OPSERVE_VECTOR_BYTES)));
 constexpr int64_t kFloats = kLanes<float>, kDoubles = kLanes<double>;
 
@@ -32,16 +32,16 @@ OPSERVE_INLINE void split(const FloatVector& value, IntVector& whole, FloatVecto
     fraction = value - (FloatVector)floor;
 #else
     whole = __builtin_convertvector(value, IntVector);
-    // A comparison gives -1 where it holds.
+    // A comparison is -1 where true.
     whole += value < __builtin_convertvector(whole, FloatVector);
     fraction = value - __builtin_convertvector(whole, FloatVector);
 #endif
 }
 
-// Of normal numbers; that of 1 is 1.
+// The reciprocal of normal numbers; that of 1 is exactly 1.
 OPSERVE_INLINE FloatVector reciprocal(const FloatVector& value) {
 #if OPSERVE_VECTOR_BYTES == 64
-    // A division of 512 bits takes as long as sampling a pixel or two. Newton's step doubles the 14 bits.
+    // A 512-bit division takes as long as sampling a pixel or two. A Newton step doubles the 14 bits.
     const FloatVector guess = (FloatVector)_mm512_rcp14_ps((__m512)value);
     return guess + guess * (1.0F - value * guess);
 #else
@@ -49,7 +49,7 @@ OPSERVE_INLINE FloatVector reciprocal(const FloatVector& value) {
 #endif
 }
 
-// Whether all lanes of a comparison hold.
+// Whether a comparison is true in all lanes.
 OPSERVE_INLINE bool all(const IntVector& comparison) {
 #if OPSERVE_VECTOR_BYTES == 64
     return _mm512_movepi32_mask((__m512i)comparison) == 0xffff;
@@ -62,11 +62,11 @@ OPSERVE_INLINE bool all(const IntVector& comparison) {
 #endif
 }
 
-// Results of these sizes are stored past the caches: a store then does not first fetch what it replaces.
+// Results of these sizes are stored past the caches: such a store does not first fetch what it replaces.
 // Larger ones get new memory from the system each time, which has just been zeroed through the caches.
 constexpr int64_t kStreamFrom = int64_t{4} << 20, kStreamUpTo = int64_t{32} << 20;
 
-// A store past the caches, to an address aligned to a vector; finish_streams makes such stores visible to
+// Stores past the caches, to an address aligned to a vector; finish_streams makes such stores visible to
 // other threads.
 #if OPSERVE_VECTOR_BYTES == 64
 constexpr bool kCanStream = true;
@@ -82,7 +82,7 @@ OPSERVE_INLINE void stream(const FloatVector& from, float* to) { store<float>(fr
 OPSERVE_INLINE void finish_streams() {}
 #endif
 
-// Lane by lane base[offset] and base[offset + 1], fetched together.
+// Fetches base[offset] and base[offset + 1] together, lane by lane.
 OPSERVE_INLINE void gather_pairs(const float* base, const IntVector& offset, FloatVector& first,
                                  FloatVector& second) {
 #if OPSERVE_VECTOR_BYTES == 64
@@ -94,7 +94,7 @@ OPSERVE_INLINE void gather_pairs(const float* base, const IntVector& offset, Flo
     first = (FloatVector)_mm512_permutex2var_ps(low, even, high);
     second = (FloatVector)_mm512_permutex2var_ps(low, odd, high);
 #elif OPSERVE_VECTOR_BYTES == 32
-    // In the order that the shuffles below, which stay within halves, put right.
+    // In the order that the shuffles below, which stay within halves, restore.
     const __m256i at =
         _mm256_permutevar8x32_epi32((__m256i)offset, _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7));
     const __m256 low = _mm256_castpd_ps(

@@ -1,28 +1,28 @@
-// A dense product, and the piece of it that the sparse convolution shares. A tile of C is held in registers
+// A dense product, and the part of it that the sparse convolution shares. A tile of C is held in registers
 // while it is summed. The order of the sums depends on the shape alone, never on the threads.
 
 // 28 accumulators of the 32 registers of AVX-512, 12 of 16 elsewhere. A tile is one vector wide for a narrow
-// B, else two, so that each element of A that is broadcast is used twice.
+// B, else two, so that each broadcast element of A is used twice.
 constexpr int64_t kAccumulators = OPSERVE_VECTOR_BYTES == 64 ? 28 : 12;
 template <class T>
 constexpr int64_t kPanel = 2 * kLanes<T>;
-// How many rows are computed together: those of a tile of a narrow B. A buffer of A holds as many.
+// How many rows are computed together: those of a tile for a narrow B. A buffer of A holds as many.
 constexpr int64_t kGroupRows = kAccumulators;
 
-// Where the elements of A are that a tile multiplies.
+// Where the elements of A that a tile multiplies are stored.
 enum class Layout {
-    // In a buffer of ours, whose rows are a constant distance apart: one register addresses all rows of a
-    // tile, and they never fall on each other in the cache.
+    // In our own buffer, whose rows are a constant distance apart: one register addresses all rows of a tile,
+    // and they never compete for the same places in the cache.
     kBuffer,
-    // As the caller has it, row by row. Far: more than the caches hold, so that it has to be asked for early.
+    // As the caller stores it, row by row. Far: more than the caches hold, so it has to be prefetched early.
     kRows,
     kFarRows,
-    // As the caller has it, transposed.
+    // As the caller stores it, transposed.
     kColumns,
 };
 
-// How much of A a buffer holds. Sums over more terms than its depth are formed in parts, each from zero: that
-// keeps their rounding errors smaller than one long sum would.
+// How much of A a buffer holds. Sums over more terms than its depth are formed in parts, each from zero,
+// which keeps rounding errors smaller than one long sum would.
 template <class T>
 constexpr int64_t kDepth = 1024 / static_cast<int64_t>(sizeof(T));
 template <class T>
@@ -35,18 +35,18 @@ struct Tile {
     const T* b;
     int64_t b_stride;
     int64_t depth;
-    int64_t rows;     // that exist
-    int64_t columns;  // that are written to C; of B whole vectors are read
+    int64_t rows;     // existing ones
+    int64_t columns;  // written to C; of B whole vectors are read
     const T* bias;    // or null
-    int64_t biases;   // columns of it that exist
-    bool accumulate;  // onto what C holds
+    int64_t biases;   // existing columns of it
+    bool accumulate;  // add to what C holds
     T* c;
     int64_t c_stride;
 };
 
-// The element at the head of each row, for rows `s1` bytes apart. x86 addresses a base plus 1, 2, 4 or 8
-// times an index, so few registers reach all rows; left to itself, the compiler makes a pointer for each row,
-// more than there are registers.
+// The first element of each row, for rows `s1` bytes apart. x86 addresses a base plus 1, 2, 4 or 8 times an
+// index, so few registers reach all rows; left to itself, the compiler makes a pointer for each row, more
+// than there are registers.
 template <class T>
 struct RowHeads {
     const char *p0, *p9, *p18, *p27;
@@ -78,7 +78,7 @@ struct RowHeads {
         p27 += sizeof(T);
     }
 
-    // `row` is known when compiling.
+    // `row` is a compile-time constant.
     OPSERVE_INLINE T at(int64_t row) const {
         const char* from = row < 9 ? p0 : row < 18 ? p9 : row < 27 ? p18 : p27;
         switch (row % 9) {
@@ -113,8 +113,8 @@ struct RowHeads {
     }
 };
 
-// One tile of C. Of a buffer all `Rows` rows are computed, those that do not exist from whatever it holds,
-// and dropped; elsewhere all must exist.
+// Computes one tile of C. Of a buffer all `Rows` rows are computed; those that do not exist are computed from
+// whatever it holds and dropped. Elsewhere all must exist.
 template <class T, int64_t Rows, int64_t Vectors, Layout layout>
 __attribute__((noinline)) void gemm_tile(const Tile<T>& t) {
     constexpr int64_t lanes = kLanes<T>;
@@ -128,7 +128,7 @@ __attribute__((noinline)) void gemm_tile(const Tile<T>& t) {
 #pragma GCC unroll 28
         for (int64_t r = 0; r < Rows; ++r) sum[r][v] = start;
     }
-    // Asked for now, C has come by the time it is written.
+    // Prefetched now, C has arrived by the time it is written.
     if (t.depth >= 64) {
         for (int64_t r = 0; r < min_of(Rows, t.rows); ++r) {
             __builtin_prefetch(t.c + r * t.c_stride, 1);
@@ -158,7 +158,7 @@ __attribute__((noinline)) void gemm_tile(const Tile<T>& t) {
         const T* a = t.a;
         const int64_t a_stride = t.a_stride;
         for (int64_t d = 0; d < t.depth; ++d, a += a_stride) {
-            // What the next tile reads lies beside this.
+            // The next tile reads what is next to this.
             __builtin_prefetch(a + Rows + kAccumulators, 0, 2);
             add([&](int64_t r) OPSERVE_LAMBDA_INLINE { return a[r]; });
         }
@@ -169,7 +169,7 @@ __attribute__((noinline)) void gemm_tile(const Tile<T>& t) {
             add([&](int64_t r) OPSERVE_LAMBDA_INLINE { return a.at(r); });
         }
     } else {
-        // While a line of each row is multiplied, another is asked for: a row or two at each step.
+        // While a line of each row is multiplied, another is prefetched: a row or two at each step.
         constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
         constexpr int64_t ahead = 512;
         constexpr int64_t each = (Rows + line - 1) / line;
@@ -205,9 +205,9 @@ __attribute__((noinline)) void gemm_tile(const Tile<T>& t) {
     }
 }
 
-// Computes as many rows as a tile holds; how many. Rows of a buffer that do not exist may be computed in
-// vain, so there the height that suffices is taken; elsewhere no such row may be read, so the height that
-// fits.
+// Computes as many rows as a tile holds, and returns how many. Rows of a buffer that do not exist may be
+// computed and dropped, so there the tile covers all rows; elsewhere no such row may be read, so the tile
+// fits into them.
 template <class T, int64_t Vectors, Layout layout>
 int64_t gemm_some_rows(const Tile<T>& t) {
     constexpr int64_t most = kAccumulators / Vectors;
@@ -244,15 +244,15 @@ int64_t gemm_packed_elements(int64_t k, int64_t n) {
     return elements;
 }
 
-// Whether B is packed first: in panels of two vectors of columns, the last of one where that suffices, each
-// in the order in which a tile reads it, filled up with zeros. Else it is read as it lies.
+// Whether B is packed first: in panels of two vectors of columns, the last one of a single vector if that
+// suffices, each in the order in which a tile reads it, padded with zeros. Otherwise it is read in place.
 template <class T>
 OPSERVE_INLINE bool gemm_packs(const GemmParams<T>& p) {
     return p.b_transposed || (p.n % kLanes<T> != 0 && !p.b_padded) ||
            (p.n > kPanel<T> && p.m > 3 * kGroupRows);
 }
 
-// How many pieces of work of this size make one that is worth another thread.
+// How many pieces of work of this size are worth another thread.
 OPSERVE_INLINE int64_t grain_of(double worthwhile, double piece) {
     return piece >= worthwhile ? 1 : static_cast<int64_t>(worthwhile / (piece + 1.0)) + 1;
 }
@@ -260,7 +260,7 @@ OPSERVE_INLINE int64_t grain_of(double worthwhile, double piece) {
 template <class T>
 void pack_panels(const GemmParams<T>& p, const ParallelFor& parallel_for) {
     constexpr int64_t panel = kPanel<T>, lanes = kLanes<T>;
-    // By parts of the depth too: a narrow B has one panel.
+    // By parts of the depth, too: a narrow B has one panel.
     constexpr int64_t part = 1024;
     const int64_t panels = (p.n + panel - 1) / panel, parts = (p.k + part - 1) / part;
     const double elements = static_cast<double>(panel * min_of(part, p.k));
@@ -298,7 +298,7 @@ void pack_panels(const GemmParams<T>& p, const ParallelFor& parallel_for) {
     });
 }
 
-// C[row …] (+)= A·B for some rows and some of the depth; `a` is where that part of A begins. Bias is added
+// C[row …] (+)= A·B for some rows and part of the depth; `a` is where that part of A begins. Bias is added
 // once, with the first part of the depth. A tile is at most `height` rows high.
 template <class T, Layout layout>
 void gemm_block(const GemmParams<T>& p, bool packed, const T* a, int64_t row, int64_t rows,
@@ -325,7 +325,7 @@ void gemm_block(const GemmParams<T>& p, bool packed, const T* a, int64_t row, in
         const int64_t a_stride = layout == Layout::kBuffer    ? kBufferStride<T>
                                  : layout == Layout::kColumns ? 1
                                                               : p.a_stride;
-        // Tiles of like heights: a low one at the end would take almost as long as a high one.
+        // Tiles of similar heights: a low one at the end would take almost as long as a high one.
         const int64_t most = min_of(height, kAccumulators / vectors), tiles = (rows + most - 1) / most;
         const int64_t each = (rows + tiles - 1) / tiles;
         for (int64_t done = 0; done < rows;) {
@@ -337,8 +337,8 @@ void gemm_block(const GemmParams<T>& p, bool packed, const T* a, int64_t row, in
     }
 }
 
-// Rows of the buffer beyond those that exist are computed with: not with what may be subnormal, which is
-// slow.
+// Rows of the buffer beyond the existing ones take part in the computation: they must not hold subnormal
+// numbers, which are slow.
 template <class T>
 OPSERVE_INLINE void clear_rows(T* buffer, int64_t rows, int64_t depth) {
     const int64_t until = min_of(kGroupRows, rows + 4);
@@ -351,8 +351,8 @@ OPSERVE_INLINE void clear_rows(T* buffer, int64_t rows, int64_t depth) {
 template <class T>
 void gemm_rows(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t row_end) {
     constexpr int64_t size = static_cast<int64_t>(sizeof(T));
-    // Rows that far apart share the few places of the first-level cache that one address has: fewer at a time
-    // fit.
+    // Rows this far apart share the few places that the first-level cache has for an address: fewer of them
+    // fit at a time.
     const int64_t height = p.n <= kLanes<T> && p.a_stride * size % 4096 == 0 ? 10 : kAccumulators;
     // More than what is left of a shared cache.
     const bool far = p.m * p.k > (int64_t{24} << 20) / size;
@@ -373,8 +373,8 @@ void gemm_rows(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t r
     }
 }
 
-// As much of a transposed A as the second-level cache holds is multiplied by all of B that belongs to it, so
-// that it comes from memory once and in order.
+// The part of a transposed A that the second-level cache holds is multiplied by all of B that belongs to it,
+// so that it comes from memory once and in order.
 template <class T>
 void gemm_columns(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t row_end) {
     int64_t depth_begin = 0;
@@ -386,13 +386,12 @@ void gemm_columns(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_
     } while (depth_begin < p.k);
 }
 
-// Ready to be computed from, by gemm_range: B is packed where that pays. False where nothing is to be
-// written.
+// Prepares parameters for gemm_range: B is packed where that pays. False if nothing is to be written.
 template <class T>
 bool gemm_prepare(GemmParams<T>& p, bool& packed, const ParallelFor& parallel_for) {
     packed = false;
     if (p.m == 0 || p.n == 0) return false;
-    // Matrices without elements may have no address; nothing is read of them, but places in them are
+    // Matrices without elements may have no address; nothing of them is read, but places in them are
     // computed.
     if (p.k == 0) p.a = p.b = p.c;
     packed = gemm_packs(p);
@@ -409,8 +408,8 @@ void gemm_range(const GemmParams<T>& p, bool packed, int64_t row_begin, int64_t 
     }
 }
 
-// Rows are dealt out by a few, so that each thread gets as many: what an element is the sum of does not
-// depend on which rows stand in a tile.
+// Rows are assigned in small groups, so that each thread gets equally many: the sum of an element does not
+// depend on which rows share a tile.
 template <class Function>
 void for_row_ranges(int64_t rows, double flops_per_row, const ParallelFor& parallel_for,
                     const Function& function) {
@@ -433,7 +432,7 @@ void gemm(const GemmParams<T>& given, const ParallelFor& parallel_for) {
                    [&p, packed](int64_t begin, int64_t end) { gemm_range(p, packed, begin, end); });
 }
 
-// The second product's A is the first's C: a row of the one needs only the same row of the other, so both are
+// The second product's A is the first's C: a row of one needs only the same row of the other, so both are
 // computed a few rows at a time, and threads meet once.
 template <class T>
 void gemm_chain(const GemmParams<T>& first, const GemmParams<T>& second, const ParallelFor& parallel_for) {
@@ -462,7 +461,7 @@ void column_sums(int64_t rows, int64_t columns, const T* a, int64_t stride, T* o
             const int64_t here = min_of(lanes, columns - column);
             const Mask<T> mask(here);
             Vector<T> total{};
-            // Sums of sums have smaller rounding errors than one long one.
+            // Sums of sums have smaller rounding errors than one long sum.
             constexpr int64_t part = 128;
             for (int64_t first = 0; first < rows; first += part) {
                 Vector<T> sum{};

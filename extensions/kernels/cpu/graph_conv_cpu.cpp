@@ -1,8 +1,9 @@
 #include "opserve/graph_conv.h"
 
-#include "../check.h"
 #include "kernels.h"
-#include "workspace.h"
+#include "opserve/check.h"
+#include "opserve/workspace.h"
+#include "products.h"
 
 namespace opserve::cpu {
 namespace {
@@ -18,7 +19,7 @@ struct Plan {
         aggregate_first = f <= k;
         width = aggregate_first ? f : k;
         int64_t elements = 0;
-        between = workspace.take<T>(checked_multiply(n, width, &elements) ? elements : -1);
+        intermediate = workspace.take<T>(checked_multiply(n, width, &elements) ? elements : -1);
         const int64_t packed_x = table.gemm_packed_elements(n, width);
         const int64_t packed_weight = table.gemm_packed_elements(f, k);
         if (aggregate_first) {
@@ -27,14 +28,14 @@ struct Plan {
             return;
         }
         const bool overflow = packed_x < 0 || packed_weight < 0;
-        // The products run one after the other and share the room.
+        // The products run one after the other and share the memory.
         packed = workspace.take<T>(overflow ? -1 : packed_x > packed_weight ? packed_x : packed_weight);
     }
 
     bool aggregate_first;
-    int64_t width;  // of what passes between the two products
-    T* between;
-    T* packed_first = nullptr;  // where both are packed at once
+    int64_t width;  // of the intermediate result
+    T* intermediate;
+    T* packed_first = nullptr;  // when both are packed at once
     T* packed;
 };
 
@@ -44,23 +45,16 @@ void run(const GraphConvParams& p, const ParallelFor& parallel_for) {
     const auto [n, f, k] = p.sizes;
     Workspace workspace(p.workspace);
     const Plan<T> plan(p.sizes, workspace);
-    const T* a = static_cast<const T*>(p.a);
-    const T* x = static_cast<const T*>(p.x);
-    const T* weight = static_cast<const T*>(p.weight);
+    const auto a = matrix<T>(p.a, n, n, p.a_stride), x = matrix<T>(p.x, n, f, p.x_stride),
+               weight = matrix<T>(p.weight, f, k, p.weight_stride);
+    const auto intermediate = matrix<T>(plan.intermediate, n, plan.width), out = matrix<T>(p.out, n, k);
     const T* bias = static_cast<const T*>(p.bias);
-    T* out = static_cast<T*>(p.out);
-    const int64_t width = plan.width;
     if (plan.aggregate_first) {
-        table.gemm_chain(
-            {n, width, n, a, p.a_stride, x, p.x_stride, nullptr, plan.between, width, width,
-             plan.packed_first},
-            {n, k, f, plan.between, width, weight, p.weight_stride, bias, out, k, k, plan.packed},
-            parallel_for);
+        table.gemm_chain(dense_product<T>(a, x, intermediate, plan.packed_first),
+                         dense_product<T>(intermediate, weight, out, plan.packed, bias), parallel_for);
     } else {
-        table.gemm({n, width, f, x, p.x_stride, weight, p.weight_stride, nullptr, plan.between, width, width,
-                    plan.packed},
-                   parallel_for);
-        table.gemm({n, k, n, a, p.a_stride, plan.between, width, bias, out, k, k, plan.packed}, parallel_for);
+        table.gemm(dense_product<T>(x, weight, intermediate, plan.packed), parallel_for);
+        table.gemm(dense_product<T>(a, intermediate, out, plan.packed, bias), parallel_for);
     }
 }
 
@@ -70,16 +64,16 @@ struct BackwardPlan {
         const auto& table = kernels().table<T>();
         const auto [n, f, k] = p.sizes;
         narrow_grad = k <= f;
-        // Rows of whole vectors: as the second factor of a product such a matrix need not be packed.
+        // Rows of whole vectors: such a matrix need not be packed as the second factor of a product.
         const int64_t lanes = kernels().vector_bytes / static_cast<int64_t>(sizeof(T));
         const bool padded = checked_add(narrow_grad ? k : f, lanes - 1, &stride);
         stride -= stride % lanes;
         int64_t elements = 0;
         const bool fits = padded && checked_multiply(n, stride, &elements);
-        // x·weight, aᵀ·grad, grad·weightᵀ and a·x are not needed at the same time, and share the room.
+        // x·weight, aᵀ·grad, grad·weightᵀ and a·x are not needed at the same time, and share the memory.
         const bool any = p.grad_a != nullptr || p.grad_x != nullptr || p.grad_weight != nullptr;
-        between = workspace.take<T>(any ? fits ? elements : -1 : 0);
-        // The products run one after the other, and share the room too.
+        intermediate = workspace.take<T>(any ? fits ? elements : -1 : 0);
+        // The products run one after the other, and share the memory, too.
         int64_t most = 0;
         const auto packs = [&](bool used, int64_t depth, int64_t columns) {
             const int64_t size = used ? table.gemm_packed_elements(depth, columns) : 0;
@@ -103,7 +97,7 @@ struct BackwardPlan {
 
     bool narrow_grad;
     int64_t stride;
-    T* between;
+    T* intermediate;
     T* packed;
 };
 
@@ -113,65 +107,34 @@ void run_backward(const GraphConvBackwardParams& p, const ParallelFor& parallel_
     const auto [n, f, k] = p.sizes;
     Workspace workspace(p.workspace);
     const BackwardPlan<T> plan(p, workspace);
-    const T* grad = static_cast<const T*>(p.grad);
-    const T* a = static_cast<const T*>(p.a);
-    const T* x = static_cast<const T*>(p.x);
-    const T* weight = static_cast<const T*>(p.weight);
-    T* grad_a = static_cast<T*>(p.grad_a);
-    T* grad_x = static_cast<T*>(p.grad_x);
-    T* grad_weight = static_cast<T*>(p.grad_weight);
-    T* between = plan.between;
-    const int64_t stride = plan.stride;
+    const auto grad = matrix<T>(p.grad, n, k, p.grad_stride), a = matrix<T>(p.a, n, n, p.a_stride),
+               x = matrix<T>(p.x, n, f, p.x_stride), weight = matrix<T>(p.weight, f, k, p.weight_stride);
+    const auto grad_a = matrix<T>(p.grad_a, n, n), grad_x = matrix<T>(p.grad_x, n, f),
+               grad_weight = matrix<T>(p.grad_weight, f, k);
+    const Matrix<T> intermediate{plan.intermediate, n, plan.narrow_grad ? k : f, plan.stride, true};
+    const auto multiply = [&](const Matrix<const T>& left, const Matrix<const T>& right,
+                              const Matrix<T>& out) {
+        table.gemm(dense_product<T>(left, right, out, plan.packed), parallel_for);
+    };
     if (plan.narrow_grad) {
-        if (grad_a != nullptr) {
-            table.gemm({n, k, f, x, p.x_stride, weight, p.weight_stride, nullptr, between, stride, stride,
-                        plan.packed},
-                       parallel_for);
-            table.gemm({n, n, k, grad, p.grad_stride, between, stride, nullptr, grad_a, n, n, plan.packed,
-                        false, true},
-                       parallel_for);
+        if (p.grad_a != nullptr) {
+            multiply(x, weight, intermediate);
+            multiply(grad, intermediate.transposed(), grad_a);
         }
-        if (grad_x != nullptr || grad_weight != nullptr) {
-            table.gemm({n, k, n, a, p.a_stride, grad, p.grad_stride, nullptr, between, stride, stride,
-                        plan.packed, true},
-                       parallel_for);
-        }
-        if (grad_x != nullptr) {
-            table.gemm({n, f, k, between, stride, weight, p.weight_stride, nullptr, grad_x, f, f, plan.packed,
-                        false, true},
-                       parallel_for);
-        }
-        if (grad_weight != nullptr) {
-            table.gemm({f, k, n, x, p.x_stride, between, stride, nullptr, grad_weight, k, k, plan.packed,
-                        true, false, true},
-                       parallel_for);
-        }
+        if (p.grad_x != nullptr || p.grad_weight != nullptr) multiply(a.transposed(), grad, intermediate);
+        if (p.grad_x != nullptr) multiply(intermediate, weight.transposed(), grad_x);
+        if (p.grad_weight != nullptr) multiply(x.transposed(), intermediate, grad_weight);
     } else {
-        if (grad_a != nullptr || grad_x != nullptr) {
-            table.gemm({n, f, k, grad, p.grad_stride, weight, p.weight_stride, nullptr, between, stride,
-                        stride, plan.packed, false, true},
-                       parallel_for);
-        }
-        if (grad_a != nullptr) {
-            table.gemm(
-                {n, n, f, between, stride, x, p.x_stride, nullptr, grad_a, n, n, plan.packed, false, true},
-                parallel_for);
-        }
-        if (grad_x != nullptr) {
-            table.gemm({n, f, n, a, p.a_stride, between, stride, nullptr, grad_x, f, f, plan.packed, true,
-                        false, true},
-                       parallel_for);
-        }
-        if (grad_weight != nullptr) {
-            table.gemm({n, f, n, a, p.a_stride, x, p.x_stride, nullptr, between, stride, stride, plan.packed},
-                       parallel_for);
-            table.gemm({f, k, n, between, stride, grad, p.grad_stride, nullptr, grad_weight, k, k,
-                        plan.packed, true},
-                       parallel_for);
+        if (p.grad_a != nullptr || p.grad_x != nullptr) multiply(grad, weight.transposed(), intermediate);
+        if (p.grad_a != nullptr) multiply(intermediate, x.transposed(), grad_a);
+        if (p.grad_x != nullptr) multiply(a.transposed(), intermediate, grad_x);
+        if (p.grad_weight != nullptr) {
+            multiply(a, x, intermediate);
+            multiply(intermediate.transposed(), grad, grad_weight);
         }
     }
     if (p.grad_bias != nullptr) {
-        table.column_sums(n, k, grad, p.grad_stride, static_cast<T*>(p.grad_bias), parallel_for);
+        table.column_sums(n, k, grad.data, grad.stride, static_cast<T*>(p.grad_bias), parallel_for);
     }
 }
 

@@ -1,9 +1,10 @@
 #include "opserve/graph_conv_csr.h"
 
-#include "../check.h"
-#include "../csr_fault.h"
 #include "kernels.h"
-#include "workspace.h"
+#include "opserve/check.h"
+#include "opserve/csr_fault.h"
+#include "opserve/workspace.h"
+#include "products.h"
 
 namespace opserve::cpu {
 namespace {
@@ -11,7 +12,7 @@ namespace {
 constexpr const char* kOp = "graph_conv_csr";
 constexpr const char* kBackwardOp = "_graph_conv_csr_backward";
 
-// Says what is wrong, where something is.
+// Returns what is wrong, if anything is.
 template <class Index>
 Status fault(const char* op, const Index* rowptr, const Index* col, int64_t n, int64_t nnz) {
     return check::csr_fault(op, check::find_csr_fault(rowptr, col, n, nnz), n, nnz);
@@ -28,10 +29,10 @@ struct Plan {
     Plan(const GraphConvCsrSizes& sizes, Workspace& workspace) {
         const auto& table = kernels().table<T>();
         const auto [n, nnz, f, k] = sizes;
-        // With equal sizes too: only then nothing but x and out passes through memory.
+        // For equal sizes, too: only then nothing but x and out passes through memory.
         aggregate_first = f <= k;
-        // Rows of whole vectors, so that aggregating never has to read a part of one; of a part of a vector
-        // that divides it, lest a row reach into a second line.
+        // Rows of whole vectors, so that aggregating never has to read part of one; or of a part of a vector
+        // that divides it, so that no row reaches into a second cache line.
         const int64_t lanes = kernels().vector_bytes / static_cast<int64_t>(sizeof(T));
         int64_t unit = lanes;
         while (k <= unit / 2 && unit > 1) unit /= 2;
@@ -39,13 +40,13 @@ struct Plan {
         stride -= stride % unit;
         int64_t elements = 0;
         const bool fits = padded && checked_multiply(n, stride, &elements);
-        between = aggregate_first ? nullptr : workspace.take<T>(fits ? elements : -1);
+        intermediate = aggregate_first ? nullptr : workspace.take<T>(fits ? elements : -1);
         packed = workspace.take<T>(table.gemm_packed_elements(f, k));
     }
 
     bool aggregate_first;
-    int64_t stride;  // of what passes between the two products, unless aggregated first
-    T* between;
+    int64_t stride;  // of the intermediate result, unless aggregated first
+    T* intermediate;
     T* packed;
 };
 
@@ -59,23 +60,19 @@ Status run(const GraphConvCsrParams& p, const ParallelFor& parallel_for) {
     const Plan<T> plan(p.sizes, workspace);
     const auto& table = kernels().table<T>();
     const auto& sparse = table.template sparse<Index>();
-    const T* value = static_cast<const T*>(p.value);
-    const T* x = static_cast<const T*>(p.x);
-    const T* weight = static_cast<const T*>(p.weight);
+    const CsrMatrix<T, Index> a{rowptr, col, static_cast<const T*>(p.value)};
+    const auto x = matrix<T>(p.x, n, f, p.x_stride), weight = matrix<T>(p.weight, f, k, p.weight_stride);
+    const auto out = matrix<T>(p.out, n, k);
     const T* bias = static_cast<const T*>(p.bias);
-    T* out = static_cast<T*>(p.out);
     bool valid = false;
     if (plan.aggregate_first) {
-        valid = sparse.spmm_gemm(
-            {n, f, rowptr, col, true, value, x, n, p.x_stride, f, nullptr, nullptr, 0, 0},
-            {n, k, f, nullptr, 0, weight, p.weight_stride, bias, out, k, k, plan.packed}, parallel_for);
+        const auto aggregated = matrix<T>(nullptr, n, f);  // a few rows at a time, in the cache
+        valid = sparse.spmm_gemm(sparse_product<T, Index>(a, x, aggregated, true),
+                                 dense_product<T>(aggregated, weight, out, plan.packed, bias), parallel_for);
     } else {
-        const int64_t stride = plan.stride;
-        table.gemm({n, k, f, x, p.x_stride, weight, p.weight_stride, nullptr, plan.between, stride, stride,
-                    plan.packed},
-                   parallel_for);
-        valid = sparse.spmm(
-            {n, k, rowptr, col, true, value, plan.between, n, stride, stride, bias, out, k, k}, parallel_for);
+        const Matrix<T> intermediate{plan.intermediate, n, k, plan.stride, true};
+        table.gemm(dense_product<T>(x, weight, intermediate, plan.packed), parallel_for);
+        valid = sparse.spmm(sparse_product<T, Index>(a, intermediate, out, true, bias), parallel_for);
     }
     return valid ? Status() : fault(kOp, rowptr, col, n, nnz);
 }
@@ -86,22 +83,22 @@ struct BackwardPlan {
         const auto& table = kernels().table<T>();
         const auto [n, nnz, f, k] = p.sizes;
         narrow_grad = k <= f;
-        // Rows of whole vectors: as the second factor of a product such a matrix need not be packed.
+        // Rows of whole vectors: such a matrix need not be packed as the second factor of a product.
         const int64_t lanes = kernels().vector_bytes / static_cast<int64_t>(sizeof(T));
         const bool padded = checked_add(narrow_grad ? k : f, lanes - 1, &stride);
         stride -= stride % lanes;
         int64_t elements = 0;
         const bool fits = padded && checked_multiply(n, stride, &elements);
-        // x·weight, Aᵀ·grad, grad·weightᵀ and A·x are not needed at the same time, and share the room.
+        // x·weight, Aᵀ·grad, grad·weightᵀ and A·x are not needed at the same time, and share the memory.
         const bool any = p.grad_value != nullptr || p.grad_x != nullptr || p.grad_weight != nullptr;
-        between = workspace.take<T>(any ? fits ? elements : -1 : 0);
+        intermediate = workspace.take<T>(any ? fits ? elements : -1 : 0);
         transposes = p.grad_x != nullptr || (narrow_grad && p.grad_weight != nullptr);
         int64_t ends = 0;
         rowptr = workspace.take<Index>(!transposes ? 0 : checked_add(n, 2, &ends) ? ends : -1);
         col = workspace.take<Index>(transposes ? nnz : 0);
-        // Also where there turn out to be none: the size is asked for before the matrices are at hand.
+        // Even if there turn out to be none: the size is requested before the matrices are known.
         value = workspace.take<T>(transposes ? nnz : 0);
-        // The products run one after the other, and share the room too.
+        // The products run one after the other, and share the memory, too.
         int64_t most = 0;
         const auto packs = [&](bool used, int64_t depth, int64_t columns) {
             const int64_t size = used ? table.gemm_packed_elements(depth, columns) : 0;
@@ -120,8 +117,8 @@ struct BackwardPlan {
 
     bool narrow_grad;
     int64_t stride;
-    T* between;
-    // Of Aᵀ, where it is needed.
+    T* intermediate;
+    // Of Aᵀ, if it is needed.
     bool transposes;
     Index* rowptr;
     Index* col;
@@ -129,13 +126,13 @@ struct BackwardPlan {
     T* packed;
 };
 
-// Aᵀ in CSR form, its entries in the order of those of A, so that what is summed over them does not depend on
-// anything else.
+// Builds Aᵀ in CSR form, its entries in the order of those of A, so that sums over them depend on nothing
+// else.
 template <class T, class Index>
 void transpose(int64_t n, const Index* rowptr, const Index* col, const T* value,
                const BackwardPlan<T, Index>& plan) {
-    // Counted two places further on, what becomes the start of a row is, after the row is filled, its end:
-    // the start of the next.
+    // Counts are stored two places further on: what becomes the start of a row is, once the row is filled,
+    // its end, the start of the next.
     Index* next = plan.rowptr + 1;
     const int64_t nnz = static_cast<int64_t>(rowptr[n]);
     for (int64_t i = 0; i < n + 2; ++i) plan.rowptr[i] = 0;
@@ -162,72 +159,64 @@ Status run_backward(const GraphConvCsrBackwardParams& p, const ParallelFor& para
     const BackwardPlan<T, Index> plan(p, workspace);
     const auto& table = kernels().table<T>();
     const auto& sparse = table.template sparse<Index>();
-    const T* grad = static_cast<const T*>(p.grad);
+    const auto grad = matrix<T>(p.grad, n, k, p.grad_stride), x = matrix<T>(p.x, n, f, p.x_stride),
+               weight = matrix<T>(p.weight, f, k, p.weight_stride);
+    const auto grad_x = matrix<T>(p.grad_x, n, f), grad_weight = matrix<T>(p.grad_weight, f, k);
+    const Matrix<T> intermediate{plan.intermediate, n, plan.narrow_grad ? k : f, plan.stride, true};
     const T* value = static_cast<const T*>(p.value);
-    const T* x = static_cast<const T*>(p.x);
-    const T* weight = static_cast<const T*>(p.weight);
-    T* grad_value = static_cast<T*>(p.grad_value);
-    T* grad_x = static_cast<T*>(p.grad_x);
-    T* grad_weight = static_cast<T*>(p.grad_weight);
-    T* between = plan.between;
-    const int64_t stride = plan.stride;
+    const CsrMatrix<T, Index> a{rowptr, col, value};
+    const CsrMatrix<T, Index> transposed{plan.rowptr, plan.col, value == nullptr ? nullptr : plan.value};
     if (plan.transposes) transpose(n, rowptr, col, value, plan);
-    const T* transposed_value = value == nullptr ? nullptr : plan.value;
-    // The columns are known to be good: none of these can fail.
+    // The columns have been checked: none of these can fail.
     bool valid = true;
+    const auto multiply = [&](const Matrix<const T>& left, const Matrix<const T>& right,
+                              const Matrix<T>& out) {
+        table.gemm(dense_product<T>(left, right, out, plan.packed), parallel_for);
+    };
+    const auto aggregate = [&](const CsrMatrix<T, Index>& left, const Matrix<const T>& right,
+                               const Matrix<T>& out) {
+        valid = sparse.spmm(sparse_product<T, Index>(left, right, out, false), parallel_for);
+    };
+    const auto multiply_entries = [&](const Matrix<const T>& left, const Matrix<const T>& right) {
+        sparse.sddmm({.rows = n,
+                      .width = left.columns,
+                      .rowptr = rowptr,
+                      .col = col,
+                      .left = left.data,
+                      .left_stride = left.stride,
+                      .right = right.data,
+                      .right_stride = right.stride,
+                      .out = static_cast<T*>(p.grad_value)},
+                     parallel_for);
+    };
     if (plan.narrow_grad) {
-        if (grad_value != nullptr) {
-            table.gemm({n, k, f, x, p.x_stride, weight, p.weight_stride, nullptr, between, stride, stride,
-                        plan.packed},
-                       parallel_for);
-            sparse.entry_products({n, k, rowptr, col, grad, p.grad_stride, between, stride, grad_value},
-                                  parallel_for);
+        if (p.grad_value != nullptr) {
+            multiply(x, weight, intermediate);
+            multiply_entries(grad, intermediate);
         }
-        if (grad_weight != nullptr) {
-            valid = sparse.spmm({n, k, plan.rowptr, plan.col, false, transposed_value, grad, n, p.grad_stride,
-                                 k, nullptr, between, stride, stride},
-                                parallel_for);
-            table.gemm({f, k, n, x, p.x_stride, between, stride, nullptr, grad_weight, k, k, plan.packed,
-                        true, false, true},
-                       parallel_for);
-            if (grad_x != nullptr) {
-                table.gemm({n, f, k, between, stride, weight, p.weight_stride, nullptr, grad_x, f, f,
-                            plan.packed, false, true},
-                           parallel_for);
-            }
-        } else if (grad_x != nullptr) {
-            valid = sparse.spmm_gemm({n, k, plan.rowptr, plan.col, false, transposed_value, grad, n,
-                                      p.grad_stride, k, nullptr, nullptr, 0, 0},
-                                     {n, f, k, nullptr, 0, weight, p.weight_stride, nullptr, grad_x, f, f,
-                                      plan.packed, false, true},
+        if (p.grad_weight != nullptr) {
+            aggregate(transposed, grad, intermediate);
+            multiply(x.transposed(), intermediate, grad_weight);
+            if (p.grad_x != nullptr) multiply(intermediate, weight.transposed(), grad_x);
+        } else if (p.grad_x != nullptr) {
+            const auto aggregated = matrix<T>(nullptr, n, k);  // a few rows at a time, in the cache
+            valid = sparse.spmm_gemm(sparse_product<T, Index>(transposed, grad, aggregated, false),
+                                     dense_product<T>(aggregated, weight.transposed(), grad_x, plan.packed),
                                      parallel_for);
         }
     } else {
-        if (grad_value != nullptr || grad_x != nullptr) {
-            table.gemm({n, f, k, grad, p.grad_stride, weight, p.weight_stride, nullptr, between, stride,
-                        stride, plan.packed, false, true},
-                       parallel_for);
+        if (p.grad_value != nullptr || p.grad_x != nullptr) {
+            multiply(grad, weight.transposed(), intermediate);
         }
-        if (grad_value != nullptr) {
-            sparse.entry_products({n, f, rowptr, col, between, stride, x, p.x_stride, grad_value},
-                                  parallel_for);
-        }
-        if (grad_x != nullptr) {
-            valid = sparse.spmm({n, f, plan.rowptr, plan.col, false, transposed_value, between, n, stride,
-                                 stride, nullptr, grad_x, f, f},
-                                parallel_for);
-        }
-        if (grad_weight != nullptr) {
-            valid = sparse.spmm(
-                {n, f, rowptr, col, false, value, x, n, p.x_stride, f, nullptr, between, stride, stride},
-                parallel_for);
-            table.gemm({f, k, n, between, stride, grad, p.grad_stride, nullptr, grad_weight, k, k,
-                        plan.packed, true},
-                       parallel_for);
+        if (p.grad_value != nullptr) multiply_entries(intermediate, x);
+        if (p.grad_x != nullptr) aggregate(transposed, intermediate, grad_x);
+        if (p.grad_weight != nullptr) {
+            aggregate(a, x, intermediate);
+            multiply(intermediate.transposed(), grad, grad_weight);
         }
     }
     if (p.grad_bias != nullptr) {
-        table.column_sums(n, k, grad, p.grad_stride, static_cast<T*>(p.grad_bias), parallel_for);
+        table.column_sums(n, k, grad.data, grad.stride, static_cast<T*>(p.grad_bias), parallel_for);
     }
     return valid ? Status() : fault(kBackwardOp, rowptr, col, n, nnz);
 }

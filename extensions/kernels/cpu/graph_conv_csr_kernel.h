@@ -1,8 +1,8 @@
-// What the rows of a sparse matrix select of x, summed in registers: by itself, or a block of rows at a time
-// in front of a dense product, so that the sums never leave the cache.
+// The rows of x that each row of a sparse matrix selects, summed in registers: on its own, or a block of rows
+// at a time in front of a dense product, so that the sums never leave the cache.
 
-// Both checks gather sign bits, which vectorizes; a comparison does not. Without a sign of its own among the
-// values, a difference cannot overflow.
+// Both checks accumulate sign bits, which vectorizes; comparisons do not. A difference of values without a
+// sign bit cannot overflow.
 template <class Index>
 bool rowptr_decreases(const Index* rowptr, int64_t rows) {
     using Unsigned = typename UnsignedOf<Index>::type;
@@ -14,11 +14,11 @@ bool rowptr_decreases(const Index* rowptr, int64_t rows) {
     return static_cast<Index>(signs) < 0;
 }
 
-// Whether one of these columns is outside [0, limit).
+// Whether any of these columns is outside [0, limit).
 template <class Index>
 bool col_outside(const Index* col, int64_t count, int64_t limit) {
     using Unsigned = typename UnsignedOf<Index>::type;
-    // No int32 index can reach more rows than int32 counts.
+    // int32 cannot index more rows than it can count.
     constexpr int64_t largest = static_cast<int64_t>(static_cast<Unsigned>(-1) >> 1);
     const Unsigned last = static_cast<Unsigned>(min_of(limit - 1, largest));
     Unsigned signs = 0;
@@ -50,8 +50,8 @@ OPSERVE_INLINE void aggregate_band(const SpmmParams<T, Index>& p, int64_t e, int
     const T* value = p.value;
     const Index* col = p.col;
     const int64_t x_stride = p.x_stride;
-    // A row is done when its entries are counted, which waits for no sum: rows overlap, and sums in turns
-    // would gain nothing.
+    // A row is done when its entries are counted, without waiting for a sum: rows overlap, and alternating
+    // sums would gain nothing.
     for (; e < end; ++e) {
         const T* from = x + static_cast<int64_t>(col[e]) * x_stride;
 #pragma GCC unroll 16
@@ -79,8 +79,8 @@ OPSERVE_INLINE void aggregate_band(const SpmmParams<T, Index>& p, int64_t e, int
     }
 }
 
-// The same for rows of x that are a short vector each, one after the other: a line of the cache then holds
-// whole rows only, and no load reaches into a second one.
+// The same for rows of x that are one short vector each, one after the other: a cache line then holds whole
+// rows only, and no load reaches into a second one.
 template <class T, class Index, int64_t Lanes, bool Valued>
 void aggregate_short_rows(const SpmmParams<T, Index>& p, int64_t begin, int64_t end, int64_t width,
                           const T* bias, T* out, int64_t out_stride, int64_t writable) {
@@ -91,8 +91,8 @@ void aggregate_short_rows(const SpmmParams<T, Index>& p, int64_t begin, int64_t 
     const T* value = p.value;
     const Index* col = p.col;
     int64_t e = static_cast<int64_t>(p.rowptr[begin]);
-    // What a row writes beyond its end is for the next to overwrite: the last ones must write no more than
-    // theirs.
+    // The next row overwrites what a row writes beyond its end, so only the last ones must not write more
+    // than their elements.
     const int64_t whole = writable >= Lanes ? end : end - (Lanes - writable + out_stride - 1) / out_stride;
     for (int64_t row = begin; row < end; ++row, out += out_stride) {
         const int64_t stop = static_cast<int64_t>(p.rowptr[row + 1]);
@@ -168,8 +168,8 @@ OPSERVE_INLINE void aggregate(const SpmmParams<T, Index>& p, int64_t begin, int6
     }
 }
 
-// Whether the entries of these rows may be followed. They are looked at here, just before they are read
-// again, so that they come from memory once.
+// Whether the entries of these rows may be followed. They are checked here, just before they are read again,
+// so that they come from memory once.
 template <class T, class Index>
 OPSERVE_INLINE bool entries_valid(const SpmmParams<T, Index>& p, int64_t begin, int64_t end) {
     if (!p.check) return true;
@@ -177,8 +177,8 @@ OPSERVE_INLINE bool entries_valid(const SpmmParams<T, Index>& p, int64_t begin, 
     return !col_outside(p.col + first, static_cast<int64_t>(p.rowptr[end]) - first, p.x_rows);
 }
 
-// Covers the rows in ranges of like work, cut between groups of rows. Each row costs `per_row`, each entry
-// `per_entry`.
+// Covers the rows in ranges of similar work, split between groups of rows. Each row costs `per_row`, each
+// entry `per_entry`.
 template <class Index, class Function>
 void for_rows_evenly(const Index* rowptr, int64_t rows, int64_t group, double per_row, double per_entry,
                      const ParallelFor& parallel_for, const Function& function) {
@@ -244,7 +244,7 @@ bool spmm_gemm(const SpmmParams<T, Index>& s, const GemmParams<T>& p, const Para
     const bool packed = gemm_packs(p);
     if (packed) pack_panels(p, parallel_for);
     const double f = static_cast<double>(p.k), k = static_cast<double>(p.n);
-    // An element that is gathered costs as much as a few that are multiplied.
+    // Gathering an element costs as much as multiplying a few.
     const double per_entry = 4.0 + f, per_row = 16.0 + f * k / 8.0;
     for_rows_evenly(
         s.rowptr, s.rows, kGroupRows, per_row, per_entry, parallel_for, [&](int64_t begin, int64_t end) {
@@ -270,7 +270,7 @@ bool spmm_gemm(const SpmmParams<T, Index>& s, const GemmParams<T>& p, const Para
 }
 
 template <class T, class Index>
-void entry_products(const EntryProductParams<T, Index>& p, const ParallelFor& parallel_for) {
+void sddmm(const SddmmParams<T, Index>& p, const ParallelFor& parallel_for) {
     if (p.rows == 0) return;
     const double width = static_cast<double>(p.width);
     for_rows_evenly(p.rowptr, p.rows, 1, 16.0, 16.0 + width, parallel_for, [&](int64_t begin, int64_t end) {

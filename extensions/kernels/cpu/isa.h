@@ -8,7 +8,7 @@ namespace opserve::cpu {
 namespace {
 
 #include "vector.h"
-// vector.h comes first: the kernels are written in its terms.
+// vector.h comes first: the kernels use its types.
 #include "gather.h"
 #include "gemm_kernel.h"
 #include "graph_conv_csr_kernel.h"
@@ -18,8 +18,7 @@ namespace {
 #include "warp_perspective_backward_kernel.h"
 
 template <class T, class Index>
-constexpr SparseTable<T, Index> sparse_table = {spmm<T, Index>, spmm_gemm<T, Index>,
-                                                entry_products<T, Index>};
+constexpr SparseTable<T, Index> sparse_table = {spmm<T, Index>, spmm_gemm<T, Index>, sddmm<T, Index>};
 
 }  // namespace
 

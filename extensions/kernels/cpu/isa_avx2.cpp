@@ -6,7 +6,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-// GCC 12 takes the intrinsics' own undefined vectors for a mistake of ours.
+// GCC 12 reports the intrinsics' own undefined vectors as our mistake.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 

@@ -1,5 +1,5 @@
-// The table of computing routines, filled once per instruction set. The routines trust their arguments:
-// whoever calls them has checked shapes, dtypes and indices.
+// The table of computing routines, filled once per instruction set. The routines trust their arguments: the
+// caller has checked shapes, dtypes and indices.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace opserve::cpu {
 
-// C = A·B + bias. Rows of C have room for `c_columns` >= n elements: what lies beyond n, up to a whole
-// vector, may be overwritten.
+// C = A·B + bias. Rows of C have room for `c_columns` >= n elements: those beyond n, up to a whole vector,
+// may be overwritten.
 template <class T>
 struct GemmParams {
     int64_t m, n, k;
@@ -21,11 +21,11 @@ struct GemmParams {
     T* c;
     int64_t c_stride;
     int64_t c_columns;
-    T* packed_b;  // as many elements as gemm_packed_elements says, aligned to 64 bytes
-    // Whether element (i, j) of the matrix lies at [j * stride + i].
+    T* packed_b;  // gemm_packed_elements, aligned to 64 bytes
+    // Whether element (i, j) of the matrix is at [j * stride + i].
     bool a_transposed = false;
     bool b_transposed = false;
-    // Whether rows of B have room for whole vectors, so that one may read past n; what it finds there must
+    // Whether rows of B have room for whole vectors, so that one may read past n; what it reads there must
     // not be subnormal, which is slow.
     bool b_padded = false;
 };
@@ -37,7 +37,7 @@ struct SpmmParams {
     int64_t rows, width;
     const Index* rowptr;
     const Index* col;
-    bool check;      // whether the columns are to be checked against x_rows; rowptr has been checked
+    bool check;      // whether to check the columns against x_rows; rowptr has been checked
     const T* value;  // or null: ones
     const T* x;
     int64_t x_rows;
@@ -51,7 +51,7 @@ struct SpmmParams {
 
 // out[e] = the scalar product of row i of `left` and row col[e] of `right`, for each entry e of each row i.
 template <class T, class Index>
-struct EntryProductParams {
+struct SddmmParams {
     int64_t rows, width;
     const Index* rowptr;
     const Index* col;
@@ -62,16 +62,16 @@ struct EntryProductParams {
     T* out;
 };
 
-// The routines for one type of index. Those that return bool return false where a column is outside the
-// matrix; what they have written by then is of no use.
+// The routines for one type of index. Those that return bool return false if a column is outside the matrix;
+// what they have written by then is to be discarded.
 template <class T, class Index>
 struct SparseTable {
     bool (*spmm)(const SpmmParams<T, Index>& params, const ParallelFor& parallel_for);
-    // C = (A·x)·B + bias; of the sparse product `out` and `bias` are not used, of the dense one `a`.
+    // C = (A·x)·B + bias; `out` and `bias` of the sparse product and `a` of the dense one are not used.
     bool (*spmm_gemm)(const SpmmParams<T, Index>& sparse, const GemmParams<T>& dense,
                       const ParallelFor& parallel_for);
     // The columns have been checked.
-    void (*entry_products)(const EntryProductParams<T, Index>& params, const ParallelFor& parallel_for);
+    void (*sddmm)(const SddmmParams<T, Index>& params, const ParallelFor& parallel_for);
 };
 
 template <class Index>
@@ -96,16 +96,17 @@ struct WarpBackwardParams {
     WarpParams<T> forward;  // `out` is not used
     const T* grad;          // contiguous
     T* grad_image;          // contiguous, or null
-    double* partial;        // or null: for each row of each result nine sums, the gradient of the way back
+    // Or null: nine sums for each row of each result, the gradient of the inverse homography.
+    double* partial;
 };
 
 template <class T>
 struct KernelTable {
     void (*scaled_add)(int64_t numel, T alpha, const T* x, const T* y, T* z, const ParallelFor& parallel_for);
-    // Elements that packing a k by n matrix takes; a negative number if that overflows.
+    // Returns how many elements a packed k by n matrix takes, or a negative number on overflow.
     int64_t (*gemm_packed_elements)(int64_t k, int64_t n);
     void (*gemm)(const GemmParams<T>& params, const ParallelFor& parallel_for);
-    // Both, where the A of the second is the C of the first.
+    // Both products, where the A of the second is the C of the first.
     void (*gemm_chain)(const GemmParams<T>& first, const GemmParams<T>& second,
                        const ParallelFor& parallel_for);
     // out[j] = the sum over the rows of a[i·stride + j].
@@ -160,7 +161,7 @@ extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
 #endif
 
-// The best table this processor can run.
+// Returns the best table that this processor can run.
 const Kernels& kernels();
 
 }  // namespace opserve::cpu

@@ -1,7 +1,7 @@
 #include "opserve/scaled_add.h"
 
-#include "../check.h"
 #include "kernels.h"
+#include "opserve/check.h"
 
 namespace opserve::cpu {
 namespace {

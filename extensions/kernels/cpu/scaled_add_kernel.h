@@ -1,5 +1,5 @@
-// Vectors of a width chosen by the caller: after a single 512-bit instruction a processor takes longer to be
-// itself again than a call on a few elements takes.
+// Vectors of a width chosen by the caller: after a single 512-bit instruction a processor takes longer to
+// recover its speed than a call on a few elements takes.
 template <class T, int64_t kBytes>
 struct WideOf;
 template <int64_t kBytes>
@@ -14,8 +14,8 @@ struct WideOf<double, kBytes> {
 constexpr int64_t kNarrowBytes = OPSERVE_VECTOR_BYTES < 32 ? OPSERVE_VECTOR_BYTES : 32;
 constexpr int64_t kFewBytes = 16384;
 
-// Every element takes the same path, wherever ranges are cut and whatever the width. kStream: past the
-// caches.
+// Every element takes the same path, wherever ranges are split and whatever the width. kStream: stores past
+// the caches.
 template <class T, int64_t kBytes, bool kStream>
 OPSERVE_INLINE void add_scaled(int64_t n, T alpha, const T* x, const T* y, T* z) {
     using Wide = typename WideOf<T, kBytes>::type;
@@ -26,7 +26,7 @@ OPSERVE_INLINE void add_scaled(int64_t n, T alpha, const T* x, const T* y, T* z)
         __builtin_memcpy(&vy, y + i, bytes);
         return alpha * vx + vy;
     };
-    const auto put = [=](const Wide& from, int64_t i) __attribute__((always_inline)) {
+    const auto store_wide = [=](const Wide& from, int64_t i) __attribute__((always_inline)) {
         if constexpr (kStream) {
             stream((FloatVector)from, reinterpret_cast<float*>(z + i));
         } else {
@@ -42,14 +42,14 @@ OPSERVE_INLINE void add_scaled(int64_t n, T alpha, const T* x, const T* y, T* z)
             __builtin_memcpy(z, &a, static_cast<size_t>(i) * sizeof(T));
         }
     }
-    // Stores last: a load after one to the same place in another page would wait for it.
+    // Stores last: a load would wait for an earlier store to the same place in another page.
     for (; i + 4 * lanes <= n; i += 4 * lanes) {
         const Wide a = sum(i, kBytes), b = sum(i + lanes, kBytes), c = sum(i + 2 * lanes, kBytes),
                    d = sum(i + 3 * lanes, kBytes);
-        put(a, i);
-        put(b, i + lanes);
-        put(c, i + 2 * lanes);
-        put(d, i + 3 * lanes);
+        store_wide(a, i);
+        store_wide(b, i + lanes);
+        store_wide(c, i + 2 * lanes);
+        store_wide(d, i + 3 * lanes);
     }
     while (i < n) {
         const int64_t count = min_of(lanes, n - i);

@@ -1,4 +1,4 @@
-// Vectors of OPSERVE_VECTOR_BYTES, by the compilers' own vector types: the same source becomes SSE2, AVX2,
+// Vectors of OPSERVE_VECTOR_BYTES, as the compilers' own vector types: the same source becomes SSE2, AVX2,
 // AVX-512 or NEON. Included only by isa_*.cpp, inside an anonymous namespace.
 
 #define OPSERVE_INLINE inline __attribute__((always_inline))
@@ -44,10 +44,10 @@ OPSERVE_INLINE void store(const Vector<T>& from, T* to) {
     __builtin_memcpy(to, &from, sizeof(from));
 }
 
-// Some lanes of a vector, the first `count`, 0 <= count <= kLanes. The others are neither read nor written;
-// loaded, they are 0.
+// The first `count` lanes of a vector, 0 <= count <= kLanes. The others are neither read nor written; loaded,
+// they are 0.
 #if OPSERVE_VECTOR_BYTES == 64
-// A load or a store under a mask costs what a whole one does.
+// A masked load or store costs as much as a whole one.
 constexpr bool kMasks = true;
 
 template <class T>

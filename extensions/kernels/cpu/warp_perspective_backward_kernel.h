@@ -1,5 +1,5 @@
-// The gradients of warp_perspective. Each element of a gradient has one thread that sums it, in the order of
-// the result's pixels, so that it is the same with any number of threads.
+// The gradients of warp_perspective. One thread sums each element of a gradient, in the order of the result's
+// pixels, so that it is the same with any number of threads.
 
 // Whether a run can touch the rows [first, end) of the source.
 OPSERVE_INLINE bool may_touch(const Adjugate& back, int64_t out_row, int64_t out_column, int64_t count,
@@ -18,7 +18,8 @@ OPSERVE_INLINE bool may_touch(const Adjugate& back, int64_t out_row, int64_t out
 
 // Rows [first, end) of one image, in all channels.
 template <class T>
-void spread(const WarpBackwardParams<T>& b, const Adjugate& back, int64_t image, int64_t first, int64_t end) {
+void scatter_add(const WarpBackwardParams<T>& b, const Adjugate& back, int64_t image, int64_t first,
+                 int64_t end) {
     const WarpParams<T>& p = b.forward;
     const int64_t h = p.h, w = p.w, plane_size = h * w, out_size = p.out_h * p.out_w;
     for (int64_t channel = 0; channel < p.c; ++channel) {
@@ -114,15 +115,15 @@ template <class T>
 void warp_perspective_backward(const WarpBackwardParams<T>& b, const ParallelFor& parallel_for) {
     const WarpParams<T>& p = b.forward;
     if (b.grad_image != nullptr && p.n > 0 && p.c > 0 && p.w > 0) {
-        // Every range looks at all pixels of the result: few and large ones.
+        // Every range visits all pixels of the result, so there are few and large ones.
         const int64_t grain = max_of(1, 65536 / max_of(1, p.w * p.c));
         parallel_for(p.n * p.h, grain, [&b, &p](int64_t begin, int64_t end) {
             Adjugate back{};
             for (int64_t line = begin; line < end;) {
                 const int64_t image = line / p.h, row = line % p.h;
                 const int64_t rows = min_of(end - line, p.h - row);
-                turn_back(p, image, back);
-                spread(b, back, image, row, row + rows);
+                invert_homography(p, image, back);
+                scatter_add(b, back, image, row, row + rows);
                 line += rows;
             }
         });
@@ -134,7 +135,7 @@ void warp_perspective_backward(const WarpBackwardParams<T>& b, const ParallelFor
             int64_t turned = -1;
             for (int64_t line = begin; line < end; ++line) {
                 const int64_t image = line / p.out_h;
-                if (image != turned) turn_back(p, image, back);
+                if (image != turned) invert_homography(p, image, back);
                 turned = image;
                 sum_slopes(b, back, image, line % p.out_h, b.partial + line * 9);
             }

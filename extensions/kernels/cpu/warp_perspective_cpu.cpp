@@ -5,8 +5,8 @@
 #include <cmath>
 #include <limits>
 
-#include "../check.h"
 #include "kernels.h"
+#include "opserve/check.h"
 
 namespace opserve::cpu {
 namespace {
@@ -14,7 +14,7 @@ namespace {
 constexpr const char* kOp = "warp_perspective";
 constexpr const char* kBackwardOp = "_warp_perspective_backward";
 
-// Of a positive number: 2^-e for one of 2^e and more, as far as both are normal numbers.
+// For a positive number of 2^e and more: 2^-e, as far as both are normal numbers.
 double power_of_two_near_inverse(double value) {
     int exponent = 0;
     std::frexp(value, &exponent);
@@ -35,8 +35,8 @@ Status check_matrix(const M* m, int64_t index) {
     if (largest > 0.0) {
         double a[9];
         for (int i = 0; i < 9; ++i) a[i] = static_cast<double>(m[i]) / largest;
-        // The determinant against the sum of its terms' magnitudes: below a few roundings of those there is
-        // no digit left in it. This measure does not change when rows or columns are scaled.
+        // Compares the determinant with the sum of its terms' magnitudes: below a few of their roundings,
+        // none of its digits is significant. This measure does not change when rows or columns are scaled.
         double determinant = 0.0, magnitude = 0.0;
         for (int i = 0; i < 3; ++i) {
             const int j = (i + 1) % 3, l = (i + 2) % 3;
@@ -92,8 +92,8 @@ void run_backward(const WarpPerspectiveBackwardParams& p, double* partial, const
         parallel_for);
 }
 
-// With the way back B, the adjugate of the matrix A, and G its gradient: since the scale of B does not
-// matter, the gradient of A is that through its inverse, -Bᵀ·G·Bᵀ / det A.
+// With the inverse homography B, the adjugate of the matrix A, and G its gradient: since the scale of B does
+// not matter, the gradient of A is that through its inverse, -Bᵀ·G·Bᵀ / det A.
 template <class M>
 void finish_matrix(const M* matrix, const double* partial, int64_t rows, M* grad) {
     double g[9] = {}, a[9], b[9], largest = 0.0;
@@ -101,24 +101,24 @@ void finish_matrix(const M* matrix, const double* partial, int64_t rows, M* grad
         for (int i = 0; i < 9; ++i) g[i] += partial[row * 9 + i];
     }
     for (int i = 0; i < 9; ++i) largest = std::fmax(largest, std::fabs(static_cast<double>(matrix[i])));
-    // The sums are of the way back that the kernel used, that of the matrix times this.
+    // The sums belong to the inverse homography of the matrix times this, which the kernel used.
     const double factor = power_of_two_near_inverse(largest);
     for (int i = 0; i < 9; ++i) a[i] = static_cast<double>(matrix[i]) * factor;
     for (int i = 0; i < 3; ++i) {
         for (int j = 0; j < 3; ++j) {
-            // Transposed, row and column of what is left in cyclic order: the sign is in it.
+            // Transposed, with rows and columns of the minor in cyclic order, which includes the sign.
             const int r1 = (j + 1) % 3, r2 = (j + 2) % 3, c1 = (i + 1) % 3, c2 = (i + 2) % 3;
             b[i * 3 + j] = a[r1 * 3 + c1] * a[r2 * 3 + c2] - a[r1 * 3 + c2] * a[r2 * 3 + c1];
         }
     }
     const double determinant = a[0] * b[0] + a[1] * b[3] + a[2] * b[6];
-    double between[9];  // G·Bᵀ
+    double intermediate[9];  // G·Bᵀ
     for (int i = 0; i < 9; ++i) {
         const double *row = g + i / 3 * 3, *other = b + i % 3 * 3;
-        between[i] = row[0] * other[0] + row[1] * other[1] + row[2] * other[2];
+        intermediate[i] = row[0] * other[0] + row[1] * other[1] + row[2] * other[2];
     }
     for (int i = 0; i < 9; ++i) {
-        const double *column = b + i / 3, *other = between + i % 3;
+        const double *column = b + i / 3, *other = intermediate + i % 3;
         const double product = column[0] * other[0] + column[3] * other[3] + column[6] * other[6];
         grad[i] = static_cast<M>(-product / determinant * factor);
     }

@@ -1,4 +1,4 @@
-// The matrix takes the source to the destination; each destination pixel needs the way back. A homography is
+// The matrix maps the source to the destination; each destination pixel needs the inverse. A homography is
 // defined up to a factor, so the adjugate serves as the inverse.
 struct Adjugate {
     double m[9];
@@ -11,8 +11,8 @@ OPSERVE_INLINE void adjugate(const M* m, Adjugate& out) {
         const double magnitude = m[i] < 0 ? -static_cast<double>(m[i]) : static_cast<double>(m[i]);
         largest = magnitude > largest ? magnitude : largest;
     }
-    // By a power of two, so that whole pixels stay whole: 2^-e for a largest element of 2^e and more, as far
-    // as both are normal numbers.
+    // Scaled by a power of two, so that whole pixels stay whole: 2^-e for a largest element of 2^e and more,
+    // as far as both are normal numbers.
     uint64_t bits = 0;
     __builtin_memcpy(&bits, &largest, sizeof(bits));
     const uint64_t exponent = bits >> 52;
@@ -32,7 +32,7 @@ OPSERVE_INLINE void adjugate(const M* m, Adjugate& out) {
 }
 
 template <class T>
-OPSERVE_INLINE void turn_back(const WarpParams<T>& p, int64_t image, Adjugate& back) {
+OPSERVE_INLINE void invert_homography(const WarpParams<T>& p, int64_t image, Adjugate& back) {
     const int64_t at = p.matrix_per_image ? image * 9 : 0;
     if (p.matrix_is_double) {
         adjugate(static_cast<const double*>(p.matrix) + at, back);
@@ -57,8 +57,8 @@ OPSERVE_INLINE void locate(const Adjugate& back, int64_t out_row, int64_t out_co
     const double x0 = back.m[1] * y + back.m[2], y0 = back.m[4] * y + back.m[5],
                  w0 = back.m[7] * y + back.m[8];
     const double dx = back.m[0], dy = back.m[3], dw = back.m[6];
-    // Far outside is as good as just outside, and fits 32 bits. The comparisons send NaN (0/0) outside as
-    // well.
+    // Far outside is equivalent to just outside, and fits in 32 bits. The comparisons send NaN (0/0) outside
+    // as well.
     const double right_limit = static_cast<double>(w) + 1.0, bottom_limit = static_cast<double>(h) + 1.0;
     for (int64_t i = 0; i < count; ++i) {
         const double x = static_cast<double>(static_cast<int32_t>(out_column + i));
@@ -105,7 +105,7 @@ OPSERVE_INLINE void sample_mixed(const Run<T>& run, const T* plane, int64_t stri
         const bool has_above = row >= 0 && row < h, has_below = row >= -1 && row < h - 1;
         const T right = run.right[i], below = run.below[i];
         const T left = T(1) - right, above = T(1) - below;
-        // An offset, not a pointer: the neighbour it stands for may lie before the image.
+        // An offset, not a pointer: the neighbour may be before the start of the image.
         const int64_t at = row * stride + column;
         const T p00 = has_above && has_left ? plane[at] : T(0);
         const T p01 = has_above && has_right ? plane[at + 1] : T(0);
@@ -134,22 +134,22 @@ OPSERVE_INLINE void warp_run_exactly(const WarpParams<T>& p, const Adjugate& bac
 
 // --- float32 images
 //
-// Coordinates in float64 take more time than all the rest. Plain float32 would put them as much as 1e-4
-// pixels apart at the far end of a large image; the distance from the middle of a run is small, however, and
-// float32 holds it well. With the homography written around the middle m, in float64 and once a run,
+// Coordinates in float64 take more time than everything else. Plain float32 would be off by as much as 1e-4
+// pixels at the far end of a large image; the distance from the middle of a run is small, however, and
+// float32 represents it well. With the homography written around the middle m, in float64 and once per run,
 //     source(m + t) = source(m) + slope·t / (1 + bend·t),
-// what is left to each pixel is one fraction. Its error stays below 5e-5 pixels for the runs that kReach and
-// kFlattest allow (below 1e-5 where the scale is not far from 1); others are computed in float64.
+// each pixel only needs one fraction. Its error stays below 5e-5 pixels for the runs that kReach and
+// kFlattest allow (below 1e-5 if the scale is not far from 1); others are computed in float64.
 
 constexpr int64_t kPlans = 8;         // runs planned together, in vectors
-constexpr int64_t kBand = 32;         // rows that are swept before the next columns
+constexpr int64_t kBand = 32;         // rows swept before the next columns
 constexpr int64_t kChannels = 4;      // sampled together: more would compete for the same places in the cache
 constexpr double kReach = 128.0;      // pixels from the source of the middle
 constexpr double kFlattest = 0.5;     // of 1 + bend·t: how near the horizon may be
 constexpr double kMargin = 1.0 / 64;  // pixels: far more than the error, so that inside is inside
 constexpr double kSteep = 1.0 / 16;   // rows of the source for each column of the result
 
-// How a run is sampled: in float64; not at all; with a look at each neighbour; without.
+// How a run is sampled: in float64; not at all; with a check of each neighbour; without.
 constexpr int64_t kExact = 0, kOutside = 1, kMixed = 2, kInside = 3;
 
 // The shape of a block of up to kPlans runs: `wide` of them side by side, then as many in the next row.
@@ -216,15 +216,15 @@ OPSERVE_INLINE void plan(const Adjugate& back, const Shape& shape, int64_t first
         const DoubleVector y1 = y + y_slope * before, y2 = y + y_slope * after;
         const DoubleVector left_most = least(x1, x2), right_most = most(x1, x2);
         const DoubleVector top_most = least(y1, y2), bottom_most = most(y1, y2);
-        // The source of a run is a piece of a straight line: what holds at its ends holds between.
+        // The source of a run is a piece of a straight line: what is true at both ends is true between them.
         const LongVector inside = (left_most >= kMargin) & (right_most <= right - kMargin) &
                                   (top_most >= kMargin) & (bottom_most <= bottom - kMargin);
         const LongVector outside = (right_most < -1.0 - kMargin) | (left_most > right + 1.0 + kMargin) |
                                    (bottom_most < -1.0 - kMargin) | (top_most > bottom + 1.0 + kMargin);
-        // Comparisons with NaN are false: a middle at infinity is left to the exact way.
+        // Comparisons with NaN are false: a middle at infinity is left to the exact path.
         const DoubleVector reach = flattest * (kReach / half);
         const LongVector near = (flattest >= kFlattest) & (x_steep <= reach) & (y_steep <= reach);
-        // A thousandth less than what fits, for roundings.
+        // A thousandth less than what fits, to allow for roundings.
         const DoubleVector square = flattest * flattest * 0.999;
         const LongVector along = (y_steep < square * (1.0 / (kFloats - 1))) &
                                  (x_steep < square * ((2.0 * kFloats - 2.0) / (kFloats - 1)));
@@ -270,7 +270,7 @@ OPSERVE_INLINE FloatVector weigh(const FloatVector& right, const FloatVector& be
     return above * (left * p00 + right * p01) + below * (left * p10 + right * p11);
 }
 
-// A vector of pixels of some channels: kOne says that it is one. `from` is the plan's pixel, which may lie
+// A vector of pixels of some channels: of a single one if kOne. `from` is the plan's pixel, which may be
 // outside the image.
 struct Target {
     const float* from;
@@ -283,8 +283,8 @@ struct Target {
     bool past_caches;
 };
 
-// Past the caches, where the result is too large for them.
-OPSERVE_INLINE void put(const FloatVector& values, const Target& target, int64_t channel) {
+// Stores past the caches if the result is too large for them.
+OPSERVE_INLINE void store_row(const FloatVector& values, const Target& target, int64_t channel) {
     float* out = target.to + channel * target.to_step;
     if (target.count < kFloats) {
         store_some<float>(values, target.count, out);
@@ -306,11 +306,11 @@ OPSERVE_INLINE void fetch_inside(const Spots& spots, const Target& target) {
         FloatVector p00, p01, p10, p11;
         gather_pairs(from, at, p00, p01);
         gather_pairs(from + target.stride, at, p10, p11);
-        put(weigh(right, below, p00, p01, p10, p11), target, i);
+        store_row(weigh(right, below, p00, p01, p10, p11), target, i);
     }
 }
 
-// The image, seen from the plan's pixel: the last column and row are those of a neighbour.
+// The image relative to the plan's pixel: the last column and row are those of a neighbour.
 struct Bounds {
     int64_t first_column, last_column, first_row, last_row;
 };
@@ -326,7 +326,7 @@ OPSERVE_INLINE bool all_inside(const Spots& spots, const Bounds& bounds) {
                (row < none + static_cast<int32_t>(bounds.last_row)));
 }
 
-// Neighbours outside the image are 0, one by one. What is fetched in their place lies inside: the image is at
+// Neighbours outside the image are 0, one by one. What is fetched in their place is inside: the image is at
 // least two columns wide.
 template <bool kOne>
 OPSERVE_INLINE void fetch_mixed(const Spots& spots, const Bounds& bounds, const Target& target) {
@@ -357,14 +357,14 @@ OPSERVE_INLINE void fetch_mixed(const Spots& spots, const Bounds& bounds, const 
         const FloatVector p01 = shift == 0 ? b : shift == -1 ? a : zero;
         const FloatVector p10 = shift == 0 ? c : shift == 1 ? d : zero;
         const FloatVector p11 = shift == 0 ? d : shift == -1 ? c : zero;
-        put(weigh(right, below, has_above ? p00 : zero, has_above ? p01 : zero, has_below ? p10 : zero,
-                  has_below ? p11 : zero),
-            target, i);
+        store_row(weigh(right, below, has_above ? p00 : zero, has_above ? p01 : zero, has_below ? p10 : zero,
+                        has_below ? p11 : zero),
+                  target, i);
     }
 }
 
-// Where the source runs nearly along the rows of the image, a vector of pixels lies within two vectors of
-// columns and three rows: those are loaded whole, and the pixels picked from registers.
+// If the source runs nearly along the rows of the image, a vector of pixels is within two vectors of columns
+// and three rows: those are loaded whole, and the pixels picked from registers.
 #if OPSERVE_VECTOR_BYTES == 64
 constexpr bool kHasAlong = true;
 
@@ -391,11 +391,11 @@ OPSERVE_INLINE void fetch_along(const Spots& spots, int64_t first_column, int64_
                      q1 = _mm512_permutex2var_ps(q_low, next, q_high);
         const __m512 r0 = _mm512_permutex2var_ps(r_low, pick, r_high),
                      r1 = _mm512_permutex2var_ps(r_low, next, r_high);
-        put(weigh(right, below, (FloatVector)_mm512_mask_blend_ps(lower, p0, q0),
-                  (FloatVector)_mm512_mask_blend_ps(lower, p1, q1),
-                  (FloatVector)_mm512_mask_blend_ps(lower, q0, r0),
-                  (FloatVector)_mm512_mask_blend_ps(lower, q1, r1)),
-            target, i);
+        store_row(weigh(right, below, (FloatVector)_mm512_mask_blend_ps(lower, p0, q0),
+                        (FloatVector)_mm512_mask_blend_ps(lower, p1, q1),
+                        (FloatVector)_mm512_mask_blend_ps(lower, q0, r0),
+                        (FloatVector)_mm512_mask_blend_ps(lower, q1, r1)),
+                  target, i);
     }
 }
 #else
@@ -405,7 +405,7 @@ template <bool>
 OPSERVE_INLINE void fetch_along(const Spots&, int64_t, int64_t, const Target&) {}
 #endif
 
-// The pixels of one run; those of the last vector that lie beyond `count` repeat the last pixel.
+// Samples the pixels of one run; in the last vector, those beyond `count` repeat the last pixel.
 OPSERVE_INLINE void locate_run(const Plans& plans, int64_t which, int64_t count, Spots* spots) {
     constexpr float half = kRun / 2;
     const auto narrow = [which](const double* from) { return static_cast<float>(from[which]); };
@@ -435,7 +435,7 @@ OPSERVE_INLINE void sample_run(const Plans& plans, int64_t which, const Spots* s
                                int64_t count, Target target) {
     const bool mixed = plans.mode[which] == kMixed, along = kHasAlong && plans.along[which] != 0,
                room = plans.room[which] != 0;
-    // The source of a run is monotone: its least column is at one end of a vector, and so is its least row.
+    // The source of a run is monotone: its lowest column is at one end of a vector, and so is its lowest row.
     const int64_t left_end = plans.column_slope[which] < 0.0 ? kFloats - 1 : 0;
     const int64_t upper_end = plans.row_slope[which] < 0.0 ? kFloats - 1 : 0;
     for (; count > 0; count -= kFloats, ++spots, target.to += kFloats) {
@@ -458,7 +458,7 @@ OPSERVE_INLINE void sample_run(const Plans& plans, int64_t which, const Spots* s
 OPSERVE_INLINE void clear_run(int64_t count, Target target) {
     for (; count > 0; count -= kFloats, target.to += kFloats) {
         target.count = count;
-        for (int64_t i = 0; i < target.channels; ++i) put(FloatVector{}, target, i);
+        for (int64_t i = 0; i < target.channels; ++i) store_row(FloatVector{}, target, i);
     }
 }
 
@@ -472,7 +472,7 @@ OPSERVE_INLINE void warp_block(const WarpParams<float>& p, const Adjugate& back,
         kCanStream && bytes >= kStreamFrom && bytes < kStreamUpTo && (p.c == 1 || out_plane % kFloats == 0);
     Plans plans;
     if (plannable) plan(back, shape, first_row, first_column, p.out_w, p.h, p.w, plans);
-    // All runs first: a processor that has the next pixels' places need not wait for those of the last ones.
+    // All runs first: the processor then has the next pixels' places without waiting for the previous pixels.
     Spots spots[kPlans][kRun / kFloats];
     for (int64_t i = 0; plannable && i < rows * shape.wide; ++i) {
         if (plans.mode[i] == kExact || plans.mode[i] == kOutside) continue;
@@ -496,7 +496,7 @@ OPSERVE_INLINE void warp_block(const WarpParams<float>& p, const Adjugate& back,
             const int64_t up = static_cast<int64_t>(plans.row[i]),
                           left = static_cast<int64_t>(plans.column[i]);
             from += up * p.stride_h + left;
-            // A run does not reach as far as this from its plan's pixel.
+            // No run reaches this far from its plan's pixel.
             constexpr int64_t far = 4096;
             bounds = {max_of(-far, -left), min_of(far, p.w - 1 - left), max_of(-far, -up),
                       min_of(far, p.h - 1 - up)};
@@ -517,13 +517,13 @@ OPSERVE_INLINE void warp_block(const WarpParams<float>& p, const Adjugate& back,
     }
 }
 
-// Blocks are runs side by side or, where the source of a row is steep, one below the other, so that what one
-// row has brought into the cache serves the next ones.
+// Blocks are runs side by side or, if the source of a row is steep, one below the other, so that what one row
+// has brought into the cache serves the next ones.
 OPSERVE_INLINE void warp_band(const WarpParams<float>& p, const Adjugate& back, int64_t image, int64_t from,
                               int64_t to) {
     Run<float> run;
     Shape shape;
-    // In the middle of the band: which shape the blocks have does not change a result.
+    // In the middle of the band; the shape of the blocks does not change a result.
     const double x = 0.5 * static_cast<double>(p.out_w), y = 0.5 * static_cast<double>(from + to);
     const double divisor = back.m[6] * x + back.m[7] * y + back.m[8];
     const double source = (back.m[3] * x + back.m[4] * y + back.m[5]) / divisor;
@@ -560,7 +560,7 @@ void warp_perspective(const WarpParams<T>& p, const ParallelFor& parallel_for) {
         for (int64_t line = begin; line < end;) {
             const int64_t image = line / p.out_h, row = line % p.out_h;
             const int64_t rows = min_of(kBand, min_of(end - line, p.out_h - row));
-            if (image != turned) turn_back(p, image, back);
+            if (image != turned) invert_homography(p, image, back);
             turned = image;
             warp_band(p, back, image, row, row + rows);
             line += rows;

@@ -1,7 +1,7 @@
 #include "opserve/check_csr.h"
 
-#include "../csr_fault.h"
 #include "device.h"
+#include "opserve/csr_fault.h"
 
 namespace opserve::cuda {
 inline namespace check_csr_cuda {
@@ -34,12 +34,12 @@ Status fetch(const T* from, int64_t count, T* to, Stream stream) {
 Status wait(Stream stream) { return check_runtime(kOp, cudaStreamSynchronize(stream)); }
 
 template <class Index>
-Status run(const CheckCsrParams& p, void* workspace, Stream stream) {
+Status run(const CheckCsrParams& p, Stream stream) {
     using check::CsrFault;
     OPSERVE_RETURN_IF_ERROR(check_aligned<Index>(kOp, p.rowptr, p.col));
     const Index* rowptr = static_cast<const Index*>(p.rowptr);
     const Index* col = static_cast<const Index*>(p.col);
-    auto* found = static_cast<unsigned long long*>(workspace);
+    auto* found = static_cast<unsigned long long*>(p.workspace);
     static_assert(sizeof(*found) * 2 == kCheckCsrWorkspace);
     OPSERVE_RETURN_IF_ERROR(check_runtime(kOp, cudaMemsetAsync(found, 0xff, kCheckCsrWorkspace, stream)));
     const int64_t longer = p.n > p.nnz ? p.n : p.nnz;
@@ -73,9 +73,8 @@ Status run(const CheckCsrParams& p, void* workspace, Stream stream) {
 
 }  // namespace check_csr_cuda
 
-Status check_csr(const CheckCsrParams& params, void* workspace, Stream stream) {
-    return params.index_dtype == DType::kInt32 ? run<int32_t>(params, workspace, stream)
-                                               : run<int64_t>(params, workspace, stream);
+Status check_csr(const CheckCsrParams& params, Stream stream) {
+    return params.index_dtype == DType::kInt32 ? run<int32_t>(params, stream) : run<int64_t>(params, stream);
 }
 
 }  // namespace opserve::cuda

@@ -1,8 +1,9 @@
-// The kernels over a matrix in CSR form, and the guards that make each index safe to follow.
+// The kernels over a matrix in CSR form.
 //
-// A row belongs to a group of neighbouring threads, as many as its columns need and at most a warp, so that a
-// block has 256 / group rows at work. A row with very many entries would keep one group busy while the others
-// are done: it is put off and then shared by all groups of the block.
+// A row belongs to a group of neighbouring threads, as many as its columns need and at most a warp, so a
+// block works on 256 / group rows. A row with very many entries would keep one group busy while the others
+// are done: it is deferred, and then shared by all groups of the block.
+#include "csr.h"
 #include "device.h"
 #include "kernels.h"
 
@@ -18,51 +19,17 @@ inline namespace csr_kernels {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
-// Blocks of the gathering kernel that a multiprocessor shall hold: what they wait for is memory.
+// Blocks of the gathering kernel that a multiprocessor should hold: they wait for memory.
 constexpr int kResident = 3;
-// Entries a thread has under way at once.
+// Entries that a thread processes at once.
 constexpr int kUnroll = 4;
-// A row of more entries than this is shared.
-constexpr int64_t kLongRow = 512;
-
-template <class Index>
-struct Graph {
-    int64_t n, nnz;
-    const Index* rowptr;
-    const Index* col;
-};
-
-struct Entries {
-    int64_t begin, end;
-    bool usable;
-
-    __device__ bool many() const { return end - begin > kLongRow; }
-};
-
-// The entries of a row in [0, n). Of a row whose ends cannot be right it has none.
-template <class Index>
-__device__ __forceinline__ Entries entries_of(const Graph<Index>& graph, int64_t row) {
-    const int64_t begin = static_cast<int64_t>(graph.rowptr[row]);
-    const int64_t end = static_cast<int64_t>(graph.rowptr[row + 1]);
-    const bool usable = begin >= 0 && begin <= end && end <= graph.nnz && (row != 0 || begin == 0) &&
-                        (row != graph.n - 1 || end == graph.nnz);
-    return usable ? Entries{begin, end, true} : Entries{0, 0, false};
-}
-
-// The column of an entry in [0, nnz), or -1 where it is not in [0, n).
-template <class Index>
-__device__ __forceinline__ int64_t column_of(const Graph<Index>& graph, int64_t entry) {
-    const int64_t column = static_cast<int64_t>(graph.col[entry]);
-    return static_cast<uint64_t>(column) < static_cast<uint64_t>(graph.n) ? column : -1;
-}
-
 template <class T>
 __device__ __forceinline__ Accumulator<T> value_of(const T* value, int64_t entry) {
     return value != nullptr ? widen(value[entry]) : Accumulator<T>(1);
 }
 
-// sum += value[e]·x[col[e], column …] over every `step`-th entry of [begin, end). False if a column was out
-// of range. A thread without a column of its own (`active` false) only looks at the indices.
+// sum += value[e]·x[col[e], column …] over every `step`-th entry of [begin, end). Returns false if a column
+// was out of range. A thread without a column (`active` false) only checks the indices.
 template <class T, class Index, int Width>
 __device__ __forceinline__ bool gather(const Graph<Index>& graph, const T* value, const T* x,
                                        int64_t x_stride, int64_t begin, int64_t end, int64_t step,
@@ -105,14 +72,14 @@ __device__ __forceinline__ void start_with(const T* bias, int64_t column, Accumu
 }
 
 template <class T, int Width>
-__device__ __forceinline__ void put(const Accumulator<T> (&sum)[Width], bool good, T* to) {
+__device__ __forceinline__ void store_row(const Accumulator<T> (&sum)[Width], bool good, T* to) {
     Pack<T, Width> pack;
 #pragma unroll
     for (int j = 0; j < Width; ++j) pack.at[j] = narrow<T>(good ? sum[j] : not_a_number<Accumulator<T>>());
     store<Width>(to, pack);
 }
 
-// Columns are cut into bands of group·Width, so that a thread has one pack of them at a time.
+// Columns are divided into bands of group·Width, so that a thread has one pack of them at a time.
 template <class T, class Index, int Width>
 __global__ void __launch_bounds__(kThreads, kResident)
     aggregate_kernel(Graph<Index> graph, const T* value, int64_t width, int group, const T* x,
@@ -135,7 +102,7 @@ __global__ void __launch_bounds__(kThreads, kResident)
             if (active) start_with<T, Width>(bias, column, sum);
             const bool good = gather<T, Index, Width>(graph, value, x, x_stride, entries.begin, entries.end,
                                                       1, column, active, sum);
-            if (active) put<T, Width>(sum, good && entries.usable, out + row * width + column);
+            if (active) store_row<T, Width>(sum, good && entries.usable, out + row * width + column);
         }
         if (__syncthreads_or(entries.many()) == 0) continue;
         for (int turn = 0; turn < groups; ++turn) {
@@ -156,7 +123,7 @@ __global__ void __launch_bounds__(kThreads, kResident)
 #pragma unroll
                     for (int j = 0; j < Width; ++j) sum[j] += parts[(g * group + lane) * Width + j];
                 }
-                put<T, Width>(sum, all_good, out + shared_row * width + column);
+                store_row<T, Width>(sum, all_good, out + shared_row * width + column);
             }
             __syncthreads();
         }
@@ -183,15 +150,15 @@ __device__ __forceinline__ void atomic_add(A* to, const A (&values)[Width]) {
 
 template <class T, class Index, int Width>
 __global__ void __launch_bounds__(kThreads)
-    spread_kernel(Graph<Index> graph, const T* value, int64_t width, int group, const T* x, int64_t x_stride,
-                  Accumulator<T>* sums) {
+    scatter_add_kernel(Graph<Index> graph, const T* value, int64_t width, int group, const T* x,
+                       int64_t x_stride, Accumulator<T>* sums) {
     using A = Accumulator<T>;
     const int groups = kThreads / group;
     const int lane = threadIdx.x % group, mine = threadIdx.x / group;
     const int64_t band = int64_t{group} * Width;
     const int64_t bands = divide_up(width, band);
     const int64_t work = divide_up(graph.n, groups) * bands;
-    const auto spread_row = [&](int64_t row, int64_t begin, int64_t end, int64_t step, int64_t column) {
+    const auto scatter_row = [&](int64_t row, int64_t begin, int64_t end, int64_t step, int64_t column) {
         if (column >= width || begin >= end) return;
         const Pack<T, Width> pack = load<Width>(x + row * x_stride + column);
         for (int64_t entry = begin; entry < end; entry += step) {
@@ -209,22 +176,22 @@ __global__ void __launch_bounds__(kThreads)
         const int64_t column = item % bands * band + int64_t{lane} * Width;
         const int64_t row = first_row + mine;
         const Entries entries = row < graph.n ? entries_of(graph, row) : Entries{0, 0, true};
-        if (row < graph.n && !entries.many()) spread_row(row, entries.begin, entries.end, 1, column);
+        if (row < graph.n && !entries.many()) scatter_row(row, entries.begin, entries.end, 1, column);
         if (__syncthreads_or(entries.many()) == 0) continue;
         for (int turn = 0; turn < groups && first_row + turn < graph.n; ++turn) {
             const Entries shared = entries_of(graph, first_row + turn);
             if (shared.many()) {
-                spread_row(first_row + turn, shared.begin + mine, shared.end, groups, column);
+                scatter_row(first_row + turn, shared.begin + mine, shared.end, groups, column);
             }
         }
     }
 }
 
-// A warp for each row: the dot product of an entry is spread over its threads.
+// One warp per row: its threads share the dot product of an entry.
 template <class T, class Index>
 __global__ void __launch_bounds__(kThreads)
-    entry_product_kernel(Graph<Index> graph, int64_t width, const T* left, int64_t left_stride,
-                         const T* right, int64_t right_stride, T* out) {
+    sddmm_kernel(Graph<Index> graph, int64_t width, const T* left, int64_t left_stride, const T* right,
+                 int64_t right_stride, T* out) {
     using A = Accumulator<T>;
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
     const auto multiply_row = [&](int64_t row, int64_t begin, int64_t end, int64_t step) {
@@ -266,12 +233,7 @@ __global__ void __launch_bounds__(kThreads) fill_with_nan_kernel(int64_t count, 
     }
 }
 
-template <class Index>
-Graph<Index> graph_of(const Csr& csr) {
-    return {csr.n, csr.nnz, static_cast<const Index*>(csr.rowptr), static_cast<const Index*>(csr.col)};
-}
-
-// Threads for the columns of a row: a power of two, at most a warp.
+// Returns the number of threads for the columns of a row: a power of two, at most a warp.
 int group_for(int64_t width, int64_t pack) {
     int group = 1;
     while (group < kWarp && group * pack < width) group *= 2;
@@ -303,7 +265,7 @@ Status aggregate(const char* op, const AggregateParams& p, Stream stream) {
     });
 }
 
-Status spread(const char* op, const SpreadParams& p, Stream stream) {
+Status scatter_add(const char* op, const ScatterAddParams& p, Stream stream) {
     if (p.csr.n == 0 || p.width == 0 || p.csr.nnz == 0) return {};
     return with_floating(op, p.dtype, [&]<class T>(T*) {
         return with_index(p.csr.index_dtype, [&]<class Index>(Index*) -> Status {
@@ -317,7 +279,8 @@ Status spread(const char* op, const SpreadParams& p, Stream stream) {
             const int group = group_for(p.width, packed ? kPackWidth<T> : 1);
             const int64_t band = group * (packed ? kPackWidth<T> : 1);
             const int64_t blocks = divide_up(p.csr.n, kThreads / group) * divide_up(p.width, band);
-            auto* kernel = packed ? &spread_kernel<T, Index, kPackWidth<T>> : &spread_kernel<T, Index, 1>;
+            auto* kernel =
+                packed ? &scatter_add_kernel<T, Index, kPackWidth<T>> : &scatter_add_kernel<T, Index, 1>;
             return launch(op, kernel, blocks, kThreads, stream, graph_of<Index>(p.csr),
                           static_cast<const T*>(p.value), p.width, group, static_cast<const T*>(p.x),
                           p.x_stride, static_cast<A*>(p.sums));
@@ -325,18 +288,18 @@ Status spread(const char* op, const SpreadParams& p, Stream stream) {
     });
 }
 
-Status entry_product(const char* op, const EntryProductParams& p, Stream stream) {
+Status sddmm(const char* op, const SddmmParams& p, Stream stream) {
     if (p.csr.nnz == 0) return {};
     return with_floating(op, p.dtype, [&]<class T>(T*) {
         return with_index(p.csr.index_dtype, [&]<class Index>(Index*) -> Status {
             OPSERVE_RETURN_IF_ERROR(check_aligned<T>(op, p.left, p.right, p.out));
             OPSERVE_RETURN_IF_ERROR(check_aligned<Index>(op, p.csr.rowptr, p.csr.col));
             T* out = static_cast<T*>(p.out);
-            // Entries that no row with usable ends has.
+            // For entries that belong to no row with usable ends.
             OPSERVE_RETURN_IF_ERROR(launch(op, &fill_with_nan_kernel<T>, divide_up(p.csr.nnz, kThreads),
                                            kThreads, stream, p.csr.nnz, out));
             if (p.csr.n == 0) return {};
-            return launch(op, &entry_product_kernel<T, Index>, divide_up(p.csr.n, kWarps), kThreads, stream,
+            return launch(op, &sddmm_kernel<T, Index>, divide_up(p.csr.n, kWarps), kThreads, stream,
                           graph_of<Index>(p.csr), p.width, static_cast<const T*>(p.left), p.left_stride,
                           static_cast<const T*>(p.right), p.right_stride, out);
         });

@@ -1,6 +1,6 @@
-// What every kernel here is written in: dtypes and what they are summed in, packs of neighbouring elements,
-// the launch. Indices and sizes are int64_t throughout; every kernel walks its work in strides of the grid,
-// so that no result depends on how large the grid is.
+// What all kernels here are written in terms of: dtypes and their accumulators, packs of neighbouring
+// elements, the launch. Indices and sizes are int64_t throughout; every kernel walks its work in strides of
+// the grid, so that no result depends on the size of the grid.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -21,7 +21,7 @@ constexpr int kWarp = 32;
 constexpr unsigned kWholeWarp = 0xffffffffU;
 constexpr int64_t kPackBytes = 16;  // the widest access of one thread
 
-// What values of a dtype are computed and summed in.
+// The type in which values of a dtype are computed and summed.
 template <class T>
 struct AccumulatorOf {
     using Type = float;
@@ -61,7 +61,7 @@ Accumulator<T> rounded(double value) {
     }
 }
 
-// A NaN without a call.
+// A NaN without a function call.
 template <class A>
 __device__ __forceinline__ A not_a_number() {
     return static_cast<A>(__int_as_float(0x7fc00000));
@@ -141,7 +141,7 @@ Status launch(const char* op, void (*kernel)(Parameters...), int64_t blocks, int
     return check_runtime(op, launched != cudaSuccess ? launched : cudaGetLastError());
 }
 
-// Calls `function` with a null pointer of the type a dtype stands for.
+// Calls `function` with a null pointer of the type of a dtype.
 template <class Function>
 Status with_floating(const char* op, DType dtype, const Function& function) {
     switch (dtype) {

@@ -1,7 +1,7 @@
 #include "opserve/graph_conv_csr.h"
 
 #include "kernels.h"
-#include "plan.h"
+#include "opserve/workspace.h"
 
 namespace opserve::cuda {
 namespace {
@@ -10,35 +10,36 @@ constexpr const char* kOp = "graph_conv_csr";
 constexpr const char* kBackwardOp = "_graph_conv_csr_backward";
 
 struct Plan {
-    Plan(const GraphConvCsrParams& p, Rooms& rooms) {
+    Plan(const GraphConvCsrParams& p, Workspace& workspace) {
         const auto [n, nnz, f, k] = p.sizes;
-        // Without a column there would be nothing to aggregate, and nothing to carry the NaN of a bad index.
+        // Without columns there would be nothing to aggregate, and nothing to carry the NaN of a wrong index.
         aggregate_first = f < k && f > 0;
         width = aggregate_first ? f : k;
-        between = rooms.take(true, n, width, element_size(p.dtype));
+        intermediate = workspace.take_matrix(true, n, width, element_size(p.dtype));
     }
 
     bool aggregate_first;
-    int64_t width;  // of what passes between the two products
-    void* between;
+    int64_t width;  // of the intermediate result
+    void* intermediate;
 };
 
 struct BackwardPlan {
-    BackwardPlan(const GraphConvCsrBackwardParams& p, Rooms& rooms) {
+    BackwardPlan(const GraphConvCsrBackwardParams& p, Workspace& workspace) {
         const auto [n, nnz, f, k] = p.sizes;
         const bool value = p.grad_value != nullptr, x = p.grad_x != nullptr,
                    weight = p.grad_weight != nullptr;
         narrow = k <= f;
         needs_back = narrow ? x || weight : x || value;
         needs_ahead = narrow ? value : weight;
-        // Half types are summed in another type first; the others where they belong.
+        // Half types are summed in another type first, the others in place.
         const bool half = element_size(p.dtype) < sum_size(p.dtype);
         const bool adds = narrow ? needs_back : x;
         const int64_t width = narrow ? k : f, size = element_size(p.dtype);
-        back = rooms.take(needs_back, n, width, size);
-        ahead = rooms.take(needs_ahead, n, width, size);
-        column_sums = rooms.take(p.grad_bias != nullptr, column_sum_workspace(n, k), 1, sum_size(p.dtype));
-        row_sums = rooms.take(half && adds, n, width, sum_size(p.dtype));
+        back = workspace.take_matrix(needs_back, n, width, size);
+        ahead = workspace.take_matrix(needs_ahead, n, width, size);
+        column_sums =
+            workspace.take_matrix(p.grad_bias != nullptr, column_sum_workspace(n, k), 1, sum_size(p.dtype));
+        row_sums = workspace.take_matrix(half && adds, n, width, sum_size(p.dtype));
         separate_sums = half;
     }
 
@@ -52,37 +53,39 @@ struct BackwardPlan {
 }  // namespace
 
 Status graph_conv_csr_workspace_size(const GraphConvCsrParams& params, int64_t* bytes) {
-    Rooms rooms(nullptr);
-    Plan(params, rooms);
-    return rooms.size(kOp, bytes);
+    Workspace workspace(nullptr);
+    Plan(params, workspace);
+    return workspace.size(kOp, bytes);
 }
 
-Status graph_conv_csr(const GraphConvCsrParams& p, const Product& product, Stream stream) {
+Status graph_conv_csr(const GraphConvCsrParams& p, const Execution& execution) {
+    const auto& [stream, product] = execution;
     const auto [n, nnz, f, k] = p.sizes;
-    Rooms rooms(p.workspace);
-    const Plan plan(p, rooms);
+    Workspace workspace(p.workspace);
+    const Plan plan(p, workspace);
     const Csr csr{p.index_dtype, n, nnz, p.rowptr, p.col};
     const Matrix weight = matrix(p.weight, f, k, p.weight_stride);
     if (plan.aggregate_first) {
         OPSERVE_RETURN_IF_ERROR(
-            aggregate(kOp, {p.dtype, csr, p.value, f, p.x, p.x_stride, nullptr, plan.between}, stream));
-        return product(kOp, {p.dtype, matrix(plan.between, n, f), weight, p.bias, p.out}, stream);
+            aggregate(kOp, {p.dtype, csr, p.value, f, p.x, p.x_stride, nullptr, plan.intermediate}, stream));
+        return product(kOp, {p.dtype, matrix(plan.intermediate, n, f), weight, p.bias, p.out}, stream);
     }
     OPSERVE_RETURN_IF_ERROR(
-        product(kOp, {p.dtype, matrix(p.x, n, f, p.x_stride), weight, nullptr, plan.between}, stream));
-    return aggregate(kOp, {p.dtype, csr, p.value, k, plan.between, k, p.bias, p.out}, stream);
+        product(kOp, {p.dtype, matrix(p.x, n, f, p.x_stride), weight, nullptr, plan.intermediate}, stream));
+    return aggregate(kOp, {p.dtype, csr, p.value, k, plan.intermediate, k, p.bias, p.out}, stream);
 }
 
 Status graph_conv_csr_backward_workspace_size(const GraphConvCsrBackwardParams& params, int64_t* bytes) {
-    Rooms rooms(nullptr);
-    BackwardPlan(params, rooms);
-    return rooms.size(kBackwardOp, bytes);
+    Workspace workspace(nullptr);
+    BackwardPlan(params, workspace);
+    return workspace.size(kBackwardOp, bytes);
 }
 
-Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& p, const Product& product, Stream stream) {
+Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& p, const Execution& execution) {
+    const auto& [stream, product] = execution;
     const auto [n, nnz, f, k] = p.sizes;
-    Rooms rooms(p.workspace);
-    const BackwardPlan plan(p, rooms);
+    Workspace workspace(p.workspace);
+    const BackwardPlan plan(p, workspace);
     const Csr csr{p.index_dtype, n, nnz, p.rowptr, p.col};
     const Matrix grad = matrix(p.grad, n, k, p.grad_stride), x = matrix(p.x, n, f, p.x_stride),
                  weight = matrix(p.weight, f, k, p.weight_stride);
@@ -92,17 +95,17 @@ Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& p, const Produc
         return product(kBackwardOp, {p.dtype, left, right, nullptr, out}, stream);
     };
     // out = Aᵀ·rows
-    const auto spread_rows = [&](const Matrix& rows, void* out) -> Status {
+    const auto scatter_rows = [&](const Matrix& rows, void* out) -> Status {
         void* sums = plan.separate_sums ? plan.row_sums : out;
         // The sizes were checked when the workspace was planned.
         const int64_t count = n * width;
         OPSERVE_RETURN_IF_ERROR(set_to_zero(kBackwardOp, sums, count * sum_size(p.dtype), stream));
-        OPSERVE_RETURN_IF_ERROR(
-            spread(kBackwardOp, {p.dtype, csr, p.value, width, rows.data, rows.row_stride, sums}, stream));
+        OPSERVE_RETURN_IF_ERROR(scatter_add(
+            kBackwardOp, {p.dtype, csr, p.value, width, rows.data, rows.row_stride, sums}, stream));
         return plan.separate_sums ? round_sums(kBackwardOp, p.dtype, count, sums, out, stream) : Status();
     };
     if (plan.needs_back) {
-        OPSERVE_RETURN_IF_ERROR(plan.narrow ? spread_rows(grad, plan.back)
+        OPSERVE_RETURN_IF_ERROR(plan.narrow ? scatter_rows(grad, plan.back)
                                             : multiply(grad, weight.transposed(), plan.back));
     }
     if (plan.needs_ahead) {
@@ -114,14 +117,14 @@ Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& p, const Produc
     }
     if (p.grad_value != nullptr) {
         const Matrix &left = plan.narrow ? grad : back, &right = plan.narrow ? ahead : x;
-        OPSERVE_RETURN_IF_ERROR(entry_product(
+        OPSERVE_RETURN_IF_ERROR(sddmm(
             kBackwardOp,
             {p.dtype, csr, width, left.data, left.row_stride, right.data, right.row_stride, p.grad_value},
             stream));
     }
     if (p.grad_x != nullptr) {
         OPSERVE_RETURN_IF_ERROR(plan.narrow ? multiply(back, weight.transposed(), p.grad_x)
-                                            : spread_rows(back, p.grad_x));
+                                            : scatter_rows(back, p.grad_x));
     }
     if (p.grad_weight != nullptr) {
         OPSERVE_RETURN_IF_ERROR(plan.narrow ? multiply(x.transposed(), back, p.grad_weight)

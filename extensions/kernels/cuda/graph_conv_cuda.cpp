@@ -1,7 +1,7 @@
 #include "opserve/graph_conv.h"
 
 #include "kernels.h"
-#include "plan.h"
+#include "opserve/workspace.h"
 
 namespace opserve::cuda {
 namespace {
@@ -10,29 +10,30 @@ constexpr const char* kOp = "graph_conv";
 constexpr const char* kBackwardOp = "_graph_conv_backward";
 
 struct Plan {
-    Plan(const GraphConvParams& p, Rooms& rooms) {
+    Plan(const GraphConvParams& p, Workspace& workspace) {
         const auto [n, f, k] = p.sizes;
         aggregate_first = f <= k;
         width = aggregate_first ? f : k;
-        between = rooms.take(true, n, width, element_size(p.dtype));
+        intermediate = workspace.take_matrix(true, n, width, element_size(p.dtype));
     }
 
     bool aggregate_first;
-    int64_t width;  // of what passes between the two products
-    void* between;
+    int64_t width;  // of the intermediate result
+    void* intermediate;
 };
 
 struct BackwardPlan {
-    BackwardPlan(const GraphConvBackwardParams& p, Rooms& rooms) {
+    BackwardPlan(const GraphConvBackwardParams& p, Workspace& workspace) {
         const auto [n, f, k] = p.sizes;
         const bool a = p.grad_a != nullptr, x = p.grad_x != nullptr, weight = p.grad_weight != nullptr;
         narrow = k <= f;
         needs_back = x || (narrow ? weight : a);
         needs_ahead = narrow ? a : weight;
         const int64_t width = narrow ? k : f, size = element_size(p.dtype);
-        back = rooms.take(needs_back, n, width, size);
-        ahead = rooms.take(needs_ahead, n, width, size);
-        sums = rooms.take(p.grad_bias != nullptr, column_sum_workspace(n, k), 1, sum_size(p.dtype));
+        back = workspace.take_matrix(needs_back, n, width, size);
+        ahead = workspace.take_matrix(needs_ahead, n, width, size);
+        sums =
+            workspace.take_matrix(p.grad_bias != nullptr, column_sum_workspace(n, k), 1, sum_size(p.dtype));
     }
 
     bool narrow, needs_back, needs_ahead;
@@ -44,36 +45,38 @@ struct BackwardPlan {
 }  // namespace
 
 Status graph_conv_workspace_size(const GraphConvParams& params, int64_t* bytes) {
-    Rooms rooms(nullptr);
-    Plan(params, rooms);
-    return rooms.size(kOp, bytes);
+    Workspace workspace(nullptr);
+    Plan(params, workspace);
+    return workspace.size(kOp, bytes);
 }
 
-Status graph_conv(const GraphConvParams& p, const Product& product, Stream stream) {
+Status graph_conv(const GraphConvParams& p, const Execution& execution) {
+    const auto& [stream, product] = execution;
     const auto [n, f, k] = p.sizes;
-    Rooms rooms(p.workspace);
-    const Plan plan(p, rooms);
+    Workspace workspace(p.workspace);
+    const Plan plan(p, workspace);
     const Matrix a = matrix(p.a, n, n, p.a_stride), x = matrix(p.x, n, f, p.x_stride),
                  weight = matrix(p.weight, f, k, p.weight_stride),
-                 between = matrix(plan.between, n, plan.width);
+                 intermediate = matrix(plan.intermediate, n, plan.width);
     if (plan.aggregate_first) {
-        OPSERVE_RETURN_IF_ERROR(product(kOp, {p.dtype, a, x, nullptr, plan.between}, stream));
-        return product(kOp, {p.dtype, between, weight, p.bias, p.out}, stream);
+        OPSERVE_RETURN_IF_ERROR(product(kOp, {p.dtype, a, x, nullptr, plan.intermediate}, stream));
+        return product(kOp, {p.dtype, intermediate, weight, p.bias, p.out}, stream);
     }
-    OPSERVE_RETURN_IF_ERROR(product(kOp, {p.dtype, x, weight, nullptr, plan.between}, stream));
-    return product(kOp, {p.dtype, a, between, p.bias, p.out}, stream);
+    OPSERVE_RETURN_IF_ERROR(product(kOp, {p.dtype, x, weight, nullptr, plan.intermediate}, stream));
+    return product(kOp, {p.dtype, a, intermediate, p.bias, p.out}, stream);
 }
 
 Status graph_conv_backward_workspace_size(const GraphConvBackwardParams& params, int64_t* bytes) {
-    Rooms rooms(nullptr);
-    BackwardPlan(params, rooms);
-    return rooms.size(kBackwardOp, bytes);
+    Workspace workspace(nullptr);
+    BackwardPlan(params, workspace);
+    return workspace.size(kBackwardOp, bytes);
 }
 
-Status graph_conv_backward(const GraphConvBackwardParams& p, const Product& product, Stream stream) {
+Status graph_conv_backward(const GraphConvBackwardParams& p, const Execution& execution) {
+    const auto& [stream, product] = execution;
     const auto [n, f, k] = p.sizes;
-    Rooms rooms(p.workspace);
-    const BackwardPlan plan(p, rooms);
+    Workspace workspace(p.workspace);
+    const BackwardPlan plan(p, workspace);
     const Matrix grad = matrix(p.grad, n, k, p.grad_stride), a = matrix(p.a, n, n, p.a_stride),
                  x = matrix(p.x, n, f, p.x_stride), weight = matrix(p.weight, f, k, p.weight_stride);
     const int64_t width = plan.narrow ? k : f;

@@ -1,5 +1,5 @@
-// The kernels that the operators share. They trust shapes and dtypes, which have been checked, and no index
-// that comes from the caller's data.
+// The kernels that the operators share. They trust shapes and dtypes, which have been checked, but no index
+// from the caller's data.
 #pragma once
 
 #include <cstdint>
@@ -10,10 +10,18 @@
 
 namespace opserve::cuda {
 
+// A matrix with adjacent elements in each row.
+inline Matrix matrix(const void* data, int64_t rows, int64_t columns, int64_t stride) {
+    return {data, rows, columns, stride, 1};
+}
+inline Matrix matrix(const void* data, int64_t rows, int64_t columns) {
+    return matrix(data, rows, columns, columns);
+}
+
 // C = A·B + bias.
 Status product_kernel(const char* op, const ProductParams& params, Stream stream);
 
-// sums[j] = the sum over i of x[i, j], in an order that only the sizes decide.
+// sums[j] = the sum over i of x[i, j], in an order that depends on the sizes only.
 struct ColumnSumParams {
     DType dtype;
     int64_t rows, columns;
@@ -25,7 +33,7 @@ struct ColumnSumParams {
 int64_t column_sum_workspace(int64_t rows, int64_t columns);  // negative if it overflows
 Status column_sum(const char* op, const ColumnSumParams& params, Stream stream);
 
-// Whatever has the entries of a matrix in CSR form: n rows and as many columns.
+// The structure of an n by n matrix in CSR form.
 struct Csr {
     DType index_dtype;
     int64_t n, nnz;
@@ -33,7 +41,7 @@ struct Csr {
     const void* col;
 };
 
-// out = A·x + bias. A row that the guards refuse is NaN.
+// out = A·x + bias. Rows that the guards refuse are NaN.
 struct AggregateParams {
     DType dtype;
     Csr csr;
@@ -46,9 +54,8 @@ struct AggregateParams {
 };
 Status aggregate(const char* op, const AggregateParams& params, Stream stream);
 
-// sums += Aᵀ·x, atomically, in the type that the dtype is summed in. Entries that the guards refuse are left
-// out.
-struct SpreadParams {
+// sums += Aᵀ·x, atomically, in the accumulator type. Entries that the guards refuse are left out.
+struct ScatterAddParams {
     DType dtype;
     Csr csr;
     const void* value;  // or null: ones
@@ -57,10 +64,10 @@ struct SpreadParams {
     int64_t x_stride;
     void* sums;  // [n, width], contiguous
 };
-Status spread(const char* op, const SpreadParams& params, Stream stream);
+Status scatter_add(const char* op, const ScatterAddParams& params, Stream stream);
 
-// out[e] = left[i]·right[col[e]] for each entry e of row i; NaN where the guards refuse it.
-struct EntryProductParams {
+// out[e] = left[i]·right[col[e]] for each entry e of row i; NaN if the guards refuse it.
+struct SddmmParams {
     DType dtype;
     Csr csr;
     int64_t width;
@@ -70,14 +77,14 @@ struct EntryProductParams {
     int64_t right_stride;
     void* out;  // [nnz]
 };
-Status entry_product(const char* op, const EntryProductParams& params, Stream stream);
+Status sddmm(const char* op, const SddmmParams& params, Stream stream);
 
-// to = from, rounded from the type that the dtype is summed in.
+// to = from, rounded from the accumulator type.
 Status round_sums(const char* op, DType dtype, int64_t count, const void* from, void* to, Stream stream);
 
 Status set_to_zero(const char* op, void* data, int64_t bytes, Stream stream);
 
-// Bytes of one sum of a dtype.
+// Bytes of one accumulator of a dtype.
 constexpr int64_t sum_size(DType dtype) { return dtype == DType::kFloat64 ? 8 : 4; }
 
 }  // namespace opserve::cuda

@@ -6,9 +6,9 @@ inline namespace product_kernels {
 
 constexpr int kThreads = 256;
 
-// C is cut into tiles of Rows by Columns, each computed by one block; A and B pass through shared memory in
-// slices of Depth. A thread holds PerRow by PerColumn elements of the tile, spread evenly over it, so that
-// neighbouring threads hold neighbouring columns.
+// C is divided into tiles of Rows by Columns, each computed by one block; A and B pass through shared memory
+// in slices of Depth. A thread holds PerRow by PerColumn elements of the tile, distributed evenly over it, so
+// that neighbouring threads hold neighbouring columns.
 template <int Rows, int Columns, int Depth, int PerRow, int PerColumn>
 struct Tiling {
     static constexpr int kRows = Rows, kColumns = Columns, kDepth = Depth;

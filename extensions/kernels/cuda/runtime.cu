@@ -13,8 +13,8 @@ Status device_state(const char* op) {
 Status out_of_memory(const char* op, const char* what) {
     size_t free = 0, total = 0;
     OPSERVE_RETURN_IF_ERROR(check_runtime(op, cudaMemGetInfo(&free, &total)));
-    return Status::out_of_memory("opserve::%s: out of memory: %s; of the GPU's %zu MiB %zu are left", op,
-                                 what, total >> 20, free >> 20);
+    return Status::out_of_memory("opserve::%s: out of memory: %s; %zu of the GPU's %zu MiB are free", op,
+                                 what, free >> 20, total >> 20);
 }
 
 Status set_to_zero(const char* op, void* data, int64_t bytes, Stream stream) {

@@ -8,11 +8,11 @@ namespace opserve::cuda {
 inline namespace scaled_add_cuda {
 
 constexpr int kThreads = 256;
-// Packs of each input a thread has under way at once.
+// Packs of each input that a thread processes at once.
 constexpr int kUnroll = 4;
 
-// Whether each array can be accessed in packs. Results are aligned, so one that is not, a window into a
-// larger tensor, would need packs of its own size; it goes element by element instead.
+// Whether each array can be accessed in packs. Results are aligned; an input that is not, such as a window
+// into a larger tensor, is processed element by element.
 bool packed(std::initializer_list<const void*> pointers) {
     for (const void* pointer : pointers) {
         if (!aligned(pointer, kPackBytes)) return false;
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 int64_t blocks_for(int64_t packs) {
-    // One for what is left, where there is not a single pack.
+    // One for the rest, if there is not a single pack.
     return packs == 0 ? 1 : divide_up(packs, int64_t{kThreads} * kUnroll);
 }
 

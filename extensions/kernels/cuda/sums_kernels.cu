@@ -1,4 +1,4 @@
-// Sums of columns, and the way back from what sums are held in.
+// Sums of columns, and rounding from the accumulator type.
 #include "device.h"
 #include "kernels.h"
 

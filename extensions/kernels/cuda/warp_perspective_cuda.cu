@@ -2,7 +2,7 @@
 
 #include "device.h"
 #include "kernels.h"
-#include "plan.h"
+#include "opserve/workspace.h"
 
 namespace opserve::cuda {
 inline namespace warp_perspective_cuda {
@@ -10,7 +10,7 @@ inline namespace warp_perspective_cuda {
 constexpr const char* kOp = "warp_perspective";
 constexpr const char* kBackwardOp = "_warp_perspective_backward";
 
-// A block computes tiles of kTileWidth columns, a warp next to a warp, by kLines·Rows rows, `Rows` for each
+// A block computes tiles of kTileWidth columns, warps side by side, by kLines·Rows rows, `Rows` for each
 // thread.
 constexpr int kTileWidth = kWarp;
 constexpr int kThreads = 256;
@@ -37,7 +37,7 @@ struct Shape {
     int64_t tiles_across, tiles_down;
 };
 
-// The way back: from a destination pixel to the source, up to a factor.
+// The inverse homography: from a destination pixel to the source, up to a factor.
 struct Back {
     double m[9];        // adjugate of the matrix times `factor`
     double forward[9];  // the matrix times `factor`
@@ -45,7 +45,7 @@ struct Back {
     bool usable;        // finite and invertible
 };
 
-// As the check on the CPU decides it.
+// The same decision as the check on the CPU.
 __device__ inline bool usable(const Matrices& matrices, int64_t matrix) {
     double largest = 0.0;
     for (int i = 0; i < 9; ++i) {
@@ -69,13 +69,14 @@ __device__ inline bool usable(const Matrices& matrices, int64_t matrix) {
     return fabs(determinant) > 4.0 * epsilon * magnitude;
 }
 
-// One thread does this for a block: a call costs nothing here, and one copy serves all kernels.
-__device__ __attribute__((noinline)) void turn_back(const Matrices& matrices, int64_t matrix, Back& back) {
+// One thread does this for a block: the cost of a call does not matter here, and one copy serves all kernels.
+__device__ __attribute__((noinline)) void invert_homography(const Matrices& matrices, int64_t matrix,
+                                                            Back& back) {
     back.usable = usable(matrices, matrix);
     double largest = 0.0;
     for (int i = 0; i < 9; ++i) largest = fmax(largest, fabs(matrices.at(matrix, i)));
-    // By a power of two, so that whole pixels stay whole: 2^-e for a largest element of 2^e and more, as far
-    // as both are normal numbers.
+    // Scaled by a power of two, so that whole pixels stay whole: 2^-e for a largest element of 2^e and more,
+    // as far as both are normal numbers.
     const int64_t exponent = static_cast<int64_t>(__double_as_longlong(largest)) >> 52;
     back.factor = __longlong_as_double((exponent < 2045 ? 2046 - exponent : 1) << 52);
     double* a = back.forward;
@@ -91,11 +92,11 @@ __device__ __attribute__((noinline)) void turn_back(const Matrices& matrices, in
     back.m[8] = a[0] * a[4] - a[1] * a[3];
 }
 
-// What one thread works out in float64 for all of a tile. With (x, y) the distance of a pixel from the one at
+// What one thread computes in float64 for a whole tile. With (x, y) the distance of a pixel from the one at
 // the centre, its preimage is
 //     origin + (slope_x·x + slope_y·y) / (1 + tilt_x·x + tilt_y·y),
-// which float32 holds to its own precision since nothing in it is larger than the tile. That is used where
-// `near`: where the denominator stays away from 0 all over the tile, and every number is in range.
+// which float32 represents to its own precision, since nothing in it is larger than the tile. This is used if
+// `near`: if the denominator stays away from 0 all over the tile, and every number is in range.
 struct Tile {
     int64_t image;
     int32_t column, row;  // of the first pixel
@@ -146,8 +147,8 @@ template <class A>
 struct Position {
     int32_t at[2];  // column and row of the upper left neighbour
     A weight[2];    // of the neighbours to the right and below
-    // For the gradient of the matrix: the distance of the pixel and of the preimage from where the tile
-    // measures them, and the factor of the preimage's denominator.
+    // For the gradient of the matrix: the distances of the pixel and the preimage from the tile's points of
+    // reference, and the factor of the preimage's denominator.
     A from[2];
     A moved[2];
     A scale;
@@ -184,8 +185,8 @@ __device__ __forceinline__ Position<A> locate_far(const Back& back, const Shape&
     for (int i = 0; i < 2; ++i) {
         double at = (m[3 * i] * x + (m[3 * i + 1] * y + m[3 * i + 2])) * scale;
         position.moved[i] = static_cast<A>(at);
-        // Far outside is as good as just outside, and fits 32 bits. The comparisons send NaN (0/0) outside as
-        // well.
+        // Far outside is equivalent to just outside, and fits in 32 bits. The comparisons send NaN (0/0)
+        // outside as well.
         const double limit = static_cast<double>(i == 0 ? shape.w : shape.h) + 1.0;
         at = at > -2.0 ? at : -2.0;
         at = at < limit ? at : limit;
@@ -196,7 +197,7 @@ __device__ __forceinline__ Position<A> locate_far(const Back& back, const Shape&
     return position;
 }
 
-// Kept out of the way of the pixels that do not need it.
+// Kept apart from the pixels that do not need it.
 __device__ __attribute__((noinline)) Position<float> locate_near_horizon(const Back& back, const Shape& shape,
                                                                          int32_t column, int32_t row) {
     return locate_far<float>(back, shape, column, row);
@@ -212,8 +213,8 @@ __device__ __forceinline__ Position<Accumulator<T>> locate(const Tile& tile, con
     }
 }
 
-// Which of the four neighbours lie inside the image. All comparisons are against int32 sides below 2^31 - 8,
-// and positions are at most that much larger: nothing overflows.
+// Which of the four neighbours are inside the image. All comparisons are with int32 sides below 2^31 - 8, and
+// positions are at most that much larger: nothing overflows.
 struct Neighbours {
     bool left, right, above, below;
 
@@ -232,7 +233,7 @@ struct Patch {
 };
 
 // The neighbours in a plane; 0 for those outside, one by one. `offset` is that of the upper left one, which
-// may lie before the plane.
+// may be before the plane.
 template <class T>
 __device__ __forceinline__ Patch<Accumulator<T>> read(const T* __restrict__ plane, int64_t offset,
                                                       int64_t stride, const Neighbours& has) {
@@ -253,7 +254,7 @@ __device__ __forceinline__ void enter_tile(const Matrices& matrices, const Shape
         const int64_t image = line / shape.tiles_down;
         const int64_t matrix = matrices.per_image ? image : 0;
         if (matrix != turned) {
-            turn_back(matrices, matrix, back);
+            invert_homography(matrices, matrix, back);
             turned = matrix;
         }
         tile.image = image;
@@ -269,7 +270,7 @@ __global__ void __launch_bounds__(kThreads, kResident)
     using A = Accumulator<T>;
     __shared__ Back back;
     __shared__ Tile tile;
-    int64_t turned = -1;  // the matrix in `back`; the first thread's is the one that counts
+    int64_t turned = -1;  // the matrix in `back`; only the first thread's is used
     const int64_t tiles = shape.n * shape.tiles_down * shape.tiles_across;
     for (int64_t index = blockIdx.x; index < tiles; index += gridDim.x) {
         enter_tile<Rows>(matrices, shape, index, back, tile, turned);
@@ -303,8 +304,8 @@ __global__ void __launch_bounds__(kThreads, kResident)
     }
 }
 
-// Sums over the threads of a block, in a fixed order; the first thread has them afterwards. `parts` has room
-// for the sums of each warp.
+// Sums over the threads of a block, in a fixed order, into the first thread. `parts` has room for the sums of
+// each warp.
 template <class A>
 __device__ void sum_over_block(A (&sums)[9], A (*parts)[9]) {
 #pragma unroll
@@ -323,10 +324,10 @@ __device__ void sum_over_block(A (&sums)[9], A (*parts)[9]) {
     }
 }
 
-// What a tile adds to the gradient of the matrix back. With u = back·(X, Y, 1) and the preimage s = (u0,
-// u1)/u2, row i < 2 of that gradient is the sum of g_i/u2·(X, Y, 1), and row 2 that of -(g_0·s_0 +
-// g_1·s_1)/u2·(X, Y, 1), g being the gradient of s. `sums` has the same with X, Y and s measured from where
-// the tile measures them and without the common factor of u2.
+// What a tile adds to the gradient of the inverse homography. With u = back·(X, Y, 1) and the preimage s =
+// (u0, u1)/u2, row i < 2 of that gradient is the sum of g_i/u2·(X, Y, 1), and row 2 that of -(g_0·s_0 +
+// g_1·s_1)/u2·(X, Y, 1), g being the gradient of s. `sums` has the same with X, Y and s relative to the
+// tile's points of reference, and without the common factor of u2.
 template <class A>
 __device__ void unfold(const Tile& tile, bool near, const A (&sums)[9], double* to) {
     const double x = near ? static_cast<double>(tile.centre[0]) : 0.0;
@@ -362,7 +363,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int64_t index = blockIdx.x; index < shape.n * tiles_per_image; index += gridDim.x) {
         enter_tile<Rows>(matrices, shape, index, back, tile, turned);
         if (!back.usable) {
-            // The first tile of an image speaks for the others.
+            // The first tile of an image reports for all of them.
             const int64_t count = shape.c * plane_size;
             if (grad_sums != nullptr && index % tiles_per_image == 0) {
                 for (int64_t i = threadIdx.x; i < count; i += kThreads) {
@@ -425,8 +426,8 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
-// The gradient of each matrix, from that of its way back: with B = factor·adj(factor·M), whose scale does not
-// matter, it is -Bᵀ·G·Bᵀ over the determinant. One block for each matrix.
+// The gradient of each matrix, from that of its inverse homography: with B = factor·adj(factor·M), whose
+// scale does not matter, it is -Bᵀ·G·Bᵀ over the determinant. One block per matrix.
 template <class M>
 __global__ void __launch_bounds__(kThreads)
     matrix_gradient_kernel(Matrices matrices, int64_t count, int64_t tiles, const double* partial, M* grad) {
@@ -439,17 +440,17 @@ __global__ void __launch_bounds__(kThreads)
         sum_over_block(sums, parts);
         if (threadIdx.x == 0) {
             Back back;
-            turn_back(matrices, matrix, back);
+            invert_homography(matrices, matrix, back);
             const double* m = back.m;
             const double* a = back.forward;
             const double determinant = a[0] * m[0] + a[1] * m[3] + a[2] * m[6];
-            double between[9];  // G·Bᵀ
+            double intermediate[9];  // G·Bᵀ
             for (int i = 0; i < 9; ++i) {
                 const double *row = sums + i / 3 * 3, *other = m + i % 3 * 3;
-                between[i] = row[0] * other[0] + row[1] * other[1] + row[2] * other[2];
+                intermediate[i] = row[0] * other[0] + row[1] * other[1] + row[2] * other[2];
             }
             for (int i = 0; i < 9; ++i) {
-                const double *column = m + i / 3, *other = between + i % 3;
+                const double *column = m + i / 3, *other = intermediate + i % 3;
                 const double product = column[0] * other[0] + column[3] * other[3] + column[6] * other[6];
                 grad[matrix * 9 + i] = static_cast<M>(back.usable ? -product / determinant * back.factor
                                                                   : not_a_number<double>());
@@ -459,13 +460,14 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
-// How many rows a thread takes: several, so that what is worked out for a tile serves many pixels, but only
-// where there are tiles enough to keep the device busy. Depends on nothing but the sizes, as do the results.
+// Returns how many rows a thread takes: several, so that the values computed for a tile serve many pixels,
+// but only if there are enough tiles to keep the device busy. It depends on nothing but the sizes, and so do
+// the results.
 int rows_per_thread(const WarpPerspectiveSizes& s) {
     constexpr int64_t enough = 512;
     const int64_t across = divide_up(s.out_w, kTileWidth);
     const int64_t down = divide_up(s.out_h, int64_t{kLines} * kMostRows);
-    // Each factor is below 2^31 but for n.
+    // Each factor is below 2^31, except n.
     return min_of(s.n, enough) * across * down >= enough ? kMostRows : 1;
 }
 
@@ -483,7 +485,7 @@ Shape shape_of(const WarpPerspectiveSizes& s, int64_t stride_n, int64_t stride_c
             divide_up(s.out_h, int64_t{kLines} * rows_per_thread(s))};
 }
 
-// Blocks that stay and move from tile to tile.
+// Blocks that stay resident and move from tile to tile.
 Status blocks_for(const char* op, int64_t tiles, int64_t* blocks) {
     int device = 0, multiprocessors = 0;
     OPSERVE_RETURN_IF_ERROR(check_runtime(op, cudaGetDevice(&device)));
@@ -495,17 +497,17 @@ Status blocks_for(const char* op, int64_t tiles, int64_t* blocks) {
 
 bool is_empty(const WarpPerspectiveSizes& s) { return s.n == 0 || s.c == 0 || s.out_h == 0 || s.out_w == 0; }
 
-// The room of the backward pass.
+// The workspace of the backward pass.
 struct BackwardPlan {
-    BackwardPlan(const WarpPerspectiveBackwardParams& p, Rooms& rooms) {
+    BackwardPlan(const WarpPerspectiveBackwardParams& p, Workspace& workspace) {
         const WarpPerspectiveSizes& s = p.sizes;
         const Shape shape = shape_of(s, 0, 0, 0);
         tiles_per_image = is_empty(s) ? 0 : shape.tiles_across * shape.tiles_down;
-        partial = rooms.take(p.grad_matrix != nullptr, s.n, tiles_per_image, 9 * sizeof(double));
+        partial = workspace.take_matrix(p.grad_matrix != nullptr, s.n, tiles_per_image, 9 * sizeof(double));
         separate_sums = element_size(p.dtype) < sum_size(p.dtype);
-        // The image itself has been allocated: the product fits.
+        // The image itself has been allocated, so the product fits.
         pixels = s.n * s.c * s.h * s.w;
-        sums = rooms.take(p.grad_image != nullptr && separate_sums, pixels, 1, sum_size(p.dtype));
+        sums = workspace.take_matrix(p.grad_image != nullptr && separate_sums, pixels, 1, sum_size(p.dtype));
     }
 
     int64_t tiles_per_image;
@@ -532,17 +534,17 @@ Status warp_perspective(const WarpPerspectiveParams& p, Stream stream) {
 }
 
 Status warp_perspective_backward_workspace_size(const WarpPerspectiveBackwardParams& params, int64_t* bytes) {
-    Rooms rooms(nullptr);
-    BackwardPlan(params, rooms);
-    return rooms.size(kBackwardOp, bytes);
+    Workspace workspace(nullptr);
+    BackwardPlan(params, workspace);
+    return workspace.size(kBackwardOp, bytes);
 }
 
 Status warp_perspective_backward(const WarpPerspectiveBackwardParams& p, Stream stream) {
     return with_floating(kBackwardOp, p.dtype, [&]<class T>(T*) -> Status {
         using A = Accumulator<T>;
         OPSERVE_RETURN_IF_ERROR(check_aligned<T>(kBackwardOp, p.grad, p.image, p.grad_image));
-        Rooms rooms(p.workspace);
-        const BackwardPlan plan(p, rooms);
+        Workspace workspace(p.workspace);
+        const BackwardPlan plan(p, workspace);
         const Matrices matrices{p.matrix, p.matrix_dtype == DType::kFloat64, p.sizes.matrix_per_image};
         const Shape shape = shape_of(p.sizes, p.image_stride_n, p.image_stride_c, p.image_stride_h);
         A* sums = static_cast<A*>(plan.separate_sums ? plan.sums : p.grad_image);

@@ -1,4 +1,4 @@
-// Stands in for the header of CUDA: what the kernels use of bfloat16.
+// Replaces the CUDA header: the part of bfloat16 that the kernels use.
 #pragma once
 
 #include <cstdint>

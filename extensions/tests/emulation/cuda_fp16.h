@@ -1,4 +1,4 @@
-// Stands in for the header of CUDA: what the kernels use of float16.
+// Replaces the CUDA header: the part of float16 that the kernels use.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
-// Stands in for the header of CUDA so that a C++ compiler takes the kernels as they are, and runs them: one
-// block after the other, its threads as coroutines that change at barriers, in an order drawn at random.
-// Memory is the host's, so that AddressSanitizer sees each access. What it cannot show is what only hardware
-// has: speed, the memory model between blocks, alignment faults (checked here where packs are accessed).
+// Replaces the CUDA header so that a C++ compiler takes the kernels unchanged, and runs them: one block after
+// the other, its threads as coroutines that switch at barriers, in random order. Memory is the host's, so
+// that AddressSanitizer sees each access. It cannot show what only hardware has: speed, the memory model
+// between blocks, alignment faults (checked here where packs are accessed).
 #pragma once
 
 #include <cmath>
@@ -41,6 +41,7 @@ struct alignas(16) float4 {
 using std::fabs;
 using std::floor;
 using std::fmax;
+using std::sqrt;
 
 // Rounded one by one, whatever the compiler would fuse.
 inline double __dmul_rn(double a, double b) {
@@ -105,7 +106,8 @@ enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
 struct CUstream_st;
 using cudaStream_t = CUstream_st*;
 
-// What a function of the runtime reports: success, or what a test has asked for with opserve_emulated_fail.
+// Returns what a function of the runtime reports: success, or what a test has requested with
+// opserve_emulated_fail.
 cudaError_t emulated_result(const char* function);
 
 const char* cudaGetErrorName(cudaError_t error);

@@ -27,7 +27,7 @@ struct Thread {
     enum { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone } state = kReady;
     ucontext_t context;
     std::unique_ptr<char[]> stack;
-    // How many reductions and exchanges it has been through; consecutive ones use different slots, since a
+    // How many reductions and exchanges it has taken part in; consecutive ones use different slots, since a
     // thread may be one ahead of another.
     unsigned reductions = 0, exchanges = 0;
 };
@@ -55,8 +55,8 @@ void wait(decltype(Thread::state) where) {
     swapcontext(&block.threads[current].context, &scheduler);
 }
 
-// Lets those go on whom everyone else has joined: a warp whose threads are all at an exchange, or the block
-// if all that have not ended are at its barrier.
+// Resumes threads that all others have joined: a warp whose threads are all at an exchange, or the block if
+// all unfinished threads are at its barrier.
 bool release() {
     auto& threads = block.threads;
     bool released = false;
@@ -120,7 +120,7 @@ int __syncthreads_or(int predicate) {
     block.any[slot] |= predicate != 0 ? 1 : 0;
     wait(Thread::kAtBlockBarrier);
     const int any = block.any[slot];
-    // Nobody reads this one any more, and nobody writes it before all have come as far as here.
+    // No thread reads this slot any more, and none writes it before all have come this far.
     block.any[(slot + 2) % 3] = 0;
     return any;
 }
@@ -140,7 +140,7 @@ void emulated_check_aligned(const void* pointer, size_t bytes) {
 
 namespace {
 
-// Which function fails, and how; an empty name stands for all, as after a fault in a kernel.
+// Which function fails, and how; an empty name means all, as after a fault in a kernel.
 char failing_function[64] = "";
 cudaError_t failure = cudaSuccess;
 

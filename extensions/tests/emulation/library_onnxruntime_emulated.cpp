@@ -1,5 +1,5 @@
-// The CUDA part of the ONNX Runtime binding, given to the provider of the CPU: the same operators, the same
-// kernels, on memory of the host and the default stream.
+// The CUDA part of the ONNX Runtime binding for the CPU provider: the same operators, the same kernels, in
+// host memory and on the default stream.
 #include "cuda.h"
 #include "custom_op.h"
 

@@ -12,7 +12,7 @@ import pytest
 
 from archive.process.temporary import temporary_file, temporary_folder
 from archive.repository import ROOT
-from tests.support import foreign
+from tests.support.external import write_model_config
 
 TIMEOUT_S = 120
 # Says where it runs, and does not come back.
@@ -42,7 +42,7 @@ def is_gone(pid: str) -> bool:
 
 
 @pytest.fixture
-def begin(their, tmp_path) -> Callable[[], tuple[subprocess.Popen, str]]:
+def begin(external, tmp_path) -> Callable[[], tuple[subprocess.Popen, str]]:
     """`begin()` packs a model that hangs while it is tried; gives the packer and the pid of who tries it."""
     (tmp_path / "hooks.py").write_text(HANGS.format(note=str(tmp_path / "note")))
     (tmp_path / "temporary").mkdir()
@@ -50,10 +50,10 @@ def begin(their, tmp_path) -> Callable[[], tuple[subprocess.Popen, str]]:
 
     def start() -> tuple[subprocess.Popen, str]:
         (tmp_path / "note").unlink(missing_ok=True)
-        config = foreign.write_config(tmp_path / "mine.yaml", hooks="hooks.py")
+        config = write_model_config(tmp_path / "mine.yaml", hooks="hooks.py")
         packing = subprocess.Popen(
             # Whoever runs the tests in the background has an interrupt ignored, also by what the tests start.
-            ["env", "--default-signal", *command(their, config, tmp_path / "store")],
+            ["env", "--default-signal", *command(external, config, tmp_path / "store")],
             cwd=ROOT,
             env=os.environ | {"TMPDIR": str(tmp_path / "temporary")},
             stdout=subprocess.DEVNULL,
@@ -65,8 +65,8 @@ def begin(their, tmp_path) -> Callable[[], tuple[subprocess.Popen, str]]:
     return start
 
 
-def command(their, config: Path, store: Path) -> list[str]:
-    words = [sys.executable, "-m", "archive.packer.pack", "--artifact", their.scripted, "--ops", their.library]
+def command(external, config: Path, store: Path) -> list[str]:
+    words = [sys.executable, "-m", "archive.pack", "--artifact", external.scripted, "--ops", external.library]
     return [*map(str, [*words, "--name", "mine", "--config", config, "--model-store", store])]
 
 
@@ -81,7 +81,7 @@ def test_a_packer_that_is_asked_to_end_leaves_nothing(begin, tmp_path, number: i
     assert is_gone(trial)
 
 
-def test_what_a_killed_packer_leaves_is_removed_by_the_next(begin, their, tmp_path) -> None:
+def test_what_a_killed_packer_leaves_is_removed_by_the_next(begin, external, tmp_path) -> None:
     packing, trial = begin()
     packing.kill()
     packing.wait(TIMEOUT_S)
@@ -96,7 +96,7 @@ def test_what_a_killed_packer_leaves_is_removed_by_the_next(begin, their, tmp_pa
         (tmp_path / "temporary" / "opserve-pack-elsewher").symlink_to(tmp_path / "store")
         (tmp_path / "temporary" / "opserve-pack-notours-").mkdir()
         environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
-        words = command(their, their.config, tmp_path / "store")
+        words = command(external, external.config, tmp_path / "store")
         packed = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert packed.returncode == 0, packed.stderr
         found = {path.name for path in (tmp_path / "temporary").iterdir()}
@@ -115,11 +115,14 @@ def test_a_temporary_file_that_was_renamed_stays(tmp_path) -> None:
 BUILD = """
 import time
 from pathlib import Path
-from archive.packer.output import output_folder
-with output_folder("A model that is never done.") as folder:
+from archive.building.output import run_build
+
+def build(folder):
     (folder / "half").write_text("a model")
     Path(folder.parents[1], "begun").touch()
     time.sleep(1000)
+
+run_build(build)
 """
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,25 +13,26 @@ import torch
 import yaml
 from torch import nn
 
+from archive.building.export import quiet_torchscript
 from archive.errors import ArchiveError
-from archive.packer import contents
-from archive.packer.export import quiet_torchscript
+from archive.packer import pack as packer
+from archive.packer.contents import ArchiveContents
 from archive.repository import ROOT
-from tests.support import foreign
+from tests.support.external import write_model_config
 from tests.support.packed import files_in
 
 
 def pack(*arguments, store: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "archive.packer.pack", *map(str, arguments), "--model-store", str(store)]
+    command = [sys.executable, "-m", "archive.pack", *map(str, arguments), "--model-store", str(store)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
-def pack_theirs(artifact: Path, config: Path, store: Path, *more, name: str = "mine"):
+def pack_external(artifact: Path, config: Path, store: Path, *more, name: str = "mine"):
     return pack("--artifact", artifact, "--name", name, "--config", config, *more, store=store)
 
 
-def test_an_archive_holds_all_that_a_worker_needs(their, tmp_path):
-    done = pack_theirs(their.scripted, their.config, tmp_path, "--ops", their.library)
+def test_an_archive_holds_all_that_a_worker_needs(external, tmp_path):
+    done = pack_external(external.scripted, external.config, tmp_path, "--ops", external.library)
     assert done.returncode == 0, done.stderr
     first, needs = done.stdout.splitlines()
     digest = hashlib.sha256((tmp_path / "mine.mar").read_bytes()).hexdigest()
@@ -54,31 +56,31 @@ def test_an_archive_holds_all_that_a_worker_needs(their, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.mar"]
 
 
-def test_a_sample_request_is_packed_as_it_is(their, tmp_path):
+def test_a_sample_request_is_packed_as_it_is(external, tmp_path):
     sample = tmp_path / "request.json"
     sample.write_text('{"x": [-3, 1]}')
-    done = pack_theirs(their.scripted, their.config, tmp_path, "--ops", their.library, "--sample", sample)
+    done = pack_external(external.scripted, external.config, tmp_path, "--ops", external.library, "--sample", sample)
     assert done.returncode == 0, done.stderr
     files = files_in(tmp_path / "mine.mar")
     assert files["sample/request/body.json"] == sample.read_bytes()
     assert json.loads(files["sample/answer.json"]) == {"y": [-13, -9]}
 
 
-def test_a_traced_model_is_packed_too(their, tmp_path):
-    done = pack_theirs(their.traced, their.config, tmp_path, "--ops", their.library)
+def test_a_traced_model_is_packed_too(external, tmp_path):
+    done = pack_external(external.traced, external.config, tmp_path, "--ops", external.library)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_setting_of_the_configuration_is_left_as_it_is(their, tmp_path):
-    config = foreign.write_config(tmp_path / "mine.yaml")
+def test_a_setting_of_the_configuration_is_left_as_it_is(external, tmp_path):
+    config = write_model_config(tmp_path / "mine.yaml")
     config.write_text(config.read_text() + "maxRetryTimeoutInSec: 300\n")
-    assert pack_theirs(their.scripted, config, tmp_path, "--ops", their.library).returncode == 0
+    assert pack_external(external.scripted, config, tmp_path, "--ops", external.library).returncode == 0
     assert yaml.safe_load(files_in(tmp_path / "mine.mar")["model-config.yaml"])["maxRetryTimeoutInSec"] == 300
 
 
-def test_another_version_lies_beside_the_first(their, tmp_path):
+def test_another_version_lies_beside_the_first(external, tmp_path):
     (tmp_path / "mine.mar").write_bytes(b"the first")
-    done = pack_theirs(their.scripted, their.config, tmp_path, "--ops", their.library, "--version", "2.0")
+    done = pack_external(external.scripted, external.config, tmp_path, "--ops", external.library, "--version", "2.0")
     assert done.stdout.startswith("mine 2.0: ")
     assert (tmp_path / "mine.mar").read_bytes() == b"the first"
     manifest = json.loads(files_in(tmp_path / "mine@2.0.mar")["MAR-INF/MANIFEST.json"])["model"]
@@ -112,73 +114,75 @@ class TestRefusals:
     def test_an_unknown_model(self, store):
         self.refused(pack("digit", store=store), "there is no model 'digit'; there are: ", "digits")
 
-    def test_an_absent_artifact(self, their, store, tmp_path):
-        self.refused(pack_theirs(tmp_path / "no.pt", their.config, store), "no.pt does not exist; check ARTIFACT")
+    def test_an_absent_artifact(self, external, store, tmp_path):
+        self.refused(pack_external(tmp_path / "no.pt", external.config, store), "no.pt does not exist; check ARTIFACT")
 
-    def test_an_absent_library(self, their, store):
-        done = pack_theirs(their.scripted, their.config, store, "--ops", "no.so")
+    def test_an_absent_library(self, external, store):
+        done = pack_external(external.scripted, external.config, store, "--ops", "no.so")
         self.refused(done, "no.so does not exist; check OPS")
 
-    def test_an_operator_that_no_library_registers(self, their, store):
-        done = pack_theirs(their.scripted, their.config, store)
+    def test_an_operator_that_no_library_registers(self, external, store):
+        done = pack_external(external.scripted, external.config, store)
         self.refused(done, "branching.pt: it needs the operator mine::shift", "add the library")
 
-    def test_a_library_that_does_not_load(self, their, store, tmp_path):
+    def test_a_library_that_does_not_load(self, external, store, tmp_path):
         broken = tmp_path / "libmine.so"
-        broken.write_bytes(their.library.read_bytes()[:1000])
-        done = pack_theirs(their.scripted, their.config, store, "--ops", broken)
+        broken.write_bytes(external.library.read_bytes()[:1000])
+        done = pack_external(external.scripted, external.config, store, "--ops", broken)
         self.refused(done, "libmine.so: the operator library does not load: ")
 
-    def test_a_library_that_kills_its_process(self, their, store, tmp_path):
+    def test_a_library_that_kills_its_process(self, external, store, tmp_path):
         source = tmp_path / "abort.cpp"
         source.write_text("#include <cstdlib>\n__attribute__((constructor)) void die() { std::abort(); }\n")
         library = tmp_path / "libabort.so"
         subprocess.run(["g++", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
-        done = pack_theirs(their.scripted, their.config, store, "--ops", library)
+        done = pack_external(external.scripted, external.config, store, "--ops", library)
         self.refused(done, "its process was ended by SIGABRT while it loaded")
 
-    def test_an_artifact_that_is_no_torchscript(self, their, store, tmp_path):
+    def test_an_artifact_that_is_no_torchscript(self, external, store, tmp_path):
         (tmp_path / "junk.pt").write_bytes(b"junk")
-        self.refused(pack_theirs(tmp_path / "junk.pt", their.config, store), "junk.pt: not a TorchScript model")
+        self.refused(pack_external(tmp_path / "junk.pt", external.config, store), "junk.pt: not a TorchScript model")
 
-    def test_a_sample_the_model_refuses(self, their, store, tmp_path):
+    def test_a_sample_the_model_refuses(self, external, store, tmp_path):
         sample = tmp_path / "request.json"
         sample.write_text('{"z": [1]}')
-        done = pack_theirs(their.scripted, their.config, store, "--ops", their.library, "--sample", sample)
+        done = pack_external(external.scripted, external.config, store, "--ops", external.library, "--sample", sample)
         self.refused(done, "'x' is missing")
 
-    def test_a_wrong_signature(self, their, store, tmp_path):
+    def test_a_wrong_signature(self, external, store, tmp_path):
         outputs = [{"name": "y", "dtype": "int64", "shape": [-1]}]
-        config = foreign.write_config(tmp_path / "wrong.yaml", outputs=outputs)
-        done = pack_theirs(their.scripted, config, store, "--ops", their.library)
+        config = write_model_config(tmp_path / "wrong.yaml", outputs=outputs)
+        done = pack_external(external.scripted, config, store, "--ops", external.library)
         self.refused(done, "output 'y' is float32", "promises int64")
 
-    def test_a_configuration_that_contradicts_the_arguments(self, their, store, tmp_path):
-        config = foreign.write_config(tmp_path / "wrong.yaml", artifact="other.pt")
-        self.refused(pack_theirs(their.scripted, config, store), "opserve.artifact is 'other.pt'", "make them agree")
+    def test_a_configuration_that_contradicts_the_arguments(self, external, store, tmp_path):
+        config = write_model_config(tmp_path / "wrong.yaml", artifact="other.pt")
+        self.refused(
+            pack_external(external.scripted, config, store), "opserve.artifact is 'other.pt'", "make them agree"
+        )
 
-    def test_a_misspelt_key(self, their, store, tmp_path):
-        config = foreign.write_config(tmp_path / "wrong.yaml", thread=1)
-        self.refused(pack_theirs(their.scripted, config, store), "unknown key thread")
+    def test_a_misspelt_key(self, external, store, tmp_path):
+        config = write_model_config(tmp_path / "wrong.yaml", thread=1)
+        self.refused(pack_external(external.scripted, config, store), "unknown key thread")
 
-    def test_a_name_that_is_no_name(self, their, store):
-        done = pack_theirs(their.scripted, their.config, store, name="../mine")
+    def test_a_name_that_is_no_name(self, external, store):
+        done = pack_external(external.scripted, external.config, store, name="../mine")
         self.refused(done, "NAME '../mine' is not allowed")
 
-    def test_a_version_that_is_no_version(self, their, store):
-        done = pack_theirs(their.scripted, their.config, store, "--version", "../2")
+    def test_a_version_that_is_no_version(self, external, store):
+        done = pack_external(external.scripted, external.config, store, "--version", "../2")
         self.refused(done, "VERSION '../2' is not allowed")
 
-    def test_a_file_name_that_not_every_system_reads_alike(self, their, store, tmp_path):
+    def test_a_file_name_that_not_every_system_reads_alike(self, external, store, tmp_path):
         artifact = tmp_path / "mein modell.pt"
-        artifact.write_bytes(their.scripted.read_bytes())
-        done = pack_theirs(artifact, their.config, store, "--ops", their.library)
+        artifact.write_bytes(external.scripted.read_bytes())
+        done = pack_external(artifact, external.config, store, "--ops", external.library)
         self.refused(done, "'mein modell.pt': rename it")
 
-    def test_a_name_that_the_packer_needs(self, their, store, tmp_path):
-        config = foreign.write_config(tmp_path / "mine.yaml", hooks="opserve.json")
+    def test_a_name_that_the_packer_needs(self, external, store, tmp_path):
+        config = write_model_config(tmp_path / "mine.yaml", hooks="opserve.json")
         (tmp_path / "opserve.json").write_text("def preprocess(inputs): return inputs\n")
-        done = pack_theirs(their.scripted, config, store, "--ops", their.library)
+        done = pack_external(external.scripted, config, store, "--ops", external.library)
         self.refused(done, "opserve.json: the packer writes a file of this name; rename yours")
 
     def test_a_model_that_never_answers_the_same(self, store, tmp_path):
@@ -188,23 +192,19 @@ class TestRefusals:
 
         with quiet_torchscript():
             torch.jit.script(Dice()).save(tmp_path / "dice.pt")
-        done = pack_theirs(tmp_path / "dice.pt", foreign.write_config(tmp_path / "dice.yaml"), store)
+        done = pack_external(tmp_path / "dice.pt", write_model_config(tmp_path / "dice.yaml"), store)
         self.refused(done, "mine: the sample request gets a wrong answer: answer.y[0] is ")
 
-    def test_two_files_of_one_name(self, their, store, tmp_path):
+    def test_two_files_of_one_name(self, external, store, tmp_path):
         sections = {"hooks": "branching.pt"}
-        config = foreign.write_config(tmp_path / "wrong.yaml", **sections)
+        config = write_model_config(tmp_path / "wrong.yaml", **sections)
         (tmp_path / "branching.pt").write_bytes(b"")
-        done = pack_theirs(their.scripted, config, store, "--ops", their.library)
+        done = pack_external(external.scripted, config, store, "--ops", external.library)
         self.refused(done, "two files of the archive are named branching.pt")
 
     def test_a_wrong_expected_answer(self, store, tmp_path):
         """A model of ours whose library changed since its answer was recorded."""
-        from archive.errors import ArchiveError
-        from archive.packer import contents as parts
-        from archive.packer.pack import pack
-
-        ours = parts.contents_of_model("digits")
+        ours = ArchiveContents.from_model("digits")
         sample = tmp_path / "sample"
         (sample / "request").mkdir(parents=True)
         for path in (ours.sample / "request").iterdir():
@@ -212,29 +212,27 @@ class TestRefusals:
         answer = json.loads((ours.sample / "answer.json").read_text())
         answer["probabilities"][0] += 1e-3
         (sample / "answer.json").write_text(json.dumps(answer))
-        changed = parts.ArchiveContents(**(vars(ours) | {"sample": sample}))
+        changed = replace(ours, sample=sample)
         with pytest.raises(ArchiveError, match=r"digits: .* wrong answer: answer\.probabilities\[0\] is "):
-            pack(changed, store)
+            packer.pack(changed, store)
 
 
-def test_device_cuda_takes_the_libraries_for_cuda_along(tmp_path, monkeypatch):
-    monkeypatch.setattr(contents, "MODELS", tmp_path / "archive")
-    built = tmp_path / "build"
+def test_device_cuda_takes_the_libraries_for_cuda_along(tmp_path):
     for folder in ("archive/mine", "build/lib", "build/models/mine/sample"):
         (tmp_path / folder).mkdir(parents=True)
     document = yaml.safe_load((ROOT / "archive" / "scaled_add" / "model-config.yaml").read_text())
-    (built / "models" / "mine" / document["opserve"]["artifact"]).touch()
-    (built / "lib" / "libopserve_torch.so").touch()
+    (tmp_path / "build" / "models" / "mine" / document["opserve"]["artifact"]).touch()
+    (tmp_path / "build" / "lib" / "libopserve_torch.so").touch()
 
-    def gather(device: str) -> contents.ArchiveContents:
+    def gather(device: str) -> ArchiveContents:
         changed = document | {"opserve": document["opserve"] | {"device": device}}
         (tmp_path / "archive" / "mine" / "model-config.yaml").write_text(yaml.safe_dump(changed))
-        return contents.contents_of_model("mine", built)
+        return ArchiveContents.from_model("mine", root=tmp_path)
 
     assert [path.name for path in gather("auto").op_libraries] == ["libopserve_torch.so"]
     with pytest.raises(ArchiveError, match=r"libopserve_torch_cuda\.so does not exist; make ext CUDA=on"):
         gather("cuda")
-    (built / "lib" / "libopserve_torch_cuda.so").touch()
+    (tmp_path / "build" / "lib" / "libopserve_torch_cuda.so").touch()
     found = gather("cuda")
     assert [path.name for path in found.op_libraries] == ["libopserve_torch.so", "libopserve_torch_cuda.so"]
     assert found.document["opserve"]["op_libraries"] == list(found.config.op_libraries)

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from archive.errors import ArchiveError
-from archive.packer.contents import contents_of_model, known_models
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.packer.profiles import choose_profile
-from archive.repository import ROOT
+from archive.repository import ROOT, find_models
 from handlers.config import ModelConfig
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest
 from tests.support.packed import files_in
@@ -63,7 +63,7 @@ def with_profiles(**changes) -> dict:
     [
         (DOCUMENT, "fast", "my.yaml: has no profile 'fast'; there are: one, many"),
         (with_profiles(profile="fast"), None, "my.yaml: has no profile 'fast'; there are: one, many"),
-        (with_profiles(profile=None), None, "opserve.profile names the default of its profiles: one, many"),
+        (with_profiles(profile=None), None, "opserve.profile must name the default of its profiles: one, many"),
         (with_profiles(profiles={}), None, "my.yaml: has no profiles, so not 'one' either"),
         ({"opserve": {}}, "one", "my.yaml: has no profiles, so not 'one' either; leave PROFILE out"),
         (with_profiles(profiles=["one"]), None, "opserve.profiles: expected a mapping of names to settings"),
@@ -82,9 +82,9 @@ def test_a_slip_is_named(document, wanted, said):
     assert said in str(raised.value)
 
 
-@pytest.mark.parametrize("name", known_models())
+@pytest.mark.parametrize("name", find_models())
 def test_every_model_that_ships_has_both(name):
-    one, many = (contents_of_model(name, profile=profile).document for profile in ("latency", "throughput"))
+    one, many = (ArchiveContents.from_model(name, profile=profile).document for profile in ("latency", "throughput"))
     assert (one["batchSize"], many["batchSize"]) == (1, 8)
     assert one["maxBatchDelay"] == many["maxBatchDelay"] == 1
     assert one["maxWorkers"] == 1 < many["maxWorkers"]
@@ -92,7 +92,7 @@ def test_every_model_that_ships_has_both(name):
 
 
 def test_the_seal_and_the_output_say_which(tmp_path):
-    path, seal = pack(contents_of_model("scaled_add", profile="throughput"), tmp_path)
+    path, seal = pack(ArchiveContents.from_model("scaled_add", profile="throughput"), tmp_path)
     assert seal.profile == "throughput"
     files = files_in(path)
     assert Manifest.decode(files[MANIFEST_FILE]).profile == "throughput"
@@ -100,7 +100,7 @@ def test_the_seal_and_the_output_say_which(tmp_path):
     assert config["batchSize"] == 8 and "profiles" not in config["opserve"]
     assert ModelConfig.parse(config).profile == "throughput"
     described = subprocess.run(
-        [sys.executable, "-m", "archive.packer.describe", str(path)],
+        [sys.executable, "-m", "archive.describe", str(path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -112,7 +112,7 @@ def test_the_seal_and_the_output_say_which(tmp_path):
 def test_the_last_one_packed_lies_in_the_model_store(tmp_path):
     packed = {}
     for profile in ("latency", "throughput", "latency"):
-        path, _ = pack(contents_of_model("scaled_add", profile=profile), tmp_path)
+        path, _ = pack(ArchiveContents.from_model("scaled_add", profile=profile), tmp_path)
         content = path.read_bytes()
         assert packed.setdefault(profile, content) == content
     assert [path.name for path in Path(tmp_path).iterdir()] == ["scaled_add.mar"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from archive.packer.export import quiet_torchscript, save_script_module
+from archive.building.export import quiet_torchscript, save_script_module
 from archive.repository import BUILD, ROOT
 from tests.support.packed import files_in
 
@@ -51,7 +51,7 @@ def test_packing_in_two_folders_gives_the_same_archive(folders):
             if path.is_file():
                 os.utime(path, (1_000_000_000 * (index + 1),) * 2)
                 path.chmod(0o644 if index else 0o755)
-        run(folder, "archive.packer.pack", "digits", "--version", "2.0", seed=str(index + 1))
+        run(folder, "archive.pack", "digits", "--version", "2.0", seed=str(index + 1))
     one, other = (folder / "model_store" / "digits@2.0.mar" for folder in folders)
     assert files_in(one) == files_in(other)
     assert sha256(one) == sha256(other)
@@ -60,7 +60,7 @@ def test_packing_in_two_folders_gives_the_same_archive(folders):
 def test_exporting_to_onnx_in_two_folders_gives_the_same_file(folders):
     for index, folder in enumerate(folders):
         shutil.copytree(BUILD / "models" / "karate", folder / "build" / "models" / "karate")
-        run(folder, "archive.karate_onnx.build", "--output", "build/models/karate_onnx", seed=str(index + 1))
+        run(folder, "archive.karate.build_onnx", "--output", "build/models/karate_onnx", seed=str(index + 1))
     one, other = (folder / "build" / "models" / "karate_onnx" / "karate.onnx" for folder in folders)
     assert sha256(one) == sha256(other)
     for root in (folders[0], Path(torch.__file__).parent):
@@ -72,7 +72,7 @@ def test_training_and_packing_in_two_folders_gives_the_same_archive(folders):
     for folder in folders:
         shutil.rmtree(folder / "build" / "models", ignore_errors=True)
         run(folder, "archive.digits.build", "--output", "build/models/digits")
-        run(folder, "archive.packer.pack", "digits")
+        run(folder, "archive.pack", "digits")
     one, other = (folder / "model_store" / "digits.mar" for folder in folders)
     assert files_in(one) == files_in(other)
     assert sha256(one) == sha256(other)
@@ -115,7 +115,7 @@ def test_a_module_is_saved_alike_by_every_process(tmp_path):
     """Sets of names have another order in each."""
     script = (
         "import sys, torch; from pathlib import Path; from tests.archive.packer.test_reproducible import Small;"
-        "from archive.packer.export import save_script_module; torch.manual_seed(0);"
+        "from archive.building.export import save_script_module; torch.manual_seed(0);"
         "save_script_module(torch.jit.script(Small()), Path(sys.argv[1]))"
     )
     saved = []

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from archive.errors import ArchiveError
-from archive.packer.requirements import read_needs
+from archive.packer.requirements import read_requirements
 from archive.repository import BUILD
 from handlers.integrity.manifest import Manifest
 
@@ -29,12 +29,12 @@ def compiled(folder: Path, source: str, *flags: str) -> Path:
 
 def test_our_libraries_say_what_they_were_built_for():
     """The numbers are those of extensions/CMakeLists.txt and bindings/onnxruntime/api.h."""
-    for_torch = read_needs(BUILD / "lib" / "libopserve_torch.so")
+    for_torch = read_requirements(BUILD / "lib" / "libopserve_torch.so")
     assert (for_torch.torch_stable_abi, for_torch.torch_exactly, for_torch.onnxruntime_api) == ("2.10", None, None)
     library = BUILD / "lib" / "libopserve_onnxruntime.so"
     if not library.is_file():
         pytest.skip("built without the headers of ONNX Runtime")
-    for_onnx = read_needs(library)
+    for_onnx = read_requirements(library)
     assert (for_onnx.torch_stable_abi, for_onnx.torch_exactly, for_onnx.onnxruntime_api) == (None, None, 18)
 
 
@@ -45,7 +45,7 @@ def test_our_libraries_for_cuda_say_so_too(name, torch_stable_abi, onnxruntime_a
     library = BUILD / "lib" / f"libopserve_{name}.so"
     if not library.is_file():
         pytest.skip("built without a CUDA compiler")
-    needs = read_needs(library)
+    needs = read_requirements(library)
     assert (needs.torch_stable_abi, needs.onnxruntime_api) == (torch_stable_abi, onnxruntime_api)
     assert needs.torch_exactly is None
     assert needs.cuda_programs
@@ -55,7 +55,7 @@ def test_symbol_versions_are_those_that_readelf_shows():
     library = BUILD / "lib" / "libopserve_torch.so"
     shown = subprocess.run(["readelf", "-V", library], capture_output=True, text=True, check=True).stdout
     shown = shown[shown.index("Version needs section") :]
-    for family, version in read_needs(library).symbols.items():
+    for family, version in read_requirements(library).symbols.items():
         listed = re.findall(rf"Name: {family}_([\d.]+)", shown)
         assert version == max(listed, key=lambda text: [int(part) for part in text.split(".")])
 
@@ -63,17 +63,17 @@ def test_symbol_versions_are_those_that_readelf_shows():
 def test_the_note_is_read_from_any_library_that_carries_it(tmp_path):
     source = '#include "opserve/built_for.h"\nOPSERVE_BUILT_FOR(kTorchStableAbi, 3, 12)\n'
     library = compiled(tmp_path, source, f"-I{INCLUDE}", "-O2", "-Wl,--gc-sections", "-s")
-    assert read_needs(library).torch_stable_abi == "3.12"
+    assert read_requirements(library).torch_stable_abi == "3.12"
 
 
 def test_a_library_off_the_stable_abi_needs_the_pytorch_it_was_tried_with(tmp_path):
     source = "namespace at { struct T { void f(); }; }\nvoid g() { at::T().f(); }\n"
     minor = ".".join(torch.__version__.split(".")[:2])
-    assert read_needs(compiled(tmp_path, source)).torch_exactly == minor
+    assert read_requirements(compiled(tmp_path, source)).torch_exactly == minor
 
 
 def test_a_library_without_dependencies_needs_its_processor_only(tmp_path):
-    needs = read_needs(compiled(tmp_path, "", "-nostdlib"))
+    needs = read_requirements(compiled(tmp_path, "", "-nostdlib"))
     assert (needs.machine, needs.symbols) == (os.uname().machine, {})
 
 
@@ -83,7 +83,7 @@ def test_what_is_no_library_is_refused(tmp_path):
     for damaged in (b"", b"MZ", content[:40], content[:4] + b"\xff" * 60):
         library.write_bytes(damaged)
         with pytest.raises(ArchiveError, match=r"^libx\.so: not a shared library that can be read"):
-            read_needs(library)
+            read_requirements(library)
 
 
 def test_any_damage_of_a_library_is_an_error_or_an_answer(tmp_path):
@@ -99,7 +99,7 @@ def test_any_damage_of_a_library_is_an_error_or_an_answer(tmp_path):
             )
         library.write_bytes(damaged[: generator.choice([len(damaged), generator.randrange(len(damaged))])])
         with contextlib.suppress(ArchiveError):
-            read_needs(library)
+            read_requirements(library)
 
 
 def fatbin(*programs: tuple[int, int]) -> bytes:
@@ -119,7 +119,7 @@ def fatbin(*programs: tuple[int, int]) -> bytes:
 def test_gpu_architectures(tmp_path, data, expected):
     (tmp_path / "fatbin").write_bytes(data)
     source = f'__asm__(".section .nv_fatbin,\\"a\\"\\n.balign 8\\n.incbin \\"{tmp_path}/fatbin\\"\\n.text\\n");'
-    needs = read_needs(compiled(tmp_path, source))
+    needs = read_requirements(compiled(tmp_path, source))
     assert (needs.cuda_programs, needs.cuda_intermediate) == expected
 
 
@@ -127,14 +127,14 @@ def test_our_gpu_library_has_every_architecture_it_is_built_for():
     library = BUILD / "lib" / "libopserve_torch_cuda.so"
     if not library.is_file():
         pytest.skip("built without a CUDA compiler")
-    needs = read_needs(library)
+    needs = read_requirements(library)
     assert {"7.5", "8.0", "8.6", "9.0"} <= set(needs.cuda_programs)
     assert needs.cuda_intermediate == ("9.0",)
 
 
 def test_needs_survive_the_way_through_the_seal():
     library = BUILD / "lib" / "libopserve_torch.so"
-    needs = read_needs(library)
+    needs = read_requirements(library)
     seal = Manifest("m", "1", {}, {})
     assert Manifest.decode(seal.encode()) == seal
     assert type(needs).from_dict(needs.as_dict() | {"cuda_programs": [], "cuda_intermediate": []}, "x") == needs

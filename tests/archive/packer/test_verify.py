@@ -1,4 +1,4 @@
-"""`python -m archive.packer.verify`: what it accepts, what it refuses, and that it executes nothing it should not."""
+"""`python -m archive.verify`: what it accepts, what it refuses, and that it executes nothing it should not."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ import yaml
 
 from archive.errors import ArchiveError
 from archive.packer.container import write_archive
-from archive.packer.contents import contents_of_model
+from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
 from archive.packer.verify import verify
 from archive.repository import ROOT
@@ -48,7 +48,7 @@ def listed(files: Files) -> None:
 
 
 def run_cli(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "archive.packer.verify", *map(str, arguments)]
+    command = [sys.executable, "-m", "archive.verify", *map(str, arguments)]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=300
     )
@@ -65,7 +65,7 @@ def test_a_good_archive_is_accepted_and_described(packed):
 
 def test_what_an_archive_is_can_be_asked_without_a_check(packed, tmp_path):
     def describe(*archives: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "archive.packer.describe", *map(str, archives)]
+        command = [sys.executable, "-m", "archive.describe", *map(str, archives)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     said = describe(packed).stdout.splitlines()
@@ -284,6 +284,6 @@ def test_the_check_at_the_start_of_a_server_is_fast(packed):
 
 
 def test_our_own_archive_is_accepted(tmp_path):
-    path, seal = pack(contents_of_model("digits"), tmp_path)
+    path, seal = pack(ArchiveContents.from_model("digits"), tmp_path)
     assert verify(path) == seal
     assert seal.libraries["libopserve_torch.so"].torch_stable_abi == "2.10"

@@ -14,12 +14,12 @@ import pytest
 
 from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import write_archive
-from archive.packer.requirements import read_needs
+from archive.packer.requirements import read_requirements
 from archive.packer.verify import verify
 from archive.process import limits
 from archive.process.limits import Limits, call_limited
 from archive.repository import ROOT
-from handlers.yaml_text import load_yaml
+from handlers.codecs.safe_yaml import load_yaml
 from scripts.torchserve.archives import read_archive
 from tests.archive.packer.test_verify import listed
 from tests.support import archives, hostile
@@ -68,7 +68,7 @@ def test_versions_of_a_library_that_never_end_are_refused_at_once(tmp_path: Path
     with pytest.raises(
         ArchiveError, match=r"libloop\.so: not a shared library that can be read: its versions take more"
     ):
-        read_needs(library)
+        read_requirements(library)
     # Each of the file's sections, and each of the entries that it has room for, is looked at once.
     assert time.process_time() - used < 20
 

@@ -10,11 +10,11 @@ import yaml
 from torch import nn
 
 import opserve_ops
-from archive.packer.export import export_onnx, save_torchscript
+from archive.building.export import export_onnx, save_torchscript
 from handlers.codecs.request import Part
 from handlers.config import CONFIG_FILE, ModelConfig
-from handlers.engines import load_engine, meaning_of
-from handlers.engines.op_library import for_device
+from handlers.engines import classify_error, load_engine
+from handlers.engines.op_library import select_libraries
 from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError
 from handlers.model import ServableModel
 
@@ -132,11 +132,11 @@ def test_the_onnx_library_for_cuda_does_for_the_processor_too(place):
 def test_which_libraries_a_worker_opens():
     both, other = ["a.so", "b.so", "b_cuda.so"], ["only_cuda.so"]
     for instead in (True, False):
-        assert for_device(both, gpu=False, instead=instead) == ["a.so", "b.so"]
-        assert for_device(other, gpu=False, instead=instead) == other
-        assert for_device(other, gpu=True, instead=instead) == other
-    assert for_device(both, gpu=True, instead=False) == both
-    assert for_device(both, gpu=True, instead=True) == ["a.so", "b_cuda.so"]
+        assert select_libraries(both, gpu=False, cuda_replaces=instead) == ["a.so", "b.so"]
+        assert select_libraries(other, gpu=False, cuda_replaces=instead) == other
+        assert select_libraries(other, gpu=True, cuda_replaces=instead) == other
+    assert select_libraries(both, gpu=True, cuda_replaces=False) == both
+    assert select_libraries(both, gpu=True, cuda_replaces=True) == ["a.so", "b_cuda.so"]
 
 
 def test_onnx_without_its_library_is_told(place):
@@ -214,7 +214,7 @@ class TestMeaning:
         ids=str,
     )
     def test_a_lack_of_memory(self, error, device):
-        assert isinstance(meaning_of(error, device, fine), OutOfMemoryError)
+        assert isinstance(classify_error(error, device, fine), OutOfMemoryError)
 
     @pytest.mark.parametrize(
         "error",
@@ -232,19 +232,19 @@ class TestMeaning:
         ids=str,
     )
     def test_a_lost_gpu_where_there_is_one(self, error):
-        assert isinstance(meaning_of(error, "cuda:0", fine), DeviceError)
-        assert meaning_of(error, "cpu", lost) is error
+        assert isinstance(classify_error(error, "cuda:0", fine), DeviceError)
+        assert classify_error(error, "cpu", lost) is error
 
     def test_a_gpu_is_tried_where_words_say_nothing(self):
         error = RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
-        assert isinstance(meaning_of(error, "cuda:0", lost), DeviceError)
-        assert meaning_of(error, "cuda:0", fine) is error
-        assert meaning_of(error, "cpu", lost) is error
+        assert isinstance(classify_error(error, "cuda:0", lost), DeviceError)
+        assert classify_error(error, "cuda:0", fine) is error
+        assert classify_error(error, "cpu", lost) is error
 
     @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
     def test_an_operators_complaint_is_the_senders(self, device):
         text = "Non-zero status code. Status Message: opserve::scaled_add: x has 2 elements, y has 3\nTraceback"
-        meaning = meaning_of(RuntimeError(text), device, fine)
+        meaning = classify_error(RuntimeError(text), device, fine)
         assert (type(meaning), meaning.status) == (RequestError, 400)
         assert str(meaning) == "opserve::scaled_add: x has 2 elements, y has 3"
 
@@ -253,11 +253,11 @@ class TestMeaning:
     )
     def test_what_a_runtime_says_of_an_operator_is_not(self, text):
         error = RuntimeError(text)
-        assert meaning_of(error, "cpu", fine) is error
+        assert classify_error(error, "cpu", fine) is error
 
     @pytest.mark.parametrize("error", [ModelError("CUDA error"), RequestError("CUDA error", field="x")])
     def test_what_was_told_apart_before_stays(self, error):
-        assert meaning_of(error, "cuda:0", lost) is error
+        assert classify_error(error, "cuda:0", lost) is error
 
 
 @pytest.mark.parametrize("artifact", ["sum.pt", "sum.onnx"])

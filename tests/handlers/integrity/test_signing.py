@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from archive.errors import ArchiveError, OpserveError
-from archive.packer.contents import contents_of_files
+from archive.packer.contents import ArchiveContents
 from archive.packer.keys import load_private_key, make_keys
 from archive.packer.pack import pack, unpack
 from archive.packer.verify import verify
@@ -33,8 +33,8 @@ def keys(tmp_path_factory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def signed(their, keys, tmp_path_factory) -> Path:
-    contents = contents_of_files("mine", their.scripted, [their.library], their.config, None)
+def signed(external, keys, tmp_path_factory) -> Path:
+    contents = ArchiveContents.from_files("mine", external.scripted, [external.library], external.config)
     path, _ = pack(contents, tmp_path_factory.mktemp("signed"), load_private_key(keys[0]))
     return path
 
@@ -81,14 +81,14 @@ def test_an_unsigned_archive_is_refused(unpacked, packed, demanded):
 
 
 def test_the_command_demands_what_the_environment_does(packed, demanded):
-    command = [sys.executable, "-m", "archive.packer.verify", "--no-run", str(packed)]
+    command = [sys.executable, "-m", "archive.verify", "--no-run", str(packed)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: mine.mar: opserve.sig: missing")
 
 
-def test_packing_does_not_require_a_signature_where_servers_demand_one(their, demanded, tmp_path):
-    contents = contents_of_files("mine", their.scripted, [their.library], their.config, None)
+def test_packing_does_not_require_a_signature_where_servers_demand_one(external, demanded, tmp_path):
+    contents = ArchiveContents.from_files("mine", external.scripted, [external.library], external.config)
     assert SIGNATURE_FILE not in files_in(pack(contents, tmp_path)[0])
 
 
@@ -162,7 +162,7 @@ class TestKeys:
     def test_the_private_one_is_for_its_user_alone_and_is_never_replaced(self, tmp_path):
         key = tmp_path / "key.pem"
         done = subprocess.run(
-            [sys.executable, "-m", "archive.packer.keys", str(key)],
+            [sys.executable, "-m", "archive.keys", str(key)],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -195,9 +195,9 @@ class TestKeys:
         with pytest.raises(ArchiveError, match="is protected by a password"):
             load_private_key(key)
 
-    def test_the_packer_refuses_before_it_packs(self, their, tmp_path):
-        command = [sys.executable, "-m", "archive.packer.pack", "--artifact", their.scripted, "--name", "mine"]
-        command += ["--config", their.config, "--ops", their.library, "--model-store", tmp_path / "store"]
+    def test_the_packer_refuses_before_it_packs(self, external, tmp_path):
+        command = [sys.executable, "-m", "archive.pack", "--artifact", external.scripted, "--name", "mine"]
+        command += ["--config", external.config, "--ops", external.library, "--model-store", tmp_path / "store"]
         done = subprocess.run(
             [*map(str, command), "--sign-key", str(tmp_path / "no.pem")],
             cwd=ROOT,

@@ -1,4 +1,4 @@
-"""A batch is read as TorchServe's own worker reads it, whatever it holds and however it comes."""
+"""A batch is read as TorchServe's own worker reads it, whatever it contains and however it arrives."""
 
 import socket
 import struct
@@ -11,8 +11,7 @@ import pytest
 from ts.protocol import otf_message_handler
 
 from archive.repository import ROOT
-from handlers import opserve_handler
-from handlers.torchserve.batch_reader import BatchReader, read_batch
+from handlers.torchserve.batch_reader import BatchReader, install_batch_reader, read_batch
 from handlers.torchserve.read_ahead import BUFFER_BYTES, read_ahead
 
 HEADERS = [("Host", "127.0.0.1:8080"), ("Content-Type", "application/json"), ("X-Empty", ""), ("X-Grüße", "日本")]
@@ -95,15 +94,15 @@ def test_a_worker_that_parses_json_itself_keeps_its_own_reader(pair, monkeypatch
     else:
         monkeypatch.setenv("TS_DECODE_INPUT_REQUEST", decodes)
     writer, reader = pair
-    opserve_handler._read_ahead(reader)
+    install_batch_reader(reader)
     assert (otf_message_handler._retrieve_inference_msg is not own) == replaced
     writer.sendall(b"I" + message(REQUESTS["parts"]))
     command, batch = otf_message_handler.retrieve_msg(reader)
     assert command == b"I" and [part["name"] for part in batch[0]["parameters"]] == ["image", "größe"]
 
 
-def test_a_batch_is_let_go_before_the_next_one_is_read(pair):
-    """TorchServe's worker holds the last batch for as long as nobody asks."""
+def test_a_batch_is_released_before_the_next_one_is_read(pair):
+    """TorchServe's worker holds the last batch until it has read the next one."""
     writer, reader = pair
     batches = BatchReader(read_ahead(reader))
     writer.sendall(message(REQUESTS["eight"]) + message(REQUESTS["one"]))
@@ -111,17 +110,17 @@ def test_a_batch_is_let_go_before_the_next_one_is_read(pair):
     body = held[0]["parameters"][0]["value"]
     batches.release()
     assert [request["parameters"] for request in held] == [()] * 8
-    assert bytes(body) == BODY[2]  # who has taken it keeps it
+    assert bytes(body) == BODY[2]  # references stay valid
     second = batches.read()
     assert bytes(second[0]["parameters"][0]["value"]) == BODY[2]
 
 
-def test_a_body_that_there_is_no_memory_for_costs_only_itself():
-    """In a process whose address space ends 100 MB beyond what it takes; the body has 200."""
+def test_a_body_that_does_not_fit_into_memory_costs_only_itself():
+    """In a process whose address space ends 100 MB above its present size; the body has 200."""
     code = """
         import io, resource, struct
         from pathlib import Path
-        from handlers.torchserve.batch_reader import Lost, read_batch
+        from handlers.torchserve.batch_reader import LostValue, read_batch
         def text(value): return struct.pack("!i", len(value)) + value
         class Endless(io.RawIOBase):
             def __init__(self, *pieces): self.pieces = list(pieces)
@@ -151,4 +150,4 @@ def test_a_body_that_there_is_no_memory_for_costs_only_itself():
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout == "[('bytearray', 3), ('Lost', 0), ('bytearray', 3)]\n", done.stdout + done.stderr
+    assert done.stdout == "[('bytearray', 3), ('LostValue', 0), ('bytearray', 3)]\n", done.stdout + done.stderr

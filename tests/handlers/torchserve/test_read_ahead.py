@@ -7,10 +7,11 @@ import pytest
 from ts.context import Context
 from ts.protocol.otf_message_handler import _retrieve_buffer
 
-from handlers import opserve_handler
 from handlers.errors import ModelError
 from handlers.opserve_handler import OpserveHandler
+from handlers.torchserve.configuration import READ_AHEAD_SWITCH, is_enabled
 from handlers.torchserve.read_ahead import BUFFER_BYTES, end_at_next_read, read_ahead
+from handlers.torchserve.version import is_known
 
 
 @pytest.mark.parametrize("sizes", [[4, 36, 4, 1, 0, 4], [4, BUFFER_BYTES, 4], [1, 5 * BUFFER_BYTES + 3, 4], [800_000]])
@@ -65,7 +66,7 @@ class Answers:
 def handler_of(version: str) -> OpserveHandler:
     handler = OpserveHandler()
     handler.model = Answers()
-    handler._read_ahead_next = opserve_handler._may_read_ahead(version)
+    handler._replaces_reader = is_enabled(READ_AHEAD_SWITCH) and is_known(version)
     return handler
 
 

@@ -1,4 +1,4 @@
-"""A worker that fails to load again and again is stood in for; the tries are counted, and the pauses bounded."""
+"""A stand-in replaces a worker that keeps failing to load; the attempts are counted, and the pauses bounded."""
 
 import json
 import os
@@ -36,13 +36,13 @@ def fail(folder: Path, times: int, worker: str = "9000") -> Attempts:
     return Attempts(folder, worker)
 
 
-def test_only_after_some_failures_something_stands_in(folder: Path) -> None:
-    assert not fail(folder, PATIENCE - 1).wants_stand_in()
+def test_a_stand_in_comes_only_after_some_failures(folder: Path) -> None:
+    assert not fail(folder, PATIENCE - 1).needs_stand_in()
     tried = fail(folder, 1)
-    assert tried.wants_stand_in()
+    assert tried.needs_stand_in()
     assert tried.error == "OSError: libmissing.so cannot be opened"
     # Another worker of the model, which scaling starts, tries at once.
-    assert not Attempts(folder, "9001").wants_stand_in()
+    assert not Attempts(folder, "9001").needs_stand_in()
     assert not list(folder.iterdir()), "nothing is written into the unpacked archive, whose files are checked"
 
 
@@ -50,7 +50,7 @@ def test_a_worker_that_is_killed_while_it_loads_has_failed_too(folder: Path) -> 
     for _ in range(PATIENCE):
         Attempts(folder, "9000").begin()
     tried = Attempts(folder, "9000")
-    assert tried.wants_stand_in()
+    assert tried.needs_stand_in()
     assert tried.error == "it ended while it loaded"
 
 
@@ -59,16 +59,16 @@ def test_a_model_that_loads_has_no_failures(folder: Path) -> None:
     assert Attempts(folder, "9000").failures == 0
 
 
-def test_nothing_stands_in_beside_a_worker_that_serves(folder: Path) -> None:
+def test_there_is_no_stand_in_next_to_a_worker_that_serves(folder: Path) -> None:
     fail(folder, PATIENCE)
     serving = subprocess.Popen(
         [sys.executable, "-c", SERVE, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert serving.stdout.readline() == "serving\n"
-    assert not Attempts(folder, "9000").wants_stand_in()
+    assert not Attempts(folder, "9000").needs_stand_in()
     serving.kill()
     serving.communicate()
-    assert Attempts(folder, "9000").wants_stand_in()
+    assert Attempts(folder, "9000").needs_stand_in()
 
 
 def test_the_pauses_double_up_to_a_bound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_the_pauses_double_up_to_a_bound(folder: Path, monkeypatch: pytest.Monke
     now = tried.last
     for shift in (-3600, 3600):  # a clock that was set back, and time that has passed
         monkeypatch.setattr(stand_in.time, "time", lambda shift=shift: now + shift)
-        assert not tried.wants_stand_in()
+        assert not tried.needs_stand_in()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"failures": "many", "last": 0, "error": ""}', "null"])
@@ -92,22 +92,22 @@ def test_a_damaged_count_is_none(folder: Path, content: str) -> None:
 
 
 class Context:
-    """What TorchServe hands a handler over, as far as a stand-in uses it."""
+    """The part of TorchServe's context that a stand-in uses."""
 
     def __init__(self, headers: list[dict[str, str]]) -> None:
-        self.headers, self.told = headers, {}
+        self.headers, self.sent = headers, {}
 
     def get_request_header(self, index: int, name: str) -> str | None:
         return self.headers[index].get(name)
 
     def set_response_content_type(self, index: int, value: str) -> None:
-        self.told[index] = [value]
+        self.sent[index] = [value]
 
     def set_response_header(self, index: int, name: str, value: str) -> None:
-        self.told[index].append(f"{name}: {value}")
+        self.sent[index].append(f"{name}: {value}")
 
     def set_response_status(self, code: int, phrase: str, index: int) -> None:
-        self.told[index].append(code)
+        self.sent[index].append(code)
 
 
 def test_every_request_is_answered_503_without_the_reason(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,15 +117,15 @@ def test_every_request_is_answered_503_without_the_reason(folder: Path, monkeypa
     first, described, forged = standing.handle([{"body": b"{}"}, {}, {"body": b"{}"}], context)
     assert json.loads(first)["error"]["code"] == 503
     assert "libmissing" not in first
-    assert context.told[0] == ["application/json", "Retry-After: 5", 503]
+    assert context.sent[0] == ["application/json", "Retry-After: 5", 503]
     assert json.loads(described)["pid"] == os.getpid()
-    assert 1 not in context.told
-    # The mark of a description in a request that is none.
+    assert 1 not in context.sent
+    # The mark of a description in a request that is not one.
     assert json.loads(forged)["error"]["code"] == 503
 
 
-def test_outside_of_torchserves_worker_nothing_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stand_in.attempts(folder) is None
+def test_outside_torchserves_worker_nothing_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stand_in.find_attempts(folder) is None
     monkeypatch.setattr(sys, "argv", ["/x/ts/model_service_worker.py", "--sock-name", "/y/.ts.sock.9007"])
-    stand_in.attempts(folder).begin()
+    stand_in.find_attempts(folder).begin()
     assert [path.name for path in folder.parent.glob(".*")] == [f".{folder.name}.9007.load"]

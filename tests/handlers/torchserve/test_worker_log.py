@@ -1,4 +1,4 @@
-"""No line that a worker logs is one that the server takes for a metric or a process number, whatever it quotes."""
+"""No line that a worker logs can be taken for a metric or a process number, whatever it quotes."""
 
 import io
 import logging
@@ -8,11 +8,11 @@ import pytest
 from ts.metrics.caching_metric import CachingMetric
 
 from handlers.torchserve import worker_log
-from handlers.torchserve.worker_log import MAX_RECORD, make_harmless
+from handlers.torchserve.worker_log import MAX_RECORD, install_safe_formatters
 
 # What TorchServe's frontend looks for (WorkerLifeCycle of 0.12), after Java's Scanner has taken the lines apart.
 LINE_ENDS = "\r\n|[\n\r\u2028\u2029\x85]"
-SPEAKS_TO_THE_SERVER = re.compile(r"^(INFO > )?(\[METRICS]|\[PID])")
+ADDRESSES_THE_SERVER = re.compile(r"^(INFO > )?(\[METRICS]|\[PID])")
 LIE = "[METRICS]Requests.count:1|#Level:Host|#hostname:x,1"
 
 
@@ -26,36 +26,36 @@ def log(monkeypatch):
     monkeypatch.setattr(root, "handlers", [handler])
     level = root.level
     root.setLevel(logging.INFO)
-    make_harmless()
-    make_harmless()
+    install_safe_formatters()
+    install_safe_formatters()
     assert isinstance(handler.formatter._formatter, logging.Formatter)
-    assert type(handler.formatter._formatter) is not worker_log._Harmless
+    assert type(handler.formatter._formatter) is not worker_log._SafeFormatter
     yield stream
     root.setLevel(level)
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r", "\r\n", "\u2028", "\u2029", "\x85", "\x0b", "\x0c"])
 @pytest.mark.parametrize("lie", [LIE, "[PID]99999999999999999999", f"INFO > {LIE}", "[PID]1"])
-def test_nothing_quoted_speaks_to_the_server(log, end, lie):
+def test_nothing_quoted_addresses_the_server(log, end, lie):
     logging.getLogger("handlers.model").error("%s", f"{end}{lie}{end}{lie}")
     try:
         raise ValueError(f"x{end}{lie}")
     except ValueError:
         logging.getLogger("hooks").exception("failed")
     lines = re.split(LINE_ENDS, log.getvalue())
-    assert not [line for line in lines if SPEAKS_TO_THE_SERVER.match(line)]
+    assert not [line for line in lines if ADDRESSES_THE_SERVER.match(line)]
     assert "Traceback (most recent call last):" in log.getvalue()
 
 
 def test_metrics_still_do(log):
     CachingMetric("Requests", "count", ["Level"]).add_or_update(1, ["Model"])
-    assert SPEAKS_TO_THE_SERVER.match(log.getvalue())
+    assert ADDRESSES_THE_SERVER.match(log.getvalue())
 
 
 def test_a_metric_with_a_line_break_in_a_label_is_no_second_one(log):
     CachingMetric("Requests", "count", ["Level"]).add_or_update(1, [f"a\n{LIE}"])
     lines = re.split(LINE_ENDS, log.getvalue())
-    assert len([line for line in lines if SPEAKS_TO_THE_SERVER.match(line)]) == 1
+    assert len([line for line in lines if ADDRESSES_THE_SERVER.match(line)]) == 1
 
 
 @pytest.mark.parametrize("char", ["k", "\n", "\ud800", "é"])

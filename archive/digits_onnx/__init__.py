@@ -1,1 +1,0 @@
-"""`digits_onnx`: the weights of `digits`, served by ONNX Runtime."""

@@ -1,1 +1,0 @@
-../digits/hooks.py

@@ -1,1 +1,0 @@
-"""`karate_onnx`: the weights of `karate`, served by ONNX Runtime."""

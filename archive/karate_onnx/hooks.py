@@ -1,1 +1,0 @@
-../karate/hooks.py
