@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import requests
 
-from scripts.torchserve import processes, supervision
+from scripts.torchserve import processes, supervision, versions
 from scripts.torchserve.server import Server
 from scripts.torchserve.side_by_side import TIMEOUT_S, make_home, run_command
 
@@ -50,6 +50,13 @@ class TorchServe:
     def describe(self, model: str) -> dict[str, Any]:
         """Returns TorchServe's description of a served model."""
         return self.server.require_model(model)
+
+    def describe_by_worker(self, model: str) -> dict[str, Any]:
+        """Returns a worker's own description of the default version of a model."""
+        version = self.describe(model)["modelVersion"]
+        described = versions.describe_by_worker(self.server, model, version, TIMEOUT_S)
+        assert described is not None, f"no worker of {model} describes it"
+        return described
 
     def model_log(self) -> str:
         """Returns what the workers have logged so far."""
