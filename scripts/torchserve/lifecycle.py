@@ -70,7 +70,7 @@ def start(server: Server, options: StartOptions, *, predict: bool = False, super
 
 
 def _is_started(server: Server, frontend: psutil.Process) -> bool:
-    """Whether the start of a running server completed; that of a `torchserve` typed by hand did."""
+    """Whether the start of a running server was completed; one started by other means counts as started."""
     return processes.used_temp_folder(frontend) != server.temp or (server.temp / snapshot.FILE).is_file()
 
 
@@ -146,7 +146,7 @@ def stop(server: Server) -> bool:
 
 
 def end_processes(server: Server) -> bool:
-    """Ends the supervisor, frontends and workers of a home, whose lock the caller holds; whether any was running."""
+    """Ends the processes of a home, whose lock the caller holds, and cleans up; returns whether any was running."""
     supervised = _end_supervisor(server)
     return clean_up(server) or supervised
 
