@@ -62,8 +62,7 @@ def _last_line(text: str) -> str:
     return text.splitlines()[-1] if text else "no output"
 
 
-def check_python() -> Result:
-    """Checks the Python that `make env` would use, and its venv."""
+def _check_python() -> Result:
     version = ".".join(map(str, sys.version_info[:3]))
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         return Result(FAIL, version, "name a Python 3.11 to 3.13: make serve PYTHON=python3.12")
@@ -72,8 +71,7 @@ def check_python() -> Result:
     return Result(OK, f"{version} ({sys.executable})")
 
 
-def check_make() -> Result:
-    """Checks for GNU make 4."""
+def _check_make() -> Result:
     code, text = run("make", "--version")
     found = re.match(r"GNU Make (\d+)", text)
     if code != 0 or not found or int(found.group(1)) < 4:
@@ -81,8 +79,7 @@ def check_make() -> Result:
     return Result(OK, text.splitlines()[0])
 
 
-def check_compiler() -> Result:
-    """Checks for a C++20 compiler by building and running a program."""
+def _check_compiler() -> Result:
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
     found = next((path for path in map(shutil.which, names) if path), None)
     fix = "install one (Debian, Ubuntu: apt install g++), version 10 or newer, or set CXX"
@@ -99,8 +96,7 @@ def check_compiler() -> Result:
     return Result(OK, f"{found}, {run(found, '--version')[1].splitlines()[0]}")
 
 
-def check_java() -> Result:
-    """Checks for a Java that runs TorchServe's frontend."""
+def _check_java() -> Result:
     found, remarks = java.find_java(ROOT)
     note = "".join(f"; {remark}" for remark in remarks)
     if found is None:
@@ -120,8 +116,7 @@ def _find_server() -> "int | None":
     return None
 
 
-def check_ports() -> Result:
-    """Checks that the server's ports are free, or in use by this folder's server."""
+def _check_ports() -> Result:
     pid = _find_server()
     if pid is not None:
         return Result(OK, f"this folder's server is running (pid {pid})")
@@ -134,8 +129,7 @@ def check_ports() -> Result:
     return Result(OK, ", ".join(str(port) for _, port in addresses.values()) + " are free")
 
 
-def check_disk() -> Result:
-    """Checks for the disk space that the environment and the build still need."""
+def _check_disk() -> Result:
     needed = BUILD_GIB if VENV_PYTHON.exists() else ENVIRONMENT_GIB
     free = shutil.disk_usage(str(ROOT)).free / GIB
     if free < BUILD_GIB:
@@ -145,8 +139,7 @@ def check_disk() -> Result:
     return Result(OK, f"{free:.0f} GiB free")
 
 
-def check_memory() -> Result:
-    """Checks for the memory that the frontend and a worker need."""
+def _check_memory() -> Result:
     found = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
     available = int(found.group(1)) / 2**20 if found else 0
     if available < MEMORY_GIB:
@@ -154,8 +147,7 @@ def check_memory() -> Result:
     return Result(OK, f"{available:.0f} GiB available")
 
 
-def check_cores() -> Result:
-    """Reports the cores, and the numbers of workers and threads that follow from them."""
+def _check_cores() -> Result:
     try:
         machine = find_machine()
     except OpserveError as error:
@@ -167,8 +159,7 @@ def check_cores() -> Result:
     return Result(OK, f"{machine.cores} ({machine.origin}); {threads}")
 
 
-def check_limits() -> Result:
-    """Reports the heap, direct memory, requests and connections of the frontend, which have to agree."""
+def _check_limits() -> Result:
     try:
         machine, (memory, origin) = find_machine(), find_memory()
     except OpserveError as error:
@@ -192,8 +183,7 @@ def check_limits() -> Result:
     return Result(OK, text)
 
 
-def check_cuda() -> Result:
-    """Looks for a GPU and its compiler; without them everything runs on the CPU."""
+def _check_cuda() -> Result:
     code, text = run("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
     if code != 0:
         return Result(NONE, "no NVIDIA driver: everything runs on the CPU")
@@ -202,8 +192,7 @@ def check_cuda() -> Result:
     return Result(OK, f"{text.splitlines()[0]}; {compiler}")
 
 
-def check_environment() -> Result:
-    """Checks that `.venv` contains TorchServe and what it needs."""
+def _check_environment() -> Result:
     if not (ROOT / ".venv" / "opserve.json").is_file():
         return Result(NONE, "not made yet; `make env` makes it")
     code, text = run(VENV_PYTHON, "-c", "import ts, torch, yaml, requests, psutil; print(torch.__version__)")
@@ -212,8 +201,7 @@ def check_environment() -> Result:
     return Result(OK, f"torchserve and torch {text} import")
 
 
-def check_library() -> Result:
-    """Checks that the operator library is built and loads."""
+def _check_library() -> Result:
     if not (ROOT / "build" / "lib" / "libopserve_torch.so").is_file():
         return Result(NONE, "not built yet; `make ext` builds it")
     code, text = run(VENV_PYTHON, "-c", "import opserve_ops")
@@ -222,8 +210,7 @@ def check_library() -> Result:
     return Result(OK, "opserve_ops imports")
 
 
-def check_archives() -> Result:
-    """Lists the archives in the model store."""
+def _check_archives() -> Result:
     names = ", ".join(path.stem for path in _list_archives())
     return Result(OK, names) if names else Result(NONE, "none yet; `make archive` packs them")
 
@@ -233,17 +220,17 @@ def _list_archives() -> "list[Path]":
 
 
 CHECKS = {
-    "python": check_python,
-    "make": check_make,
-    "compiler": check_compiler,
-    "java": check_java,
-    "ports": check_ports,
-    "disk": check_disk,
-    "memory": check_memory,
-    "cores": check_cores,
-    "limits": check_limits,
-    "cuda": check_cuda,
-    "environment": check_environment,
-    "library": check_library,
-    "archives": check_archives,
+    "python": _check_python,
+    "make": _check_make,
+    "compiler": _check_compiler,
+    "java": _check_java,
+    "ports": _check_ports,
+    "disk": _check_disk,
+    "memory": _check_memory,
+    "cores": _check_cores,
+    "limits": _check_limits,
+    "cuda": _check_cuda,
+    "environment": _check_environment,
+    "library": _check_library,
+    "archives": _check_archives,
 }

@@ -100,7 +100,7 @@ def test_a_compiler_that_cannot_make_a_program_fails(tmp_path: Path, monkeypatch
     broken.write_text("#!/bin/sh\necho 'probe.cpp:2: fatal error: concepts: No such file' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
-    result = checks.check_compiler()
+    result = checks.CHECKS["compiler"]()
     assert result.state == checks.FAIL
     assert "concepts: No such file" in result.text
 

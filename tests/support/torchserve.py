@@ -2,6 +2,7 @@
 
 import contextlib
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +11,13 @@ from typing import Any
 import psutil
 import requests
 
-from scripts.torchserve import processes, supervision
+from archive.repository import ROOT
+from scripts.torchserve import processes, supervision, versions
+from scripts.torchserve.configuration import write_config
 from scripts.torchserve.server import Server
-from scripts.torchserve.side_by_side import TIMEOUT_S, make_home, run_command
+
+# Generous, because other work may share the machine.
+TIMEOUT_S = 120.0
 
 
 class TorchServe:
@@ -20,8 +25,12 @@ class TorchServe:
 
     def __init__(self, home: Path, archives: list[Path], **changes: str) -> None:
         self.home = home
-        self.server = make_home(home, archives, **changes)
-        self.model_store = self.server.model_store
+        self.model_store = home / "model_store"
+        self.model_store.mkdir(parents=True)
+        for archive in archives:
+            (self.model_store / archive.name).symlink_to(archive.resolve())
+        write_config(home, **changes)
+        self.server = Server(home)
 
     def script(self, name: str, *arguments: str, timeout: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Runs a command of scripts/ on this server."""
@@ -51,9 +60,22 @@ class TorchServe:
         """Returns TorchServe's description of a served model."""
         return self.server.require_model(model)
 
+    def describe_by_worker(self, model: str) -> dict[str, Any]:
+        """Returns a worker's own description of the default version of a model."""
+        version = self.describe(model)["modelVersion"]
+        described = versions.describe_by_worker(self.server, model, version, TIMEOUT_S)
+        assert described is not None, f"no worker of {model} describes it"
+        return described
+
     def model_log(self) -> str:
         """Returns what the workers have logged so far."""
         return (self.home / "logs" / "model_log.log").read_text(errors="replace")
+
+
+def run_command(home: Path, name: str, *arguments: str, timeout: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+    """Runs a command of scripts/ on the server of a home folder, as a person would."""
+    command = [sys.executable, "-m", f"scripts.{name}", "--home", str(home), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
 
 
 @contextlib.contextmanager
