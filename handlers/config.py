@@ -17,6 +17,7 @@ from handlers.codecs.limits import (
     MAX_JSON_BYTES,
     MAX_RESPONSE_BYTES,
     MAX_UNPACKED_BYTES,
+    TOLERANCE,
     is_shared_memory_key,
 )
 from handlers.codecs.safe_yaml import load_yaml
@@ -25,7 +26,6 @@ from handlers.signature import NAME_RULE, TensorSpec, is_tensor_name
 from handlers.torchserve.configuration import MODEL_CONFIG_KEYS, check_model_config
 
 CONFIG_FILE = "model-config.yaml"
-TOLERANCE = 1e-5
 
 # The value of `threads: auto`; set by scripts/start.py to what the machine's cores allow.
 THREADS_VARIABLE = "OPSERVE_THREADS"

@@ -8,8 +8,8 @@ import mimetypes
 from pathlib import Path
 from typing import Any
 
+from handlers.codecs.limits import TOLERANCE
 from handlers.codecs.request import Part, Request
-from handlers.config import TOLERANCE
 from handlers.errors import ModelError
 
 SAMPLE_FOLDER = "sample"

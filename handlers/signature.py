@@ -67,7 +67,7 @@ class TensorSpec:
         return True
 
     def convert(self, value: Any, *, typed: bool = False) -> numpy.ndarray:
-        """Returns an array of this dtype and shape for an array, or for parsed JSON: a number or nested lists of numbers.
+        """Returns the array for another array, or for parsed JSON: a number or nested lists of numbers.
 
         Numbers are converted only if nothing but precision is lost: 3.0 becomes an int64, 3.5 is refused. An array that
         needs no conversion is returned itself, not a copy; the result is contiguous, aligned and writable.
@@ -81,8 +81,8 @@ class TensorSpec:
                 not rounded to floats, and whole floats are integers up to the limits of the dtype.
 
         Raises:
-            RequestError: not numbers, ragged, a value the dtype cannot hold, another shape than asked for, or a number
-                below the minimum.
+            RequestError: not numbers, ragged, a value the dtype cannot hold, another shape, or a number below the
+                minimum.
         """
         array = self._checked(value) if isinstance(value, numpy.ndarray) else self._from_json(value)
         if not self.matches(array.shape):

@@ -1,4 +1,4 @@
-"""Default bounds of what the codecs take and give, and the form of a shared memory key; the configuration sets them."""
+"""The defaults of the bounds that the configuration sets, and the form of a shared memory key. Cheap to import."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ MAX_UNPACKED_BYTES = 1 << 28
 MAX_JSON_BYTES = 1 << 26
 # A bit less than `max_response_size` in config.properties: TorchServe ends a worker that sends more than that.
 MAX_RESPONSE_BYTES = 63 << 20
+# The largest difference, absolute or relative, between the response to a sample and the expected one.
+TOLERANCE = 1e-5
 
 # A file name rather than a path, of at most 255 bytes.
 _SHARED_MEMORY_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")

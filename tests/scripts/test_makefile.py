@@ -1,4 +1,4 @@
-"""The Makefile: what it refuses, what it passes on, and what it does not do twice."""
+"""The Makefile: the settings that it refuses or passes on, and what it does not do twice."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from archive.repository import ROOT
 
-# Stands for .venv/bin/python and cmake: notes its arguments, and makes the files the real ones would make.
+# Replaces .venv/bin/python and cmake: records its arguments, and makes the files that the real ones would make.
 STAND_IN = """\
 #!/bin/bash
 echo "$(basename "$0")" "$(printf '<%s>' "$@")" >> "$CALLS"
@@ -32,7 +32,7 @@ if not stamp.exists():
 
 
 class MakefileSandbox:
-    """A folder with the real Makefile, and stand-ins for everything it calls."""
+    """A folder with the real Makefile, and stand-ins for everything that it calls."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -60,7 +60,7 @@ class MakefileSandbox:
             (root / ".venv" / "bin" / name).chmod(0o755)
 
     def make(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run make here; an outer make's own variables are kept from it."""
+        """Runs make here, without the variables of an outer make."""
         self.calls_file.unlink(missing_ok=True)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
         for name in ("MODEL", "WORKERS", "TESTS"):
@@ -76,7 +76,7 @@ class MakefileSandbox:
         )
 
     def calls(self) -> list[str]:
-        """What the stand-ins were called with, except for the questions make asks on every run."""
+        """Returns the calls of the stand-ins."""
         if not self.calls_file.exists():
             return []
         return self.calls_file.read_text().splitlines()
@@ -91,15 +91,15 @@ def test_help_is_the_default_and_lists_every_target(sandbox: MakefileSandbox) ->
     shown = sandbox.make()
     assert shown.returncode == 0
     listed = {line.split()[0] for line in shown.stdout.splitlines()[1:]}
-    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    phony = " ".join(re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)).split()
     assert listed == set(phony) - {"FORCE"}
     assert all(len(line.split()) > 2 for line in shown.stdout.splitlines()[1:])
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (["scale", "MODLE=one", "WORKERS=2"], "no such setting: MODLE; there are: MODEL"),
+        (["scale", "MODLE=one", "WORKERS=2"], "no such setting: MODLE; there are: PYTHON"),
         (["help", "Model=one"], "no such setting: Model"),
         (["scale", "MODEL=one"], "make scale needs WORKERS, for example: make scale MODEL=digits WORKERS=2"),
         (["scale", "WORKERS=2"], "make scale needs MODEL"),
@@ -114,13 +114,14 @@ def test_help_is_the_default_and_lists_every_target(sandbox: MakefileSandbox) ->
         (["archive", "OPS=my.so"], "needs ARTIFACT NAME CONFIG too"),
         (["archive", "ARTIFACT=a", "NAME=b", "CONFIG=c", "MODEL=one"], "give one of them"),
         (["new-model"], "make new-model needs NAME, for example: make new-model NAME=mine"),
+        (["new-op", "KIND=rowwise"], "make new-op needs NAME, for example: make new-op NAME=row_norm KIND=rowwise"),
         (["serv"], "No rule to make target 'serv'"),
     ],
 )
-def test_a_slip_is_an_error_that_names_it(sandbox: MakefileSandbox, words: list[str], said: str) -> None:
+def test_a_mistyped_line_is_an_error_that_names_it(sandbox: MakefileSandbox, words: list[str], message: str) -> None:
     failed = sandbox.make(*words)
     assert failed.returncode != 0
-    assert said in failed.stderr
+    assert message in failed.stderr
     assert sandbox.calls() == []
 
 
@@ -147,7 +148,7 @@ def test_a_value_reaches_the_script_as_it_is(sandbox: MakefileSandbox, value: st
     assert not (sandbox.root / "harm").exists()
 
 
-def test_somebody_elses_model_is_packed_with_what_was_given(sandbox: MakefileSandbox) -> None:
+def test_your_own_model_is_packed_with_the_given_files(sandbox: MakefileSandbox) -> None:
     done = sandbox.make("archive", "ARTIFACT=a.pt", "OPS=a.so,b.so", "NAME=mine", "CONFIG=c.yaml", "SAMPLE=r.json")
     assert done.returncode == 0, done.stderr
     assert sandbox.calls()[-1] == (
@@ -170,6 +171,8 @@ def test_somebody_elses_model_is_packed_with_what_was_given(sandbox: MakefileSan
         (["test"], "python <-m><pytest><-n><2><--dist><loadfile><--no-loadscope-reorder>"),
         (["test", "TESTS=tests/a b.py::c[1]"], "python <-m><pytest><tests/a b.py::c[1]>"),
         (["new-model", "NAME=a b; x"], "python <-m><scripts.new_model><--><a b; x>"),
+        (["new-op", "NAME=a b; x"], "python <-m><scripts.new_op><--><a b; x>"),
+        (["new-op", "NAME=mine", "KIND=$(id)"], "python <-m><scripts.new_op><--kind=$(id)><--><mine>"),
         (["predict", "MODEL=one", "REQUEST=a b"], "python <-m><scripts.predict><--request><a b><--><one>"),
     ],
 )
@@ -188,7 +191,7 @@ def test_settings_of_packing_and_starting_are_passed_on(sandbox: MakefileSandbox
     assert sandbox.calls() == ["python <-m><scripts.start>"]
 
 
-def test_variables_of_the_shell_are_not_meant(sandbox: MakefileSandbox) -> None:
+def test_variables_of_the_shell_are_ignored(sandbox: MakefileSandbox) -> None:
     done = sandbox.make("archive", NAME="a-hostname", CONFIG="else", MODEL="nope", OPS="x")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (sandbox.root / "model_store").iterdir()} == {"one.mar", "one_onnx.mar", "two.mar"}
@@ -243,7 +246,7 @@ def test_make_ext_leaves_opserve_ops_importable(sandbox: MakefileSandbox) -> Non
     assert (sandbox.root / ".venv" / "site" / "opserve.pth").read_text() == f"{sandbox.root}/extensions\n"
 
 
-def test_a_missing_environment_is_said(sandbox: MakefileSandbox) -> None:
+def test_a_missing_environment_is_reported(sandbox: MakefileSandbox) -> None:
     shutil.rmtree(sandbox.root / ".venv")
     failed = sandbox.make("status")
     assert failed.returncode != 0
@@ -253,7 +256,7 @@ def test_a_missing_environment_is_said(sandbox: MakefileSandbox) -> None:
 SANITIZER = '#!/bin/sh\necho compute-sanitizer "$@" >> "$CALLS"\n'
 
 
-def test_the_sanitizer_of_cuda_says_what_it_lacks(sandbox: MakefileSandbox, tmp_path: Path) -> None:
+def test_the_sanitizer_of_cuda_reports_what_is_missing(sandbox: MakefileSandbox, tmp_path: Path) -> None:
     script = sandbox.root / "tests" / "extensions" / "sanitize_cuda.sh"
     script.parent.mkdir(parents=True)
     shutil.copy(ROOT / "tests" / "extensions" / "sanitize_cuda.sh", script)
@@ -270,7 +273,7 @@ def test_the_sanitizer_of_cuda_says_what_it_lacks(sandbox: MakefileSandbox, tmp_
     assert done.returncode == 0, done.stderr
     ran = [call.split()[2] for call in sandbox.calls() if call.startswith("compute-sanitizer")]
     assert ran == ["memcheck", "racecheck", "initcheck"]
-    # The question whether PyTorch sees a GPU is answered by a stand-in that says no.
+    # This stand-in answers that PyTorch sees no GPU.
     (sandbox.root / ".venv" / "bin" / "python").write_text("#!/bin/sh\nexit 1\n")
     failed = sandbox.make("sanitize-cuda", PATH=str(tools))
     assert failed.returncode != 0
