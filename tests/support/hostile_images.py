@@ -262,7 +262,7 @@ _KINDS = b"gAMA tRNS cHRM iCCP PLTE IDAT IEND eXIf acTL fcTL fdAT IHDR".split()
 
 
 def mutated(content: bytes, generator: random.Random) -> bytes:
-    """A file with a few bytes or numbers changed, or pieces repeated, moved or lost; PNGs often keep valid checksums."""
+    """A file with bytes or numbers changed, or pieces repeated, moved or lost; PNGs often keep valid checksums."""
     changed = bytearray(content)
     for _ in range(generator.choice((1, 1, 2, 4, 8))):
         at = generator.randrange(2, max(3, generator.choice((64, len(changed), len(changed)))))
