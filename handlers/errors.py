@@ -103,6 +103,11 @@ def error_lines(error: BaseException) -> "list[str]":
     return safe_str(error).strip().splitlines() or [type(error).__name__]
 
 
+def last_line(error: BaseException) -> str:
+    """The last line of an exception's message, bounded and printable: in a chain of reasons, the most precise one."""
+    return printable(error_lines(error)[-1], MAX_LOGGED)
+
+
 def release_frames(error: BaseException) -> None:
     """Removes the tracebacks of an exception and of those it was raised from.
 
@@ -149,7 +154,7 @@ def _as_request_error(error: BaseException, step: str) -> RequestError:
         return RequestError(safe_str(error), status=HTTPStatus.INTERNAL_SERVER_ERROR)
     # PyTorch's error is matched by name: a worker of ONNX Runtime does not import it.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        logger.error("%s ran out of memory: %s", step, printable(error_lines(error)[-1], MAX_LOGGED))
+        logger.error("%s ran out of memory: %s", step, last_line(error))
         return RequestError(f"{step} ran out of memory", status=HTTPStatus.INSUFFICIENT_STORAGE)
     logger.error("%s failed", step, exc_info=error)
-    return RequestError(f"{step} failed: {error_lines(error)[-1]}", status=HTTPStatus.INTERNAL_SERVER_ERROR)
+    return RequestError(f"{step} failed: {last_line(error)}", status=HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy
 
 from handlers.config import ModelConfig
-from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError, error_lines, safe_str
+from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError, last_line, safe_str
 from handlers.signature import Arrays
 
 
@@ -99,14 +99,14 @@ def classify_error(error: Exception, device: str, probe: Callable[[], None]) -> 
         return error
     text = safe_str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _OUT_OF_MEMORY.search(text):
-        return OutOfMemoryError(error_lines(error)[-1])
+        return OutOfMemoryError(last_line(error))
     if device != "cpu":
         if type(error).__name__ == "AcceleratorError" or _DEVICE_FAILURE.search(text):
-            return DeviceError(error_lines(error)[-1])
+            return DeviceError(last_line(error))
         try:
             probe()
         except Exception as failure:
-            return DeviceError(error_lines(failure)[-1])
+            return DeviceError(last_line(failure))
     refusal = _OPERATOR_ERROR.search(text)
     if refusal and not _GPU_REPORTS.search(text):
         return RequestError(refusal[0].strip())
