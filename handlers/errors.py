@@ -82,8 +82,8 @@ def printable(value: object, limit: int) -> str:
     A line break, a terminal's escape sequence or half of a surrogate pair that a client sent thus gets into neither a
     log nor a response.
     """
-    text = _shortened(safe_str(value), limit)
-    return text if text.isprintable() else _shortened("".join(map(escaped, text)), limit)
+    text = shortened(safe_str(value), limit)
+    return text if text.isprintable() else shortened("".join(map(escaped, text)), limit)
 
 
 def escaped(char: str) -> str:
@@ -91,7 +91,8 @@ def escaped(char: str) -> str:
     return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
 
 
-def _shortened(text: str, limit: int) -> str:
+def shortened(text: str, limit: int) -> str:
+    """A text of at most `limit` characters, whose middle is left out."""
     if len(text) <= limit:
         return text
     end = limit // 3

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy
 
@@ -14,16 +15,16 @@ from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestEr
 from handlers.signature import Arrays
 
 
-class Engine(Protocol):
-    """A loaded model."""
+class Engine(ABC):
+    """A loaded model.
 
-    @property
-    def device(self) -> str:
-        """Where it runs: `cpu`, `cuda:0`."""
+    Attributes:
+        device: where it runs: `cpu`, `cuda:0`.
+        lends_outputs: whether an output may be memory that the next run overwrites.
+    """
 
-    @property
-    def lends_outputs(self) -> bool:
-        """Whether an output may be memory that the next run overwrites."""
+    device: str
+    lends_outputs: bool
 
     def run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
         """Calls the model; an optional input may be absent.
@@ -35,7 +36,23 @@ class Engine(Protocol):
             DeviceError: the GPU has failed, and nothing more can run in this process.
             Exception: anything else that the runtime raises for these inputs.
         """
+        try:
+            return self._run(inputs)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+            classified = classify_error(error, self.device, self._probe)
+            if classified is error:
+                raise
+            raise classified from error
 
+    @abstractmethod
+    def _run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
+        """Calls the model by its runtime."""
+
+    @abstractmethod
+    def _probe(self) -> None:
+        """Makes a small use of the GPU, and raises if that fails."""
+
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Format, runtime with its version, device and threads, as JSON can hold them."""
 
