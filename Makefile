@@ -1,28 +1,34 @@
 # opserve: from an empty folder to a served prediction. `make help` lists what can be typed.
 #
-# Each step is skipped when it is up to date. What a person writes after the target (MODEL=digits) reaches the recipes
-# through the environment, never as text of a shell command.
+# Each step is skipped when it is up to date. Settings (MODEL=digits) reach the recipes through the environment, never as
+# text of a shell command.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
-# Two recipes must not install into one environment at a time; the compiler runs in parallel by itself.
+# Two recipes must not install into one environment at the same time; the compiler runs in parallel by itself.
 .NOTPARALLEL:
 
-# -- what may be set on the command line ------------------------------------------------------------------------------
+# -- settings, from the command line only -----------------------------------------------------------------------------
 
-SETTINGS := MODEL WORKERS ARCHIVE VERSION PROFILE MODEL_API QUIET CORES SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE REQUEST GRPC FOLLOW TESTS PYTHON CUDA CUDA_ARCHS CASES QUICK OUTPUT RATE CONNECTIONS SECONDS ATTACK
+SETTINGS := PYTHON CORES \
+  CUDA CUDA_ARCHS \
+  MODEL ARCHIVE VERSION PROFILE SIGN_KEY ARTIFACT OPS NAME KIND CONFIG SAMPLE \
+  MODEL_API QUIET WORKERS REQUEST GRPC FOLLOW \
+  CONNECTIONS SECONDS RATE \
+  TESTS CASES ATTACK QUICK OUTPUT
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$(v)))
 unknown := $(filter-out $(SETTINGS) -%,$(given))
 $(if $(unknown),$(error no such setting: $(unknown); there are: $(SETTINGS)))
 
-# A value is taken literally, so $(shell …) in it is text too; and only from the command line: an unrelated NAME or
-# CONFIG of the surrounding shell is not meant for opserve.
+# A value is taken literally: $(shell …) in it is text. An unrelated NAME or CONFIG of the surrounding shell is ignored.
 $(foreach v,$(SETTINGS),$(if $(filter command,$(origin $v)),$(eval override $v := $$(value $v)),$(eval $v :=)))
 export $(SETTINGS)
+# The bash of a recipe counts its own seconds in a variable SECONDS.
+export DURATION := $(SECONDS)
 
 goals := $(or $(MAKECMDGOALS),help)
 # $(call need,TARGET,SETTING,EXAMPLE)
@@ -36,6 +42,7 @@ $(call need,predict,MODEL,MODEL=digits)
 $(call need,loadtest,MODEL,MODEL=digits CONNECTIONS=32)
 $(call need,verify,ARCHIVE,ARCHIVE=model_store/digits.mar)
 $(call need,new-model,NAME,NAME=mine)
+$(call need,new-op,NAME,NAME=row_norm KIND=rowwise)
 
 # archive/digits/model-config.yaml is the model digits, archive/digits/model-config.onnx.yaml the model digits_onnx.
 configs := $(wildcard archive/*/model-config.yaml archive/*/model-config.*.yaml)
@@ -54,7 +61,7 @@ ifneq ($(filter archive,$(goals)),)
   ifneq ($(external),)
     missing := $(strip $(foreach v,ARTIFACT NAME CONFIG,$(if $(strip $($v)),,$v)))
     $(if $(missing),$(error your own model needs $(missing) too: make archive ARTIFACT=my.pt OPS=my.so NAME=mine CONFIG=my.yaml))
-    $(if $(MODEL),$(error MODEL names one of archive/*, ARTIFACT your own model: give one of them))
+    $(if $(MODEL),$(error MODEL is one of archive/*, ARTIFACT is your own model: give one of them))
   endif
 endif
 
@@ -66,12 +73,36 @@ library := build/lib/libopserve_torch.so
 extensions := build/.extensions
 link := build/.opserve_ops
 sources := $(shell find extensions -type f -not -path '*/__pycache__/*' -not -path '*/opserve_ops/*' 2>/dev/null)
-cmake := PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/cmake
 handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/null)
 packer := $(wildcard archive/*.py archive/packer/*.py archive/process/*.py)
 .PRECIOUS: build/models/%/.built
 
-.PHONY: help env env-dev ext train model archive new-model verify serve start stop status predict scale deploy remove logs doctor test attack lint fuzz sanitize-cuda bench-ops bench-serving loadtest format clean distclean FORCE
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+system-python = "$${PYTHON:-python3}"
+any-python = "$$(if [[ -x $(python) ]]; then echo $(python); else echo $(system-python); fi)"
+need-venv = if [[ ! -x $(python) ]]; then echo 'error: there is no .venv; `make env` makes it' >&2; exit 1; fi
+venv-python = $(need-venv); $(python)
+cmake := PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/cmake
+configure = $(cmake) -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release \
+  -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_OUTPUT_DIR="$$PWD/build" -DOPSERVE_BUILD_NATIVE=ON \
+  -DOPSERVE_BUILD_AUTOGRAD=ON \
+  -DOPSERVE_CUDA="$${CUDA:-auto}" -DOPSERVE_CUDA_ARCHS="$$CUDA_ARCHS"
+pack = $(python) -m archive.pack $${VERSION:+--version "$$VERSION"} $${PROFILE:+--profile "$$PROFILE"} \
+  $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
+cores = $(if $(CORES),OPSERVE_CORES="$$CORES")
+start = $(cores) $(python) -m scripts.start $(if $(MODEL_API),--model-api) $(if $(QUIET),--quiet)
+# Much of the suite waits for servers: two processes, which get whole files, the slow ones first.
+in-two = -n 2 --dist loadfile --no-loadscope-reorder
+cpp-files = find extensions benchmarks -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) \
+  -print0 2>/dev/null | xargs -0 -r
+
+# -- targets ----------------------------------------------------------------------------------------------------------
+
+.PHONY: help doctor env env-dev clean distclean FORCE
+.PHONY: ext train model archive verify new-model new-op
+.PHONY: serve start stop status logs predict scale deploy remove loadtest
+.PHONY: test attack fuzz sanitize-cuda bench-ops bench-serving lint format
 
 help: ## list the targets
 	@echo 'usage: make TARGET [SETTING=value ...]'
@@ -79,18 +110,18 @@ help: ## list the targets
 
 env: $(environment) ## make .venv with the pinned requirements (PYTHON=python3.12 chooses another Python)
 
-# Always looked at and seldom written: what depends on it is rebuilt only when something was installed.
+# Always checked, but written only when something was installed: only then is what depends on it rebuilt.
 $(environment): FORCE
-	@"$${PYTHON:-python3}" -m scripts.environment
+	@$(system-python) -m scripts.environment
 
-env-dev: FORCE ## the environment with what tests and lint need
-	@"$${PYTHON:-python3}" -m scripts.environment --dev
+env-dev: FORCE ## make .venv with what tests and lint need, too
+	@$(system-python) -m scripts.environment --dev
 
 ext: $(extensions) $(link) ## build all libraries and C++ programs (CUDA=auto, on or off; CUDA_ARCHS='80 90')
 
-# What an archive needs; compiling for CUDA as well takes minutes, and nothing served here may want it.
+# Archives need these; compiling for CUDA as well takes minutes, and perhaps nothing here uses it.
 $(library): $(sources) $(environment)
-	@.venv/bin/python -m scripts.doctor --only compiler
+	@$(python) -m scripts.doctor --only compiler
 	@$(configure)
 	@$(cmake) --build build/cmake --target archive_libraries
 	@touch $@
@@ -124,10 +155,7 @@ $(foreach config,$(filter-out %/model-config.yaml,$(configs)),$(eval \
 
 ifneq ($(external),)
 archive: $(library) $(link)
-	@arguments=(--artifact "$$ARTIFACT" --name "$$NAME" --config "$$CONFIG"); \
-	  if [[ -n $$OPS ]]; then arguments+=(--ops "$$OPS"); fi; \
-	  if [[ -n $$SAMPLE ]]; then arguments+=(--sample "$$SAMPLE"); fi; \
-	  $(pack) "$${arguments[@]}"
+	@$(pack) --artifact "$$ARTIFACT" --name "$$NAME" --config "$$CONFIG" $${OPS:+--ops "$$OPS"} $${SAMPLE:+--sample "$$SAMPLE"}
 else
 archive: $(chosen:%=model_store/%.mar) ## pack model_store/*.mar (MODEL=digits; ARTIFACT= OPS= NAME= CONFIG= [SAMPLE=]: your own; PROFILE=latency|throughput VERSION=2.0 SIGN_KEY=key.pem)
 	@$(if $(filter-out $(packed),$^),$(python) -m archive.describe $(filter-out $(packed),$^))
@@ -140,57 +168,48 @@ model_store/%.mar: build/models/%/.built $$(wildcard $$(dir $$(config-$$*))*.yam
 new-model: $(environment) ## write the folder of a new model, archive/NAME, that can be packed as it is: NAME=mine
 	@$(python) -m scripts.new_model -- "$$NAME"
 
+new-op: env-dev ## write the files of a new operator, which compile and pass their tests: NAME=row_norm (KIND=elementwise or rowwise)
+	@$(python) -m scripts.new_op $${KIND:+--kind="$$KIND"} -- "$$NAME"
+
 verify: $(environment) ## check an archive without a server: ARCHIVE=model_store/digits.mar
 	@$(python) -m archive.verify -- "$$ARCHIVE"
 
-serve: archive ## everything from nothing: environment, operators, models, archives, server, a first prediction
+serve: archive ## do everything: environment, operators, models, archives, server, a first prediction
 	@$(start) --predict
 
-start: $(environment) ## start the server on what is in model_store/ (MODEL_API=1: models can be deployed; QUIET=1: no access log and metrics; CORES=4: of this many cores)
+start: $(environment) ## start the server with the archives in model_store/ (MODEL_API=1: models can be deployed; QUIET=1: no access log and metrics; CORES=4: use this many cores)
 	@$(start)
 
-stop: ## stop the server, and remove what it leaves behind
-	@$(need-venv)
-	@$(python) -m scripts.stop
+stop: ## stop the server and remove what it leaves behind
+	@$(venv-python) -m scripts.stop
 
 status: ## show the server, its models and their workers
-	@$(need-venv)
-	@$(python) -m scripts.status
+	@$(venv-python) -m scripts.status
 
-predict: ## send a model's sample: MODEL=digits (REQUEST=file.json: your own request; GRPC=1: by gRPC)
-	@$(need-venv)
-	@arguments=("--" "$$MODEL"); \
-	  if [[ -n $$REQUEST ]]; then arguments=(--request "$$REQUEST" "$${arguments[@]}"); fi; \
-  if [[ -n $$GRPC ]]; then arguments=(--grpc "$${arguments[@]}"); fi; \
-	  $(python) -m scripts.predict "$${arguments[@]}"
+predict: ## send a model's sample: MODEL=digits (REQUEST=file.json: your own request; GRPC=1: over gRPC)
+	@$(venv-python) -m scripts.predict $${REQUEST:+--request "$$REQUEST"} $${GRPC:+--grpc} -- "$$MODEL"
 
-scale: ## more or fewer workers: MODEL=digits WORKERS=4
-	@$(need-venv)
-	@$(python) -m scripts.scale -- "$$MODEL" "$$WORKERS"
+scale: ## change the number of workers: MODEL=digits WORKERS=4
+	@$(venv-python) -m scripts.scale -- "$$MODEL" "$$WORKERS"
 
-deploy: ## replace a served model by another version, losing no request: MODEL=digits VERSION=2.0
-	@$(need-venv)
-	@$(python) -m scripts.deploy -- "$$MODEL" "$$VERSION"
+deploy: ## replace a served model by another version without losing a request: MODEL=digits VERSION=2.0
+	@$(venv-python) -m scripts.deploy -- "$$MODEL" "$$VERSION"
 
-remove: ## take a model, or a version of it, off the running server: MODEL=digits [VERSION=2.0]
-	@$(need-venv)
-	@$(python) -m scripts.remove -- "$$MODEL" $${VERSION:+"$$VERSION"}
+remove: ## remove a model, or a version of it, from the running server: MODEL=digits [VERSION=2.0]
+	@$(venv-python) -m scripts.remove -- "$$MODEL" $${VERSION:+"$$VERSION"}
 
-logs: ## the ends of the server's logs (FOLLOW=1: go on)
-	@$(need-venv)
-	@$(python) -m scripts.logs $(if $(FOLLOW),--follow)
+logs: ## show the last lines of the server's logs (FOLLOW=1: and new ones)
+	@$(venv-python) -m scripts.logs $(if $(FOLLOW),--follow)
 
-doctor: ## check every prerequisite; each failure prints its fix (CORES=4: reckon with this many)
-	@$(cores) "$$(if [[ -x $(python) ]]; then echo $(python); else echo "$${PYTHON:-python3}"; fi)" -m scripts.doctor
+doctor: ## check every prerequisite; each failure prints its fix (CORES=4: plan for this many)
+	@$(cores) $(any-python) -m scripts.doctor
 
-test: env-dev ext archive ## run the tests (TESTS=tests/scripts: some of them)
+test: env-dev ext archive ## run the tests (TESTS=tests/scripts: only these)
 	@$(python) -m pytest $(if $(TESTS),"$$TESTS",$(in-two))
 
-# Under another name: bash counts in a variable SECONDS of its own.
-attack: export ATTACK_SECONDS := $(SECONDS)
-attack: env-dev train ## send hostile requests to a server of its own, among innocent ones (ATTACK='gpu-words mutations': only these; SECONDS=45: for one)
+attack: env-dev train ## attack a server with hostile requests among harmless ones (ATTACK='gpu-words mutations': only these; SECONDS=45: each)
 	@read -ra names <<< "$$ATTACK"; \
-	  $(python) -m tests.attack $${names[@]:+--only "$${names[@]}"} --seconds "$${ATTACK_SECONDS:-45}"
+	  $(python) -m tests.attack $${names[@]:+--only "$${names[@]}"} --seconds "$${DURATION:-45}"
 
 lint: env-dev $(link) ## check style and types: ruff, mypy, clang-format
 	@$(python) -m ruff check .
@@ -198,12 +217,12 @@ lint: env-dev $(link) ## check style and types: ruff, mypy, clang-format
 	@$(python) -m mypy
 	@$(cpp-files) .venv/bin/clang-format --dry-run -Werror
 
-format: env-dev ## bring Python and C++ into style
+format: env-dev ## format Python and C++, and fix what can be fixed
 	@$(python) -m ruff check --fix .
 	@$(python) -m ruff format .
 	@$(cpp-files) .venv/bin/clang-format -i
 
-fuzz: $(environment) ## random and malformed cases over the kernels under ASan and UBSan, and mutants they must catch (CASES=300000)
+fuzz: $(environment) ## fuzz the kernels under ASan and UBSan, and check that they catch mutants (CASES=300000)
 	@$(cmake) -S extensions -B build/cmake-fuzz -G Ninja -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_BUILD_TORCH=OFF \
 	  -DOPSERVE_BUILD_ONNXRUNTIME=OFF -DOPSERVE_CUDA=OFF -DOPSERVE_BUILD_TESTS=ON -DOPSERVE_SANITIZE=ON \
 	  -DOPSERVE_OUTPUT_DIR="$$PWD/build/fuzz"
@@ -211,9 +230,8 @@ fuzz: $(environment) ## random and malformed cases over the kernels under ASan a
 	@build/fuzz/bin/fuzz_kernels --cases "$${CASES:-300000}"
 	@.venv/bin/ctest --test-dir build/cmake-fuzz -R 'mutant|kernels' --output-on-failure
 
-sanitize-cuda: ## the CUDA kernels on this machine's GPU under compute-sanitizer (after make env-dev ext)
-	@$(need-venv)
-	@tests/extensions/sanitize_cuda.sh "$$PWD/$(python)"
+sanitize-cuda: ## run the CUDA kernels on this machine's GPU under compute-sanitizer (after make env-dev ext)
+	@$(need-venv); tests/extensions/sanitize_cuda.sh "$$PWD/$(python)"
 
 bench-ops: env-dev ext build/models/digits/.built ## measure the operators against what people would use instead (QUICK=1: fewer shapes; OUTPUT=docs: write the table there)
 	@$(python) -m benchmarks.ops $(if $(QUICK),--quick) --output "$${OUTPUT:-build/bench-ops}"
@@ -221,26 +239,12 @@ bench-ops: env-dev ext build/models/digits/.built ## measure the operators again
 bench-serving: env-dev archive ## measure the server against others, installed apart (QUICK=1: in 3 minutes; OUTPUT=docs: write the page there)
 	@$(python) -m benchmarks.serving $(if $(QUICK),--quick) --output "$${OUTPUT:-build/bench-serving}"
 
-# Under another name: bash counts in a variable SECONDS of its own.
-loadtest: export LOADTEST_SECONDS := $(SECONDS)
-loadtest: env-dev ## load the running server with a model's sample: MODEL=digits (CONNECTIONS=8 SECONDS=10; RATE=200: so many a second, answered or not)
-	@$(python) -m scripts.loadtest --connections "$$CONNECTIONS" --seconds "$$LOADTEST_SECONDS" --rate "$$RATE" -- "$$MODEL"
+loadtest: env-dev ## load the running server with a model's sample: MODEL=digits (CONNECTIONS=8 SECONDS=10; RATE=200: this many per second, answered or not)
+	@$(python) -m scripts.loadtest --connections "$$CONNECTIONS" --seconds "$$DURATION" --rate "$$RATE" -- "$$MODEL"
 
-clean: ## remove what was built; the environment stays, and archives that only you can make again
-	@"$$(if [[ -x $(python) ]]; then echo $(python); else echo "$${PYTHON:-python3}"; fi)" -m scripts.clean
+clean: ## remove what was built, but not the environment and the archives that only you can make again
+	@$(any-python) -m scripts.clean
 
-distclean: clean ## remove the environment and the logs too
+distclean: clean ## remove the environment and the logs, too
 	@if [[ -x $(python) ]]; then $(python) -m scripts.stop; fi
 	@rm -rf .venv logs
-
-configure = $(cmake) -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release \
-  -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_OUTPUT_DIR="$$PWD/build" -DOPSERVE_BUILD_NATIVE=ON \
-  -DOPSERVE_BUILD_AUTOGRAD=ON \
-  -DOPSERVE_CUDA="$${CUDA:-auto}" -DOPSERVE_CUDA_ARCHS="$$CUDA_ARCHS"
-pack = $(python) -m archive.pack $${VERSION:+--version "$$VERSION"} $${PROFILE:+--profile "$$PROFILE"} $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
-cores = $(if $(CORES),OPSERVE_CORES="$$CORES")
-start = $(cores) $(python) -m scripts.start $(if $(MODEL_API),--model-api) $(if $(QUIET),--quiet)
-need-venv = if [[ ! -x $(python) ]]; then echo 'error: there is no .venv; `make env` makes it' >&2; exit 1; fi
-# Much of the suite waits for servers: two processes. A file is one process's, and they take the long ones first.
-in-two = -n 2 --dist loadfile --no-loadscope-reorder
-cpp-files = find extensions benchmarks -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 2>/dev/null | xargs -0 -r

@@ -1,8 +1,9 @@
-"""Predicts by TorchServe's gRPC API, with the messages of its `inference.proto` and no generated code."""
+"""A client of TorchServe's gRPC API: the messages of its `inference.proto`, without generated code."""
 
 import grpc
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from archive.errors import OpserveError
@@ -11,16 +12,16 @@ from scripts.torchserve.server import Server
 PACKAGE = "org.pytorch.serve.grpc.inference"
 METHOD = f"/{PACKAGE}.InferenceAPIsService/Predictions"
 OPTIONS = (
-    # A proxy set for the outside world must not see, or break, what goes to loopback.
+    # Requests to loopback must neither reach nor depend on a proxy for the outside world.
     ("grpc.enable_http_proxy", 0),
-    # The server has a bound of its own: max_request_size.
+    # The server has its own limit: max_request_size.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
 )
 
 
-def _messages() -> tuple[type, type]:
-    """`PredictionsRequest` (model_name, model_version, input: part name -> bytes) and `PredictionResponse`."""
+def _make_messages() -> tuple[type[Message], type[Message]]:
+    """Defines `PredictionsRequest` (model_name, model_version, input: part name -> bytes) and `PredictionResponse`."""
     file = FileDescriptorProto(name="opserve/inference.proto", package=PACKAGE, syntax="proto3")
     request = file.message_type.add(name="PredictionsRequest")
     request.field.add(name="model_name", number=1, type=FieldDescriptorProto.TYPE_STRING, label=1)
@@ -35,16 +36,24 @@ def _messages() -> tuple[type, type]:
     response.field.add(name="prediction", number=1, type=FieldDescriptorProto.TYPE_BYTES, label=1)
     pool = DescriptorPool()
     found = pool.AddSerializedFile(file.SerializeToString())
-    return tuple(GetMessageClass(found.message_types_by_name[each.name]) for each in (request, response))
+    types = found.message_types_by_name
+    return GetMessageClass(types[request.name]), GetMessageClass(types[response.name])
 
 
-PredictionsRequest, PredictionResponse = _messages()
+PredictionsRequest, PredictionResponse = _make_messages()
 
 
 def predict(server: Server, model: str, parts: dict[str, bytes], timeout: float, version: str = "") -> bytes:
-    """The body of the answer; a whole body is the part named `body`.
+    """Sends a request and returns the body of the answer.
 
-    gRPC has no status of its own for what the handler refuses: that too is an answer, `{"error": …}` in JSON.
+    A request that the handler refuses also gets an answer: `{"error": …}` in JSON, without a gRPC status.
+
+    Args:
+        server: a running server.
+        model: a served model.
+        parts: part name -> content; a request that is one body is the part `body`.
+        timeout: seconds.
+        version: a version of the model; its default one if empty.
 
     Raises:
         OpserveError: TorchServe itself refuses the call (an unknown model, a wrong token), or does not answer.
@@ -62,5 +71,5 @@ def predict(server: Server, model: str, parts: dict[str, bytes], timeout: float,
         try:
             return call(request, timeout=timeout, metadata=metadata).prediction
         except grpc.RpcError as error:
-            reason = (error.details() or "no reason given").splitlines()[0]  # the rest is Java's
+            reason = (error.details() or "no reason given").splitlines()[0]  # the rest is Java's stack trace
             raise OpserveError(f"{model} at {host}:{port}: {error.code().name}: {reason}") from None

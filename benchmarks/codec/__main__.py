@@ -22,9 +22,10 @@ import torch
 from PIL import Image
 
 from handlers.codecs.decode import decode_request
-from handlers.codecs.encode import Reply, encode_outputs
+from handlers.codecs.encode import encode_outputs
+from handlers.codecs.negotiation import ResponseFormat
 from handlers.codecs.npy import NPZ_TYPE
-from handlers.codecs.oip import JSON_LENGTH_HEADER, Call
+from handlers.codecs.oip import JSON_LENGTH_HEADER, InferRequest
 from handlers.codecs.request import Part, Request
 from handlers.signature import TensorSpec
 
@@ -164,14 +165,18 @@ def _answers(generator: numpy.random.Generator) -> Iterator[Contest]:
         return buffer.getvalue()
 
     replies = {
-        "JSON": (Reply(), theirs, "json.dumps(indent=2)"),
-        "Open Inference Protocol, JSON": (Reply(call=Call()), theirs, "json.dumps(indent=2)"),
-        "Open Inference Protocol, binary": (Reply(call=Call(binary=True)), theirs, "json.dumps(indent=2)"),
-        ".npz": (Reply(NPZ_TYPE), numpys, "numpy.savez"),
+        "JSON": (ResponseFormat(), theirs, "json.dumps(indent=2)"),
+        "Open Inference Protocol, JSON": (ResponseFormat(infer_request=InferRequest()), theirs, "json.dumps(indent=2)"),
+        "Open Inference Protocol, binary": (
+            ResponseFormat(infer_request=InferRequest(binary=True)),
+            theirs,
+            "json.dumps(indent=2)",
+        ),
+        ".npz": (ResponseFormat(NPZ_TYPE), numpys, "numpy.savez"),
     }
     for name, (reply, other, against) in replies.items():
 
-        def ours(reply: Reply = reply) -> bytes:
+        def ours(reply: ResponseFormat = reply) -> bytes:
             return encode_outputs(outputs, reply, model_name="m").body
 
         yield Contest(f"answer of 18,956 floats: {name}", len(ours()), ours, other, against)

@@ -58,7 +58,7 @@ def steps(model: ServableModel, wire: Payload) -> Iterator[float]:
     def mark() -> None:
         marks.append(time.perf_counter())
 
-    inputs, reply = decode_request(request, config.inputs, config.max_image_pixels)
+    inputs, response_format = decode_request(request, config.inputs, config.max_image_pixels)
     mark()
     batching.check(inputs)
     mark()
@@ -69,7 +69,7 @@ def steps(model: ServableModel, wire: Payload) -> Iterator[float]:
     (outputs,) = batching.split(returned, [inputs])
     check_outputs(outputs, config.outputs)
     mark()
-    encode_outputs(outputs, reply, model_name="bench", model_version="1.0")
+    encode_outputs(outputs, response_format, model_name="bench", model_version="1.0")
     mark()
     return (after - before for before, after in itertools.pairwise(marks))
 

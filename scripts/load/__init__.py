@@ -1,1 +1,1 @@
-"""Requests sent to a running server at a rate or as fast as it answers."""
+"""Measures a running server under load: requests at a fixed rate or as fast as it answers, and a report."""

@@ -1,8 +1,8 @@
-"""Sends requests at a given rate, whether or not those before are answered.
+"""Sends requests at a fixed rate, whether or not earlier ones have been answered.
 
-wrk cannot: each of its connections waits for its answer, so a server that is slow is asked less often, and the requests
-that users would have sent meanwhile are never counted. Here a request is due at its time; its latency counts from then,
-also where it had to wait for a free connection.
+wrk cannot: each of its connections waits for its answer, so a slow server gets fewer requests, and the ones that users
+would have sent meanwhile are never counted. Here each request is due at a time, and its latency counts from then, even
+if it had to wait for a free connection.
 """
 
 import asyncio
@@ -15,25 +15,25 @@ import aiohttp
 from scripts.load.result import Load, percentiles
 
 TIMEOUT_S = 60
-# Requests that were sent later than this after a connection was free for them: the generator was too slow.
+# A request that is sent more than this after it was due counts as late.
 LATE_S = 0.02
 
 
 def load(
     url: str, body: bytes, headers: Mapping[str, str], rate: float, connections: int, seconds: float
 ) -> tuple[Load, list[tuple[float, float]]]:
-    """Send one request at a rate.
+    """Sends a request at a fixed rate.
 
     Args:
-        url: where to.
-        body, headers: of the POST.
-        rate: requests a second, evenly spaced.
-        connections: at a time; a request for which none is free waits.
-        seconds: how long requests are sent; all are waited for.
+        url: where to send it.
+        body: the body of the POST.
+        headers: the headers of the POST.
+        rate: requests per second, evenly spaced.
+        connections: at a time; a request waits until one is free.
+        seconds: how long requests are sent; all answers are waited for.
 
     Returns:
-        What came of it, and of each answer without error the second in which it was due and its latency in
-        milliseconds.
+        The load; and of each successful answer the second in which it was due and its latency in milliseconds.
     """
     return asyncio.run(_load(url, body, dict(headers), rate, connections, seconds))
 
@@ -43,7 +43,7 @@ async def _load(
 ) -> tuple[Load, list[tuple[float, float]]]:
     errors: Counter[str] = Counter()
     samples: list[tuple[float, float]] = []
-    # The event loop woke later than it asked to be woken: too busy with answers to send in time.
+    # Late: the event loop was too busy with answers to send in time.
     late = answered = 0
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     connector = aiohttp.TCPConnector(limit=connections)
@@ -51,7 +51,7 @@ async def _load(
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
         begun, cpu = time.perf_counter(), time.process_time()
 
-        async def one(due: float) -> None:
+        async def send(due: float) -> None:
             nonlocal answered
             try:
                 async with session.post(url, data=body, headers=headers) as response:
@@ -75,12 +75,12 @@ async def _load(
                 if wait > 0:
                     await asyncio.sleep(wait)
                 elif not number % 64:
-                    await asyncio.sleep(0)  # behind: let answers in all the same
+                    await asyncio.sleep(0)  # behind schedule: answers get a turn all the same
                 late += time.perf_counter() - begun - due > LATE_S
-                tasks.create_task(one(due))
+                tasks.create_task(send(due))
         took = time.perf_counter() - begun
         used = time.process_time() - cpu
     latency = percentiles([milliseconds * 1000 for _, milliseconds in samples])
-    # One in a hundred may be late by chance; more is a generator that cannot keep the rate.
+    # One in a hundred may be late by chance; more means that the generator cannot keep the rate.
     found = Load(answered, took, latency, dict(errors), used / took, late * 100 > count)
     return found, sorted(samples)

@@ -1,23 +1,23 @@
-"""What a load test found, whichever generator made the load."""
+"""The result of a load test, whichever generator made the load."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-# Of one processor, per thread of the generator: above this it may be the generator that was measured.
+# Share of a processor per thread of the generator, above which the generator itself may have been measured.
 BUSY = 0.9
 
 
 @dataclass(frozen=True)
 class Load:
-    """One request sent over and over, and what came back.
+    """The answers to a request that was sent again and again.
 
     Attributes:
-        requests: answers that came back, whatever their status.
+        requests: answers, whatever their status.
         seconds: how long it took.
-        latency_us: the latency in microseconds at 0, 0.1, 0.2 … 99.9 % and the greatest; empty if nothing came back.
-        errors: what went wrong and how often: "503", or a socket's "connect", "read", "write", "timeout".
-        generator_cpu: processors' worth of time the generator used, for each of its threads.
-        late: whether the generator could not send in time what it was to send.
+        latency_us: the latency in microseconds at 0, 0.1, 0.2 … 99.9 % and the greatest; empty if nothing was answered.
+        errors: kind of error -> how often: "503", or a socket's "connect", "read", "write", "timeout".
+        generator_cpu: processor seconds per second that each thread of the generator used.
+        late: whether the generator could not keep its schedule.
     """
 
     requests: int
@@ -29,12 +29,12 @@ class Load:
 
     @property
     def failed(self) -> int:
-        """Requests that got no answer of status 2xx or 3xx."""
+        """Requests that did not get an answer of status 2xx or 3xx."""
         return sum(self.errors.values())
 
     @property
     def rate(self) -> float:
-        """Answers a second that were no errors."""
+        """Successful answers per second."""
         refused = sum(count for kind, count in self.errors.items() if kind.isdigit() or kind == "status")
         return max(0, self.requests - refused) / self.seconds
 
@@ -44,14 +44,14 @@ class Load:
         return self.late or self.generator_cpu > BUSY
 
     def percentile_ms(self, percent: float) -> float:
-        """The latency in milliseconds that `percent` of the answers kept; NaN if there were none."""
+        """Returns the latency in milliseconds that `percent` of the answers did not exceed; NaN if there were none."""
         if not self.latency_us:
             return float("nan")
         return self.latency_us[min(round(percent * 10), len(self.latency_us) - 1)] / 1000
 
 
 def percentiles(latencies: Sequence[float]) -> list[float]:
-    """`Load.latency_us` of single latencies, in any order."""
+    """Returns `Load.latency_us` for single latencies, in any order."""
     if not latencies:
         return []
     ordered = sorted(latencies)

@@ -1,5 +1,5 @@
--- What wrk sends, and what it says when it is done; scripts/load/wrk.py sets the variables and reads the answer.
--- The whole request is made once: wrk.init formats it after `init`, and sends the same bytes every time.
+-- The request that wrk sends, and its report; scripts/load/wrk.py sets the variables and reads the result.
+-- The request is made once: wrk.init formats it after `init`, and sends the same bytes every time.
 
 local threads = {}
 
@@ -24,7 +24,7 @@ function init()
   codes = {}
 end
 
--- Only where it is asked for: with it wrk copies every answer into Lua.
+-- Only on request: with it wrk copies every answer into Lua.
 if os.getenv("LOADTEST_CODES") == "1" then
   function response(status)
     codes[status] = (codes[status] or 0) + 1
@@ -50,10 +50,10 @@ function done(summary, latency, requests)
       sums[status] = (sums[status] or 0) + count
     end
   end
-  local pairs_of = {}
+  local counts = {}
   for status, count in pairs(sums) do
-    table.insert(pairs_of, string.format('"%d": %d', status, count))
+    table.insert(counts, string.format('"%d": %d', status, count))
   end
-  file:write(', "codes": {' .. table.concat(pairs_of, ", ") .. "}}\n")
+  file:write(', "codes": {' .. table.concat(counts, ", ") .. "}}\n")
   file:close()
 end

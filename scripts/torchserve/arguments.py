@@ -18,7 +18,7 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_start_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of a server that is to be started, and started again."""
+    """Adds the options of the commands that start a server."""
     add_server_arguments(parser)
     parser.add_argument("--models", nargs="+", default=[], help="archives to serve (all in the model store)")
     parser.add_argument(

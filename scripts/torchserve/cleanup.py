@@ -18,14 +18,9 @@ WORKER_GRACE_S = 3.0
 
 
 def clean_up(server: Server, keep: Collection[str] = ()) -> bool:
-    """Ends the frontends and workers of a home and cleans up; the caller holds the server's lock.
+    """Ends the frontends and workers of a home and cleans up, but for the temporary files named in `keep`.
 
-    Args:
-        server: the server.
-        keep: names of files in its temporary folder that stay.
-
-    Returns:
-        Whether anything was running.
+    The caller holds the server's lock. Returns whether anything was running.
     """
     ran = False
     # Launchers first, until there are none: each may have started a frontend just before it ended.
@@ -76,7 +71,7 @@ def _unpacked_folder(worker: psutil.Process) -> Path | None:
 
 
 def _remove_pid_file(path: Path, ended: set[int]) -> bool:
-    """Removes a pid file that names one of the ended processes, or one that does not exist; whether it did."""
+    """Removes a pid file that names an ended process or none, and returns whether it did."""
     with contextlib.suppress(OSError, ValueError):
         pid = int(path.read_text().strip())
         if pid in ended or not Path(f"/proc/{pid}").exists():

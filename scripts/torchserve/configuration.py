@@ -1,6 +1,7 @@
 """TorchServe's `config.properties`: reads it, and writes copies of it for servers that run side by side."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from archive.errors import OpserveError
 from archive.repository import ROOT
@@ -11,6 +12,10 @@ FILE_NAME = "config.properties"
 ADDRESSES = ("inference_address", "management_address", "metrics_address")
 # TorchServe names the sockets of its workers by numbers that begin with the last one.
 PORTS = ("grpc_inference_port", "grpc_management_port", "initial_worker_port")
+# TorchServe's own defaults.
+DEFAULT_PORTS = {"inference": 8080, "management": 8081, "metrics": 8082}
+DEFAULT_GRPC_PORTS = {"inference": 7070, "management": 7071}
+LOOPBACK = "127.0.0.1"
 
 
 def read_properties(path: Path) -> "dict[str, str]":
@@ -30,6 +35,23 @@ def parse_properties(text: str) -> "dict[str, str]":
     lines = [line.strip() for line in text.splitlines()]
     pairs = [line.split("=", 1) for line in lines if not line.startswith("#") and "=" in line]
     return {key.strip(): value.strip() for key, value in pairs}
+
+
+def base_url(properties: "dict[str, str]", kind: str) -> str:
+    """The address of an API: inference, management or metrics."""
+    return properties.get(f"{kind}_address", f"http://{LOOPBACK}:{DEFAULT_PORTS[kind]}").rstrip("/")
+
+
+def parse_addresses(properties: "dict[str, str]") -> "dict[str, tuple[str, int]]":
+    """Every address that a server listens on: key -> (host, port)."""
+    found = {}
+    for kind, default in DEFAULT_PORTS.items():
+        url = urlsplit(base_url(properties, kind))
+        found[f"{kind}_address"] = (url.hostname or LOOPBACK, url.port or default)
+    for kind, default in DEFAULT_GRPC_PORTS.items():
+        port = int(properties.get(f"grpc_{kind}_port", default))
+        found[f"grpc_{kind}_port"] = (properties.get(f"grpc_{kind}_address", LOOPBACK), port)
+    return found
 
 
 def replace_properties(text: str, changes: "dict[str, str]") -> str:
@@ -53,7 +75,7 @@ def write_config(home: Path, base: "str | None" = None, **changes: str) -> Path:
         changes: values to replace or add.
     """
     ports = free_ports(len(ADDRESSES) + len(PORTS))
-    values = {key: f"http://127.0.0.1:{ports.pop()}" for key in ADDRESSES}
+    values = {key: f"http://{LOOPBACK}:{ports.pop()}" for key in ADDRESSES}
     values.update({key: str(ports.pop()) for key in PORTS}, **changes)
     path = home / FILE_NAME
     path.write_text(replace_properties(shipped_config() if base is None else base, values))

@@ -62,7 +62,7 @@ def deploy(server: Server, model: str, version: str, timeout: float) -> None:
         versions.register(server, archive, timeout)
         _start_workers(server, model, version, max(workers, 1), mark, timeout)
         check_sample(server, f"{model}/{version}", archive, f"{model} {version}")
-        versions.set_default(server, model, version, timeout)
+        versions.call(server, "PUT", f"/models/{model}/{version}/set-default", timeout)
     except BaseException as error:
         remark = _roll_back(server, model, version, timeout)
         if isinstance(error, OpserveError):

@@ -54,7 +54,7 @@ def write_fitted_config(
 ) -> Path:
     """Writes the server's configuration, fitted to this machine, into its temporary folder.
 
-    A larger thread pool of the user's own stays.
+    A larger thread pool that the user has configured is kept.
     """
     found = _fit_limits(server, here, archives, model_api=model_api)
     flags = frontend_limits.fit_java_flags(found, server.properties.get("vmargs", "").split())

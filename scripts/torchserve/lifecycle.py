@@ -70,7 +70,7 @@ def start(server: Server, options: StartOptions, *, predict: bool = False, super
 
 
 def _is_started(server: Server, frontend: psutil.Process) -> bool:
-    """Whether the start of a running server completed; that of a `torchserve` typed by hand did."""
+    """Whether the start of a running server was completed; one started by other means counts as started."""
     return processes.used_temp_folder(frontend) != server.temp or (server.temp / snapshot.FILE).is_file()
 
 
@@ -135,10 +135,8 @@ def _start_supervisor(server: Server, options: StartOptions) -> None:
 def stop(server: Server) -> bool:
     """Stops the server of a home and its supervisor, and cleans up.
 
-    A supervisor that is starting the server again is stopped too; another start or a deploy is not interrupted.
-
-    Returns:
-        Whether anything was running.
+    A supervisor that is starting the server again is stopped too; another start or a deploy is not interrupted. Returns
+    whether anything was running.
     """
     supervised = supervision.find_supervisor(server.temp) is not None
     restarting = supervised and supervision.read_state(server.temp).get("now") == "restarting"
@@ -148,11 +146,7 @@ def stop(server: Server) -> bool:
 
 
 def end_processes(server: Server) -> bool:
-    """Ends the supervisor, the frontends and the workers of a home, and cleans up; the caller holds its lock.
-
-    Returns:
-        Whether anything was running.
-    """
+    """Ends the processes of a home, whose lock the caller holds, and cleans up; returns whether any was running."""
     supervised = _end_supervisor(server)
     return clean_up(server) or supervised
 

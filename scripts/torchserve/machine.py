@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, Callable, NamedTuple
 
 from archive.errors import OpserveError
 
@@ -16,7 +16,7 @@ MIB = 2**20
 PROC_CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
-Number = TypeVar("Number", int, float)
+Reader = Callable[[Path], Any]
 
 
 class Machine(NamedTuple):
@@ -98,32 +98,25 @@ def memory_limit(proc_cgroup: Path = PROC_CGROUP, cgroups: Path = CGROUPS) -> "i
     return _smallest("memory", _memory_v1, _memory_v2, proc_cgroup, cgroups)
 
 
-def _smallest(
-    controller: str,
-    read_v1: "Callable[[Path], Number | None]",
-    read_v2: "Callable[[Path], Number | None]",
-    proc_cgroup: Path,
-    cgroups: Path,
-) -> "Number | None":
+def _smallest(controller: str, read_v1: "Reader", read_v2: "Reader", proc_cgroup: Path, cgroups: Path) -> Any:
     """The smallest value of a controller in this process's control group and those around it, or None."""
     limits = []
     for line in _text(proc_cgroup).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers == "":
-            root, read = cgroups, read_v2
+            roots, read = [cgroups], read_v2
         elif controller in controllers.split(","):
             # The hierarchy is mounted under the name of one of its controllers, or under all of them.
-            mounts = [cgroups / name for name in (controllers, controller) if (cgroups / name).is_dir()]
-            if not mounts:
-                continue
-            root, read = mounts[0], read_v1
+            roots, read = [cgroups / name for name in (controllers, controller)], read_v1
         else:
             continue
-        # Inside a container the path may be the host's, and the mounted root its group.
-        group = root / path.lstrip("/")  # type: Path
-        around = [group, *group.parents]
-        limits += [read(each) for each in around[: around.index(root) + 1] if each.is_dir()]
+        root = next((each for each in roots if each.is_dir()), None)
+        if root is not None:
+            # Inside a container the path may be the host's, and the mounted root its group.
+            group = root / path.lstrip("/")  # type: Path
+            around = [group, *group.parents]
+            limits += [read(each) for each in around[: around.index(root) + 1] if each.is_dir()]
     return min((limit for limit in limits if limit is not None), default=None)
 
 

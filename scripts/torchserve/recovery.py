@@ -2,7 +2,7 @@
 
 TorchServe tries a worker that does not load again after 1, 1, 2, 3, 5, 8, … seconds, for at most maxRetryTimeoutInSec
 (300 unless the archive says otherwise). After that it stays dead: setting the number of workers that the model already
-has changes nothing. Setting it to none, and then to the right number again, starts all of them afresh.
+has changes nothing. Setting it to none, and then to the right number again, restarts all of them.
 """
 
 import argparse
@@ -20,16 +20,10 @@ TIMEOUT_S = 120.0
 
 
 def revive(server: Server, model: str, workers: int, version: str = "") -> None:
-    """Starts all workers of a model afresh; does not wait until they are ready.
+    """Restarts all workers of a model; does not wait until they are ready.
 
     In between, requests get a 503. Workers that are ready are ended too, so this is for a model that has none, or whose
-    caller replaces them anyway.
-
-    Args:
-        server: a running server.
-        model: the name of a served model.
-        workers: how many workers it is to have, at least 1.
-        version: the version; the default one if empty.
+    caller replaces them anyway. `workers` is at least 1; an empty `version` means the default one.
     """
     described = server.describe(model, version)
     if described is None:
@@ -70,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     with server_lock(server):
         revived = revive_all(server)
     for name in revived:
-        print(f"{name} does not load; its workers are being started afresh")
+        print(f"{name} does not load; its workers are being restarted")
     return 1 if revived else 0
 
 

@@ -54,10 +54,9 @@ def _restore(server: Server, last: ServedVersion) -> None:
 
 
 def restart(server: Server, options: StartOptions) -> int:
-    """Starts the server again, unless it is running.
+    """Starts the server again unless it is running, and returns the exit code.
 
-    Returns:
-        The exit code: 0 when it answers, whatever its models do; NOT_OURS for a server that `make start` did not start.
+    0 when it answers, whatever its models do; NOT_OURS when another server, not started by `make start`, is running.
     """
     frontend = server.frontend()
     if frontend is not None:

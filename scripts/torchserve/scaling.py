@@ -37,7 +37,7 @@ def set_workers(
 ) -> dict[str, Any]:
     """Sets the minimum and maximum of a version's workers (the default version if empty), and waits for them.
 
-    If every worker of the version has ended, all are started afresh: TorchServe may have given up on them.
+    If every worker of the version has ended, all are restarted: TorchServe may have given up on them.
 
     Returns:
         The version's description, with at least `min_workers` ready workers and at most `max_workers` in all.

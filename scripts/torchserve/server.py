@@ -15,7 +15,6 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import psutil
 import requests
@@ -24,16 +23,13 @@ from archive.errors import OpserveError
 from archive.packer.names import is_name
 from archive.repository import ROOT
 from scripts.torchserve import processes
-from scripts.torchserve.configuration import read_properties
+from scripts.torchserve.configuration import base_url, parse_addresses, read_properties
 from scripts.torchserve.temp_folder import find_temp_folder
 from scripts.torchserve.tokens import KeyFile
 
 Kind = Literal["inference", "management", "metrics"]
 CONNECT_S = 5.0
 POLL_S = 0.1
-# TorchServe's own defaults for what a configuration leaves out.
-DEFAULT_ADDRESSES: dict[Kind, int] = {"inference": 8080, "management": 8081, "metrics": 8082}
-DEFAULT_GRPC = {"inference": 7070, "management": 7071}
 
 
 class Server:
@@ -58,19 +54,11 @@ class Server:
 
     def address(self, kind: Kind) -> str:
         """Returns the base URL of an API."""
-        fallback = f"http://127.0.0.1:{DEFAULT_ADDRESSES[kind]}"
-        return self.properties.get(f"{kind}_address", fallback).rstrip("/")
+        return base_url(self.properties, kind)
 
     def ports(self) -> dict[str, tuple[str, int]]:
         """Returns every address the server listens on: property -> (host, port)."""
-        found = {}
-        for kind, fallback in DEFAULT_ADDRESSES.items():
-            url = urlsplit(self.address(kind))
-            found[f"{kind}_address"] = (url.hostname or "127.0.0.1", url.port or fallback)
-        for name, fallback in DEFAULT_GRPC.items():
-            host = self.properties.get(f"grpc_{name}_address", "127.0.0.1")
-            found[f"grpc_{name}_port"] = (host, int(self.properties.get(f"grpc_{name}_port", fallback)))
-        return found
+        return parse_addresses(self.properties)
 
     def frontend(self) -> psutil.Process | None:
         """Returns the Java process of this home, or None when it does not run."""
@@ -98,11 +86,7 @@ class Server:
         return self.temp
 
     def remove_temp(self, keep: Collection[str] = ()) -> None:
-        """Removes the temporary folder and everything in it.
-
-        Args:
-            keep: names of files that stay, and the folder with them.
-        """
+        """Removes the temporary folder and everything in it; files named in `keep` stay, and the folder with them."""
         if not (self.temp.is_dir() and not self.temp.is_symlink() and self.temp.lstat().st_uid == os.getuid()):
             return
         if not keep:

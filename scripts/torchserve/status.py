@@ -70,7 +70,7 @@ def _worker_cells(description: dict[str, Any], stand_ins: int) -> list[str]:
 def _find_problem(
     server: Server, model: str, version: str, description: dict[str, Any], errors: list[str]
 ) -> list[str]:
-    """Returns, for a version that should have workers and has none that answers, what is wrong and what to type."""
+    """Returns what is wrong and what to type, for a version that should have workers but none that answers."""
     workers = int(description["minWorkers"])
     if workers == 0 or count_ready_workers(description) > len(errors):
         return []

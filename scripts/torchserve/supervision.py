@@ -15,11 +15,7 @@ FRONTEND = b"org.pytorch.serve.ModelServer"
 
 
 def lock_supervisor(temp: Path) -> int | None:
-    """Makes this process the only supervisor of a home.
-
-    Returns:
-        The descriptor of the locked pid file, or None when there already is a supervisor.
-    """
+    """Makes this process the only supervisor of a home; returns its locked pid file, or None if there is one."""
     handle = os.open(temp / PID_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -37,19 +37,14 @@ CHILD_GRACE_S = 60.0
 
 
 class Supervisor:
-    """The supervisor of the server of one home folder.
-
-    Attributes:
-        options: how the server was started, and is started again.
-        foreground: whether the log goes to stdout as well.
-        state: what `make status` shows, also in the temporary folder.
-    """
+    """The supervisor of the server of one home folder."""
 
     def __init__(self, options: StartOptions, *, foreground: bool) -> None:
         self.options, self.foreground, self.home = options, foreground, options.home.resolve()
         self.temp, self.logs = find_temp_folder(self.home), self.home / "logs"
+        # Shown by `make status`, which reads a copy in the temporary folder.
         self.state: dict[str, Any] = {"pid": os.getpid(), "now": "watching", "restarts": 0, "failures": 0}
-        self._log_read = self._log_size()
+        self._log_read, self._delay = self._log_size(), FIRST_DELAY_S
         self._lock: int | None = None
 
     def lock(self) -> bool:
@@ -58,12 +53,7 @@ class Supervisor:
         return self._lock is not None
 
     def watch(self) -> int:
-        """Starts the server again whenever it ends.
-
-        Returns:
-            The exit code: 0 when there is nothing to watch any more, 1 when starting it has failed too often.
-        """
-        delay = FIRST_DELAY_S
+        """Starts the server again whenever it ends, until nothing is left to watch (0) or that failed too often (1)."""
         while True:
             pid = supervision.find_server(self.temp)
             begun = time.monotonic()
@@ -71,23 +61,23 @@ class Supervisor:
                 self._report(now="watching")
                 self._wait_for_end(pid)
             if time.monotonic() - begun > SETTLED_S:
-                delay = FIRST_DELAY_S
+                self._delay = FIRST_DELAY_S
             if not self._can_be_found():
                 return 0
             cause = self._cause(pid)
             self.log(f"the server (pid {pid}) ended: {cause}")
             self._report(cause=cause, ended=_format_time())
-            code = self._start_again(delay)
+            code = self._start_again()
             if code is not None:
                 return code
-            delay = min(2 * delay, LONGEST_DELAY_S)
+            self._delay = min(2 * self._delay, LONGEST_DELAY_S)
 
-    def _start_again(self, delay: float) -> int | None:
-        """Starts the server, however often that takes; returns None, or an exit code when there is no point in it."""
+    def _start_again(self) -> int | None:
+        """Tries to start the server until it runs; returns None, or an exit code if it is no longer to be watched."""
         failures = 0
         while True:
-            self._report(now="waiting", next=_format_time(delay), failures=failures)
-            time.sleep(delay)
+            self._report(now="waiting", next=_format_time(self._delay), failures=failures)
+            time.sleep(self._delay)
             if not self._can_be_found():
                 return 0
             self._report(now="restarting")
@@ -105,7 +95,7 @@ class Supervisor:
                 self.log("giving up; `make start` starts the server and a new supervisor")
                 self._report(now="gave up", failures=failures)
                 return 1
-            delay = min(2 * delay, LONGEST_DELAY_OF_FAILURES_S)
+            self._delay = min(2 * self._delay, LONGEST_DELAY_OF_FAILURES_S)
         self._report(restarts=self.state["restarts"] + 1, restarted=_format_time(), failures=0, error="")
         self.log(f"started again (pid {supervision.find_server(self.temp)})" + (f":\n{output}" if output else ""))
         self._log_read = self._log_size()
@@ -120,11 +110,7 @@ class Supervisor:
         return False
 
     def run(self, module: str, *arguments: str) -> tuple[int, str]:
-        """Runs a module of the repository in a process that ends with this one.
-
-        Returns:
-            Its exit code, and the end of its output.
-        """
+        """Runs a module in a process that ends with this one, and returns its exit code and the end of its output."""
         command = [sys.executable, "-m", module, *arguments]
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT
@@ -255,14 +241,9 @@ def _run_service(supervisor: Supervisor) -> int:
 
 
 def supervise(options: StartOptions, *, foreground: bool) -> int:
-    """Watches the server of a home until it is stopped.
+    """Watches the server of a home until it is stopped, and returns the exit code.
 
-    Args:
-        options: how the server was started, or is to be.
-        foreground: whether to start the server first and to stop it with this process, as a service manager expects.
-
-    Returns:
-        The exit code.
+    In the foreground, it starts the server first and stops it with this process, as a service manager expects.
     """
     supervisor = Supervisor(options, foreground=foreground)
     try:

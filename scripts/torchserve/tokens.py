@@ -18,12 +18,7 @@ READABLE_WITHIN_S = 2.0
 
 
 class KeyFile:
-    """TorchServe's `key_file.json`.
-
-    Attributes:
-        path: the file.
-        renew: asks TorchServe for a new token of a kind, with the key of its token API.
-    """
+    """TorchServe's `key_file.json`; `renew(kind, api_key)` asks TorchServe for a new token."""
 
     def __init__(self, path: Path, renew: Callable[[str, str], None]) -> None:
         self.path, self.renew = path, renew

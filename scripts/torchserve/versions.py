@@ -30,11 +30,6 @@ def unregister(server: Server, model: str, version: str, timeout: float) -> None
     call(server, "DELETE", f"/models/{model}/{version}", timeout)
 
 
-def set_default(server: Server, model: str, version: str, timeout: float) -> None:
-    """Makes a version answer the requests that do not name one."""
-    call(server, "PUT", f"/models/{model}/{version}/set-default", timeout)
-
-
 def call(server: Server, method: str, path: str, timeout: float) -> None:
     """Calls the management API.
 

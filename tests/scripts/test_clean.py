@@ -28,9 +28,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def clean(root: Path) -> list[str]:
-    """What is said."""
-    command = [sys.executable, "-I", "-S", str(ROOT / "scripts" / "clean.py"), "--root", str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    """Runs the command with the standard library alone; returns the lines that it prints."""
+    command = [sys.executable, "-S", "-m", "scripts.clean", "--root", str(root)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in root.iterdir() if path.name != "model_store") == [".venv", "archive"]
     return done.stdout.splitlines()
@@ -52,10 +52,10 @@ def test_what_only_its_owner_could_make_again_stays(root: Path) -> None:
     (store / "notes.txt").touch()
     assert clean(root) == [
         "kept model_store/digits.mar: it is a link",
-        "kept model_store/karate@2.0.mar: it is of no model in archive/",
-        "kept model_store/mine.mar: it is of no model in archive/",
-        "kept model_store/notes.txt: it is no archive",
-        "`make` builds none of these again; `rm -r model_store` removes them",
+        "kept model_store/karate@2.0.mar: its model is not one of archive/",
+        "kept model_store/mine.mar: its model is not one of archive/",
+        "kept model_store/notes.txt: it is not an archive",
+        "`make` cannot build these again; `rm -r model_store` removes them",
     ]
     assert not (store / "karate.mar").exists() and (store / "mine.mar").stat().st_size
 
@@ -79,6 +79,6 @@ def test_an_archive_of_a_shipped_name_stays_if_it_is_not_what_make_builds(
             manifest.write_text(manifest.read_text().replace('"1.0"', '"7.0"'))
         path.unlink()
         write_archive_with_manifest(folder, path, Ed25519PrivateKey.generate() if kind == "signed" else None)
-        reason = "it is signed" if kind == "signed" else "it holds karate 7.0"
+        reason = "it is signed" if kind == "signed" else "it contains karate 7.0"
     assert clean(root)[0] == f"kept model_store/karate.mar: {reason}"
     assert path.exists()

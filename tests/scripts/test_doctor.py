@@ -11,6 +11,7 @@ import pytest
 
 from archive.repository import ROOT
 from scripts import doctor
+from scripts.setup import checks
 from scripts.torchserve import java
 
 
@@ -26,7 +27,7 @@ def test_it_needs_the_standard_library_only() -> None:
     for line in done.stdout.splitlines():
         assert line.split()[0] in ("OK", "FAIL", "—", "fix:"), line
     assert (done.returncode == 1) == ("FAIL" in done.stdout)
-    assert {line.split()[1] for line in done.stdout.splitlines() if "fix:" not in line} == set(doctor.CHECKS)
+    assert {line.split()[1] for line in done.stdout.splitlines() if "fix:" not in line} == set(checks.CHECKS)
 
 
 # The files of the repository that `make doctor`, `make env` and `make clean` import, on a Python that may be too old.
@@ -62,7 +63,7 @@ def old_pythons() -> list[str]:
     home = Path.home() / ".pyenv" / "versions"
     found = [shutil.which(f"python3.{minor}") or "" for minor in range(6, 11)]
     found += [str(path) for minor in range(6, 11) for path in home.glob(f"3.{minor}.*/bin/python")]
-    return [path for path in found if path and doctor.run(path, "-c", "")[0] == 0]
+    return [path for path in found if path and checks.run(path, "-c", "")[0] == 0]
 
 
 @pytest.mark.skipif(not old_pythons(), reason="this machine has no old Python to run it with")
@@ -81,7 +82,7 @@ def test_an_old_python_is_one_line_with_the_fix() -> None:
         lines = done.stdout.splitlines()
         assert lines[0].startswith("FAIL  python       3.")
         assert lines[1].split() == "fix: name a Python 3.11 to 3.13: make serve PYTHON=python3.12".split()
-        assert len([line for line in lines if "fix:" not in line]) == len(doctor.CHECKS)
+        assert len([line for line in lines if "fix:" not in line]) == len(checks.CHECKS)
 
 
 def test_a_missing_compiler_is_one_line_with_the_fix(
@@ -99,9 +100,9 @@ def test_a_compiler_that_cannot_make_a_program_fails(tmp_path: Path, monkeypatch
     broken.write_text("#!/bin/sh\necho 'probe.cpp:2: fatal error: concepts: No such file' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
-    state, found, _ = doctor.compiler()
-    assert state == doctor.FAIL
-    assert "concepts: No such file" in found
+    result = checks.CHECKS["compiler"]()
+    assert result.state == checks.FAIL
+    assert "concepts: No such file" in result.text
 
 
 def fake_java(folder: Path, version: str) -> Path:

@@ -1,4 +1,4 @@
-"""A batch of eight of which any one is bad: that one gets its 4xx, the others their answers, the same to the byte."""
+"""Batches of eight with one bad request: that one gets its 4xx, the others the same answers to the byte."""
 
 import io
 import json
@@ -28,7 +28,7 @@ from tests.support.torchserve import TIMEOUT_S, TorchServe
 pytestmark = pytest.mark.server
 
 SIZE = 8
-# Long enough for eight requests to be sent one after the other; a whole batch does not wait for its end.
+# Long enough to send eight requests one after the other; a full batch does not wait until its end.
 DELAY_MS = 2000
 BATCHING = {"digits": "stack", "karate": "graph", "scaled_add": "none"}
 
@@ -36,7 +36,7 @@ Request = dict[str, Any]
 
 
 def pack_batched(name: str, folder: Path) -> Path:
-    """One of the shipped models as `NAME_batched`, which the server asks in batches of eight."""
+    """Packs one of the shipped models as `NAME_batched`, which gets batches of eight."""
     contents = ArchiveContents.from_model(name)
     document = contents.document | {"batchSize": SIZE, "maxBatchDelay": DELAY_MS}
     document["opserve"] = document["opserve"] | {"batching": BATCHING[name]}
@@ -50,7 +50,7 @@ def server(serve, tmp_path_factory) -> TorchServe:
     return serve([pack_batched(name, folder) for name in BATCHING])
 
 
-def counted(server: TorchServe, metric: str, model: str) -> float:
+def read_counter(server: TorchServe, metric: str, model: str) -> float:
     found = re.findall(rf'^{metric}{{.*model_name="{model}".*}} (\S+)$', server.metrics().text, re.MULTILINE)
     return sum(map(float, found))
 
@@ -62,29 +62,31 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def await_taken(server: TorchServe, model: str, number: float) -> None:
-    """Wait until the server has taken so many requests."""
-    until(lambda: counted(server, "ts_inference_requests_total", model) == number)
+def wait_until_taken(server: TorchServe, model: str, number: float) -> None:
+    """Waits until the server has taken this many requests."""
+    until(lambda: read_counter(server, "ts_inference_requests_total", model) == number)
 
 
 def together(server: TorchServe, model: str, batch: list[Request]) -> list[requests.Response]:
     """The answers to requests that the server handed over as one batch, in this order."""
 
-    def told() -> bool:
-        return counted(server, "opserve_requests_total", model) == counted(server, "ts_inference_requests_total", model)
+    def all_reported() -> bool:
+        return read_counter(server, "opserve_requests_total", model) == read_counter(
+            server, "ts_inference_requests_total", model
+        )
 
     for _ in range(5):
-        until(told)
-        batches = counted(server, "opserve_batches_total", model)
-        taken = counted(server, "ts_inference_requests_total", model)
+        until(all_reported)
+        batches = read_counter(server, "opserve_batches_total", model)
+        taken = read_counter(server, "ts_inference_requests_total", model)
         with ThreadPoolExecutor(len(batch)) as pool:
             sent = []
             for number, request in enumerate(batch, start=1):
                 sent.append(pool.submit(server.predict, model, **request))
-                await_taken(server, model, taken + number)
+                wait_until_taken(server, model, taken + number)
             answers = [each.result() for each in sent]
-        until(told)
-        if counted(server, "opserve_batches_total", model) == batches + 1:
+        until(all_reported)
+        if read_counter(server, "opserve_batches_total", model) == batches + 1:
             return answers
     raise AssertionError("the machine is too busy to send eight requests within a batch's delay")
 
@@ -118,13 +120,13 @@ def good_scaled_add() -> list[Request]:
 
 
 BAD_ANYWHERE = {
-    "no JSON": (as_body(b'{"x": [1', "application/json"), 400),
+    "not JSON": (as_body(b'{"x": [1', "application/json"), 400),
     "an empty body": (as_body(b"", "application/json"), 400),
-    "no object": (as_json([1, 2]), 400),
+    "not an object": (as_json([1, 2]), 400),
     "an unknown input": (as_json({"nothing": [1]}), 400),
-    "a type that nobody reads": (as_body(b"<x>1</x>", "text/xml"), 415),
-    "no zip": (as_body(b"PK\x03\x04 no more", NPZ_TYPE), 400),
-    "words of a broken GPU, and no text": (as_body(rb'{"CUDA error \ud800": [1]}', "application/json"), 400),
+    "an unknown media type": (as_body(b"<x>1</x>", "text/xml"), 415),
+    "not a zip file": (as_body(b"PK\x03\x04 no more", NPZ_TYPE), 400),
+    "words of a broken GPU in invalid text": (as_body(rb'{"CUDA error \ud800": [1]}', "application/json"), 400),
 }
 CORNERS = [[0, 0], [9, 0], [9, 9], [0, 9]]
 IMAGE = [[9] * 10] * 10
@@ -133,17 +135,17 @@ BAD = {
     "digits": {
         "three corners on a line": (as_json({"image": IMAGE, "corners": [[0, 0], [1, 1], [2, 2], [0, 2]]}), 400),
         "text in a picture": (as_json({"image": [["a"]], "corners": CORNERS}), 400),
-        "an answer that is not to be had": (as_json({"image": IMAGE, "corners": CORNERS}, Accept="text/html"), 406),
+        "an unavailable response format": (as_json({"image": IMAGE, "corners": CORNERS}, Accept="text/html"), 406),
     },
     "karate": {
-        "a column that is no node": (as_json(GRAPH | {"col": [1, 2]}), 400),
+        "a column that is not a node": (as_json(GRAPH | {"col": [1, 2]}), 400),
         "decreasing row pointers": (as_json(GRAPH | {"rowptr": [0, 3, 2]}), 400),
         "features of another width": (as_json(GRAPH | {"x": [[0.0] * 33] * 2}), 400),
     },
     "scaled_add": {
         "shapes that only the operator compares": (as_json({"x": [1, 2, 3], "y": [1, 2]}), 400),
         "a missing input": (as_json({"x": [1]}), 400),
-        "a number that is none": (as_json({"x": [1], "y": [None]}), 400),
+        "a null instead of a number": (as_json({"x": [1], "y": [None]}), 400),
     },
 }
 
@@ -167,13 +169,13 @@ def test_one_bad_request_costs_only_its_sender(server, shipped, name):
         assert [each.content for each in answers] == [each.content for each in without], what
 
 
-def test_the_batch_is_one_call_where_the_shapes_allow_it(server):
-    before = counted(server, "opserve_model_calls_total", "karate_batched")
+def test_the_batch_is_one_call_if_the_shapes_allow_it(server):
+    before = read_counter(server, "opserve_model_calls_total", "karate_batched")
     together(server, "karate_batched", [*good_karate(), good_karate()[0]])
-    assert counted(server, "opserve_model_calls_total", "karate_batched") == before + 1
+    assert read_counter(server, "opserve_model_calls_total", "karate_batched") == before + 1
 
 
-def test_answers_of_one_batch_may_be_of_several_kinds(server):
+def test_answers_of_one_batch_may_have_several_formats(server):
     good = good_scaled_add()
     kinds = [as_json({"x": [1], "y": [2]}, Accept=NPZ_TYPE), *good]
     answers = together(server, "scaled_add_batched", kinds)
@@ -182,7 +184,7 @@ def test_answers_of_one_batch_may_be_of_several_kinds(server):
     assert {each.headers["Content-Type"] for each in answers[1:]} == {"application/json"}
 
 
-def test_whoever_marks_a_request_for_a_description_changes_no_answer(server):
+def test_requests_marked_as_descriptions_change_no_answer(server):
     plain = [as_json({"x": [number], "y": [1]}) for number in range(SIZE)]
     marked = [each | {"headers": each["headers"] | {"describe": "True", "Explain": "True"}} for each in plain[::2]]
     mixed = [each for pair in zip(marked, plain[1::2], strict=True) for each in pair]

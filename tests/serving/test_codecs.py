@@ -1,4 +1,4 @@
-"""Every kind of request and answer through HTTP: what the server does with headers, types and bodies in between."""
+"""Every format of request and answer over HTTP, with the server's handling of headers, types and bodies in between."""
 
 import io
 import json
@@ -6,7 +6,7 @@ import json
 import numpy
 import pytest
 
-from handlers.codecs.encode import OIP_TYPE
+from handlers.codecs.negotiation import OIP_TYPE
 from handlers.codecs.npy import NPY_TYPE, NPZ_TYPE
 from handlers.codecs.oip import JSON_LENGTH_HEADER
 from handlers.sample import difference
@@ -46,7 +46,7 @@ def test_npz_in_and_npz_out(digits, sample, corners, content_type):
         numpy.testing.assert_allclose(answer["probabilities"], sample.answer["probabilities"], atol=1e-5)
 
 
-def test_npy_parts_beside_other_parts(digits, sample, corners):
+def test_npy_parts_next_to_other_parts(digits, sample, corners):
     files = {"image": ("i", sample.png), "corners": ("c", npy(corners), NPY_TYPE)}
     assert difference(digits.predict("digits", files=files).json(), sample.answer) is None
 

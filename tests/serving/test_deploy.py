@@ -1,4 +1,4 @@
-"""A version put in another one's place on a server that is being asked all the while."""
+"""Deploys, rollbacks and removals of versions on a server that gets requests all the time."""
 
 import json
 import re
@@ -28,7 +28,7 @@ from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
 pytestmark = pytest.mark.server
 
-# Answers with the version added, after as many seconds as the first number says.
+# Answers with the version, after as many seconds as the first number says.
 HOOKS = """
 import time
 
@@ -71,7 +71,7 @@ def make(external, tmp_path_factory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def torchserve(make, tmp_path) -> Iterator[TorchServe]:
-    """A server of version 1.0 that models can be registered with; two workers, and other archives beside."""
+    """A server of version 1.0 with the model API."""
     server = TorchServe(tmp_path / "home", [make("1.0")])
     try:
         started = server.start("--model-api")
@@ -91,7 +91,7 @@ def answer(server: TorchServe, seconds: float = 0, version: str = "") -> tuple[i
 
 
 def changed(archive: Path, folder: Path, name: str, content: bytes) -> Path:
-    """An archive that says it is whole, of which a file is another."""
+    """Returns an archive with another content of a file and a manifest that matches it."""
     unpacked = unpack(archive, folder / "unpacked")
     (unpacked / name).write_bytes(content)
     (unpacked / MANIFEST_FILE).unlink()
@@ -100,7 +100,7 @@ def changed(archive: Path, folder: Path, name: str, content: bytes) -> Path:
 
 
 class Asking:
-    """Threads that ask without a pause, by HTTP and gRPC, and what they were answered."""
+    """Threads that send requests without a pause, over HTTP and gRPC, and the answers."""
 
     def __init__(self, server: TorchServe, threads: int = 4) -> None:
         self._server, self._ended = server, threading.Event()
@@ -135,7 +135,7 @@ def test_no_request_is_lost(torchserve, make):
     add(torchserve, make("2.0"))
     assert torchserve.script("scale", "mine", "2").returncode == 0
     with Asking(torchserve) as answers, ThreadPoolExecutor(4) as pool:
-        # Longer than registering takes: still being answered by the old version when the new one is the default.
+        # Longer than registering takes: the old version is still answering them when the new one is the default.
         slow = [pool.submit(answer, torchserve, 1.0) for _ in range(16)]
         deployed = torchserve.script("deploy", "mine", "2.0")
         assert deployed.returncode == 0, deployed.stderr
@@ -151,7 +151,7 @@ def test_no_request_is_lost(torchserve, make):
     assert answer(torchserve, version="/1.0")[0] == 404
 
 
-def test_the_old_version_answers_all_that_it_was_given(torchserve, make):
+def test_the_old_version_answers_all_its_requests(torchserve, make):
     add(torchserve, make("2.0"))
     with ThreadPoolExecutor(8) as pool:
         deploying = pool.submit(torchserve.script, "deploy", "mine", "2.0")
@@ -180,29 +180,29 @@ def is_default(torchserve: TorchServe) -> bool:
     return torchserve.describe("mine")["modelVersion"] == "4.0"
 
 
-def cut_short(torchserve: TorchServe, number: int, stage: Callable[[TorchServe], bool]) -> None:
-    """Begins to deploy 4.0, and ends that with a signal as soon as it has come to a stage."""
-    # Whoever runs the tests in the background has signals ignored, also by what the tests start.
+def interrupt(torchserve: TorchServe, number: int, stage: Callable[[TorchServe], bool]) -> None:
+    """Begins to deploy 4.0, and ends the command with a signal once it has reached a stage."""
+    # Tests that run in the background ignore signals, and so would the processes that they start.
     command = ["env", "--default-signal", sys.executable, "-m", "scripts.deploy", "mine", "4.0"]
     command += ["--home", str(torchserve.home)]
     deploying = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: stage(torchserve), stage.__name__)
     deploying.send_signal(number)
-    # Not -SIGKILL alone: one that had ended well by now was not cut short.
+    # Not 0: then it would not have been interrupted.
     assert deploying.wait(TIMEOUT_S) in (128 + number, -number)
 
 
-def test_a_deploy_that_was_cut_short_is_finished_or_taken_back(torchserve, make):
+def test_an_interrupted_deploy_is_finished_or_rolled_back(torchserve, make):
     add(torchserve, make("4.0"))
     interrupted = (
         "mine: a deploy of 4.0 in place of 1.0 was interrupted; `make deploy MODEL=mine VERSION=4.0` finishes it"
     )
     for stage, number in ((is_registered, signal.SIGTERM), (has_workers, signal.SIGHUP)):
-        # Whoever can still clean up leaves nothing.
-        cut_short(torchserve, number, stage)
+        # A deploy that can still clean up leaves nothing.
+        interrupt(torchserve, number, stage)
         assert list(torchserve.server.versions("mine")) == ["1.0"]
         assert deploy_record.load_unfinished(torchserve.server) == []
-        cut_short(torchserve, signal.SIGKILL, stage)
+        interrupt(torchserve, signal.SIGKILL, stage)
         assert sorted(torchserve.server.versions("mine")) == ["1.0", "4.0"]
         assert interrupted in torchserve.script("status").stdout
         if stage is is_registered:
@@ -212,8 +212,8 @@ def test_a_deploy_that_was_cut_short_is_finished_or_taken_back(torchserve, make)
             assert deploy_record.load_unfinished(torchserve.server) == []
         assert answer(torchserve) == (200, {"y": [1, 1]})
     with ThreadPoolExecutor(8) as pool:
-        # The version that 4.0 takes the place of is busy until long after the switch, so that it must be waited for.
-        again = pool.submit(cut_short, torchserve, signal.SIGKILL, is_default)
+        # The old version is busy until long after the switch, so the deploy has to wait for it.
+        again = pool.submit(interrupt, torchserve, signal.SIGKILL, is_default)
         until(lambda: not is_registered(torchserve), "the removal of what was left behind")
         until(lambda: has_workers(torchserve), "another attempt")
         slow = [pool.submit(answer, torchserve, 3.0) for _ in range(4)]
@@ -252,18 +252,18 @@ def test_a_version_that_stays_busy_stays(torchserve):
             versions.drain(torchserve.server, "mine", "1.0", timeout=1)
         assert not slow.done()
         versions.drain(torchserve.server, "mine", "1.0", timeout=TIMEOUT_S)
-        # Its answer was sent, but comes over another connection; far sooner than what is left of six seconds.
+        # Its answer has been sent, but over another connection.
         assert slow.result(timeout=2) == (200, {"y": [1, 1]})
 
 
 def taken(torchserve: TorchServe) -> float:
-    """How many requests the server has taken for the model."""
+    """Returns how many requests the server has taken for the model."""
     found = re.findall(r'^ts_inference_requests_total{.*"mine".*} (\S+)$', torchserve.metrics().text, re.MULTILINE)
     return sum(map(float, found))
 
 
 def refused(torchserve: TorchServe, version: str) -> str:
-    """What is said of a version that is not deployed; the old one is served as before."""
+    """Returns the error for a version that cannot be deployed; the old one is served as before."""
     failed = torchserve.script("deploy", "mine", version)
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: ")
@@ -272,7 +272,7 @@ def refused(torchserve: TorchServe, version: str) -> str:
     return failed.stderr.removeprefix("error: ")
 
 
-def test_what_cannot_be_deployed_is_said_and_changes_nothing(torchserve, make, tmp_path):
+def test_a_version_that_cannot_be_deployed_changes_nothing(torchserve, make, tmp_path):
     assert refused(torchserve, "2.0") == (
         f"{torchserve.model_store} holds no archive of mine 2.0; `make archive MODEL=mine VERSION=2.0` makes one\n"
     )
@@ -285,11 +285,11 @@ def test_what_cannot_be_deployed_is_said_and_changes_nothing(torchserve, make, t
     shutil.rmtree(tmp_path / "unpacked")
     broken = changed(make("3.0"), tmp_path, "branching.pt", b"no model")
     add(torchserve, broken)
-    said = refused(torchserve, "3.0")
-    assert said.startswith("mine 3.0 has 0 of 1 workers ready; a new one died while loading:\nTraceback ")
-    assert "ModelError: branching.pt: not a TorchScript model" in said
-    assert said.endswith("\nmine 1.0 is served as before\n")
-    # What was refused does not stand in the way of what is sound.
+    error = refused(torchserve, "3.0")
+    assert error.startswith("mine 3.0 has 0 of 1 workers ready; a new one died while loading:\nTraceback ")
+    assert "ModelError: branching.pt: not a TorchScript model" in error
+    assert error.endswith("\nmine 1.0 is served as before\n")
+    # A refused version does not prevent a good one.
     add(torchserve, make("2.0"))
     assert torchserve.script("deploy", "mine", "2.0").returncode == 0
     assert answer(torchserve) == (200, {"y": [2, 2]})
@@ -333,8 +333,8 @@ def test_the_newest_version_is_the_default_of_the_next_start(make, tmp_path):
     try:
         started = server.start()
         assert started.returncode == 0, started.stderr
-        for version, said in (("", 10), ("/10.0", 10), ("/9.0", 9), ("/1.0", 1)):
-            assert answer(server, version=version) == (200, {"y": [said, said]})
+        for version, number in (("", 10), ("/10.0", 10), ("/9.0", 9), ("/1.0", 1)):
+            assert answer(server, version=version) == (200, {"y": [number, number]})
         shown = server.script("status").stdout
         assert [line.split()[1:3] for line in shown.splitlines() if line.startswith("mine ")] == [
             ["1.0", "1/1"],

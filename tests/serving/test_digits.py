@@ -1,4 +1,4 @@
-"""`digits` through HTTP: right answers, and for every bad request a 4xx in JSON that names the field."""
+"""`digits` over HTTP: correct answers, and for every bad request a 4xx in JSON that names the field."""
 
 import io
 import json
@@ -38,8 +38,8 @@ def test_a_jpeg(digits, sample):
     assert response.json()["label"] == sample.answer["label"]
 
 
-def test_the_served_answers_are_the_eager_models(digits):
-    """Within 1e-5, over digits, sizes and homographies that nobody trained on."""
+def test_the_served_answers_equal_the_eager_models(digits):
+    """Within 1e-5, for digits, sizes and homographies that are not in the training data."""
     eager = DigitReader()
     eager.load_state_dict(torch.load(BUILD / "models" / "digits" / "weights.pt", weights_only=True))
     eager.eval()
@@ -104,7 +104,7 @@ def test_a_bad_form_names_the_field(digits, sample, form, field, message):
     ],
 )
 def test_bad_json_names_the_field(digits, sample, document, field, message):
-    body = json.dumps(sample.document(**document))  # which writes NaN and Infinity as Python does
+    body = json.dumps(sample.document(**document))  # Python writes NaN and Infinity
     response = digits.predict("digits", data=body, headers={"Content-Type": "application/json"})
     check_refused(digits, response, field, message)
 
@@ -117,7 +117,7 @@ def check_refused(digits, response, field, message):
     assert any(part in error["message"] for part in message.split("|")), error["message"]
 
 
-def test_the_worker_lives_through_bad_requests(digits, sample):
+def test_the_worker_survives_bad_requests(digits, sample):
     before = worker_pids(digits)
     for _ in range(5):
         digits.predict("digits", files=sample.form(image=b"junk"))

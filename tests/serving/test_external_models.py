@@ -1,4 +1,4 @@
-"""Someone else's models, packed by `make archive ARTIFACT=… OPS=…` and served."""
+"""External models, packed by `make archive ARTIFACT=… OPS=…` and served."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture(scope="module")
 def served(serve, external, tmp_path_factory):
-    """A scripted and a traced model with an operator that is not ours, on one server."""
+    """A scripted and a traced model with an external operator, on one server."""
     folder = tmp_path_factory.mktemp("archives")
     archives = []
     for artifact in (external.scripted, external.traced):

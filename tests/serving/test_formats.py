@@ -1,6 +1,5 @@
-"""One model in every format through HTTP: TorchScript, ONNX, exported and compiled answer as the eager model does."""
+"""The same model over HTTP in every format: TorchScript, ONNX, exported and compiled answer as the eager model does."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from tests.serving.test_models import karate_subgraph
 
 pytestmark = pytest.mark.server
 
-# Absolute, of probabilities: float32 sums in another order differ by less.
+# Absolute, of probabilities: float32 sums in a different order differ by less.
 TOLERANCE = 1e-5
 Dim = torch.export.Dim
 
@@ -68,7 +67,12 @@ WRITERS: dict[str, Callable[[torch.export.ExportedProgram, Path], None]] = {
     "exported": write_exported,
     "compiled": write_compiled,
 }
-FORMATS = ["torchscript", "onnx", *WRITERS]
+FORMATS = {
+    "torchscript": "TorchScript",
+    "onnx": "ONNX",
+    "exported": "exported program",
+    "compiled": "AOTInductor package",
+}
 
 
 def served_name(model: str, kind: str) -> str:
@@ -102,7 +106,7 @@ def kind(request):
 
 @pytest.fixture
 def server(request, kind):
-    """Has both models in this format."""
+    """A server that has both models in this format."""
     return request.getfixturevalue("programs" if kind in WRITERS else "shipped")
 
 
@@ -122,8 +126,6 @@ def test_digits(server, kind):
 
 
 def test_karate(server, kind):
-    from archive.karate.hooks import preprocess
-
     for size in (34, 20, 5, 2, 1):
         graph = karate_subgraph(list(range(size)))
         arrays = {
@@ -132,26 +134,14 @@ def test_karate(server, kind):
             "value": numpy.ones(len(graph["col"]), numpy.float32),
             "x": numpy.asarray(graph["x"], numpy.float32),
         }
-        ready = preprocess(arrays)
         with torch.inference_mode():
-            label, probabilities = karate()(*(torch.from_numpy(ready[name]) for name in arrays))
+            label, probabilities = karate()(*(torch.from_numpy(array) for array in arrays.values()))
         got = server.predict(served_name("karate", kind), json=graph)
         assert got.status_code == 200, got.text
         assert got.json()["label"] == label.tolist()
         numpy.testing.assert_allclose(got.json()["probabilities"], probabilities, rtol=0, atol=TOLERANCE)
 
 
-def test_each_is_what_it_is_said_to_be(server, kind):
+def test_each_reports_its_format(server, kind):
     for model in PROGRAMS:
-        described = server.management("GET", f"/models/{served_name(model, kind)}?customized=true").json()[0]
-        told = described["customizedMetadata"]
-        told = json.loads(told) if isinstance(told, str) else told
-        assert (
-            told["format"]
-            == {
-                "torchscript": "TorchScript",
-                "onnx": "ONNX",
-                "exported": "exported program",
-                "compiled": "AOTInductor package",
-            }[kind]
-        )
+        assert server.describe_by_worker(served_name(model, kind))["format"] == FORMATS[kind]

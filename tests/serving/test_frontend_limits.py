@@ -1,6 +1,6 @@
-"""What a hostile or careless client does to TorchServe's frontend stays within the bounds that `make start` gives it.
+"""Hostile and careless clients cannot push TorchServe's frontend beyond the limits that `make start` gives it.
 
-The server believes that it runs on a machine of one gigabyte, so that a few hundred megabytes fill what it may hold.
+The server is started for a machine with one gigabyte of memory, so that a few hundred megabytes fill it.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from tests.support.torchserve import TorchServe, serving
 MEMORY_MIB = 1024
 MODELS = ("busy", "other")
 LOG_SIZE = 20_000
-# Sleeps, tells its environment, or how long a body was.
+# Waits, or answers with its environment or the length of the body.
 HANDLER = """
 import json
 import os
@@ -68,7 +68,7 @@ def fitted(server: TorchServe) -> dict[str, str]:
 
 
 class Unharmed:
-    """The frontend and the workers of a server: none has ended, and all answer."""
+    """Checks that neither the frontend nor a worker of a server has ended, and that all models answer."""
 
     def __init__(self, server: TorchServe) -> None:
         self.server, self.mark = server, LogMark(server.home / "logs")
@@ -82,7 +82,7 @@ class Unharmed:
 
 
 def ask(server: TorchServe, model: str, body: bytes = b"x", timeout: float = 60) -> int:
-    """POST a body by a connection of its own; the status."""
+    """Sends a body over its own connection; returns the status."""
     headers = {
         "Authorization": f"Bearer {server.server.token('inference')}",
         "Content-Type": "application/octet-stream",
@@ -92,7 +92,7 @@ def ask(server: TorchServe, model: str, body: bytes = b"x", timeout: float = 60)
 
 
 class Upload:
-    """A body on a connection of its own, sent at once; its answer is read later."""
+    """A body that is sent over its own connection at once; the answer is read later."""
 
     def __init__(self, server: TorchServe, model: str, body: bytes) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.server.ports()["inference_address"][1]))
@@ -127,7 +127,7 @@ def test_full_queues_of_the_largest_bodies_are_held(small: TorchServe, tmp_path:
     try:
         busy = [Upload(small, model, f"wait for {gate}".encode()) for model in MODELS]
         queued = [Upload(small, model, body) for _ in range(queue + surplus) for model in MODELS]
-        # The worker may have taken the first one only after another had been refused.
+        # The worker may take the first one only after another one has been refused.
         wait_for(lambda: sum(each.answered() for each in queued) >= len(MODELS) * (surplus - 1))
         refused = [each for each in queued if each.answered()]
         oversized = Upload(small, MODELS[0], body + b"x" * 1001)
@@ -162,7 +162,7 @@ class Unfinished:
         self.selector.register(client, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
     def send(self, seconds: float) -> None:
-        """Send what is left on every connection, for so long at most."""
+        """Sends what is left on every connection, for at most this many seconds."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             ready = self.selector.select(0.1)
@@ -258,7 +258,7 @@ def test_the_workflow_api_opens_nothing(small: TorchServe) -> None:
 
 
 def listing(server: TorchServe) -> list[Path]:
-    """The files that a server has unpacked, and its store."""
+    """Returns the files that a server has unpacked, and those of its model store."""
     return sorted([*server.server.temp.glob("*/*"), *server.model_store.iterdir()])
 
 
@@ -285,7 +285,7 @@ def test_logs_are_bounded_whatever_their_dates(small: TorchServe) -> None:
         while any(path.exists() for path in old) and time.monotonic() < deadline:
             client.get(f"{url}?{'x' * 3000}")
     pieces = Counter(path.name.partition(".")[0] for path in logs.glob("*.log.gz"))
-    # The last piece may be on its way out.
+    # The last piece may just be being removed.
     assert pieces["access_log"] <= 6 and max(pieces.values()) <= 6, pieces
     assert not any(path.exists() for path in old)
     assert sum(path.stat().st_size for path in logs.glob("access_log*")) < 8 * LOG_SIZE

@@ -1,4 +1,4 @@
-"""Inference by gRPC: the same answers, and what it cannot say."""
+"""Inference over gRPC: the same answers as over HTTP, but without a status."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def parts(sample) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("version", ["", "1.0"])
-def test_parts_are_answered_as_by_http(digits, sample, parts, version):
+def test_parts_are_answered_as_over_http(digits, sample, parts, version):
     answer = ask(digits, parts, version=version)
     assert answer == digits.predict("digits", files=sample.form()).json()
     assert difference(answer, sample.answer) is None
@@ -37,13 +37,13 @@ def test_a_whole_body_is_a_part_of_that_name(digits, sample):
     assert difference(ask(digits, {"body": json.dumps(sample.document()).encode()}), sample.answer) is None
 
 
-def test_what_is_refused_is_an_answer(digits, parts):
-    """A status cannot be: TorchServe passes on the body of a gRPC answer and nothing else."""
+def test_a_refusal_is_an_answer(digits, parts):
+    """There cannot be a status: TorchServe passes on only the body of a gRPC answer."""
     error = ask(digits, parts | {"corners": b"[]"})["error"]
     assert (error["code"], error["field"]) == (400, "corners")
 
 
-def test_bad_requests_cost_the_others_nothing(digits, sample, parts):
+def test_bad_requests_do_not_affect_others(digits, sample, parts):
     batch = [parts, parts | {"image": b"junk"}] * 8
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda each: ask(digits, each), batch))
@@ -68,19 +68,19 @@ def test_the_messages_are_those_of_the_servers_own_file():
         rf"service {service} {{.*rpc {method}\(PredictionsRequest\) returns \(PredictionResponse\)", text, re.S
     )
     for message in (grpc_client.PredictionsRequest, grpc_client.PredictionResponse):
-        theirs = re.search(rf"message {message.DESCRIPTOR.name} {{(.*?)}}", text, re.S)[1]
+        text_of_message = re.search(rf"message {message.DESCRIPTOR.name} {{(.*?)}}", text, re.S)[1]
         for field in message.DESCRIPTOR.fields:
             kind = "map<string, bytes>" if field.name == "input" else r"(string|bytes)"
-            assert re.search(rf"{kind} {field.name} = {field.number};", theirs), field.name
+            assert re.search(rf"{kind} {field.name} = {field.number};", text_of_message), field.name
 
 
-def test_the_script_predicts_by_grpc(digits):
+def test_the_command_predicts_over_grpc(digits):
     shown = digits.script("predict", "digits", "--grpc")
     assert shown.returncode == 0, shown.stderr
     assert "\n  same\n" in shown.stdout
 
 
-def test_the_script_says_what_was_refused(digits, tmp_path):
+def test_the_command_reports_a_refusal(digits, tmp_path):
     request = tmp_path / "request.json"
     request.write_text("{}")
     failed = digits.script("predict", "digits", "--grpc", "--request", str(request))
@@ -89,7 +89,7 @@ def test_the_script_says_what_was_refused(digits, tmp_path):
 
 
 def stream(server, parts: dict[str, bytes], model: str = "digits") -> list[bytes]:
-    """The answers of `StreamPredictions`."""
+    """Returns the answers of `StreamPredictions`."""
     host, port = server.server.ports()["grpc_inference_port"]
     request = grpc_client.PredictionsRequest(model_name=model, input=parts)
     metadata = [("authorization", f"Bearer {server.server.token('inference')}")]
@@ -109,8 +109,8 @@ def test_a_stream_is_one_answer_and_costs_no_worker(digits, sample, parts):
     with ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(lambda each: stream(digits, each), requests))
     assert [len(each) for each in answers] == [1] * len(requests)
-    told = [json.loads(each) for (each,) in answers]
-    assert [answer.get("label", "refused") for answer in told[:5]] == [
+    documents = [json.loads(each) for (each,) in answers]
+    assert [document.get("label", "refused") for document in documents[:5]] == [
         sample.answer["label"],
         "refused",
         sample.answer["label"],

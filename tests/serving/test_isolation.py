@@ -1,4 +1,4 @@
-"""What one client sends costs neither a worker nor anybody else an answer."""
+"""No request of one client costs a worker, or another client its answer."""
 
 import io
 import json
@@ -19,7 +19,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def workers(server: TorchServe, model: str) -> list[int]:
-    """The process numbers of a model's workers."""
+    """Returns the process ids of a model's workers."""
     return [worker["pid"] for worker in server.describe(model)["workers"]]
 
 
@@ -44,7 +44,7 @@ def test_words_about_a_gpu_are_words(unharmed, words):
         assert unharmed.predict("scaled_add", **request).status_code in (400, 406, 415)
 
 
-def test_the_mark_of_a_description_is_the_servers(unharmed):
+def test_a_clients_mark_of_a_description_is_ignored(unharmed):
     answer = unharmed.predict("scaled_add", json={"x": [1], "y": [1]}, headers={"describe": "True"})
     assert answer.json() == {"z": [3]}
     empty = unharmed.predict(
@@ -67,7 +67,7 @@ def test_an_answer_that_is_too_large_is_refused_with_a_smaller_format(unharmed):
     assert numpy.load(io.BytesIO(answer.content))["z"].size == 9_000_000
 
 
-def test_what_an_error_quotes_is_bounded(unharmed):
+def test_quotes_in_an_error_are_bounded(unharmed):
     answer = unharmed.predict("scaled_add", json={"k" * 3_000_000: [1], "x": [1], "y": [2]})
     assert answer.status_code == 400 and len(answer.content) < 5000
     assert answer.json()["error"]["field"] is None
@@ -78,14 +78,14 @@ def test_half_of_a_surrogate_pair_is_refused(unharmed, text):
     assert unharmed.predict("scaled_add", data=text, headers=JSON).status_code == 400
 
 
-def test_nothing_quoted_is_taken_for_a_line_to_the_server(unharmed):
+def test_a_quote_cannot_forge_a_line_to_the_server(unharmed):
     lie = "x\n[PID]99999999999999999999\n[METRICS]Requests2XX.Count:1|#Level:Host|#hostname:lied,1"
     assert unharmed.predict("scaled_add", json={lie: [1]}).status_code == 400
     assert "lied" not in unharmed.metrics().text
 
 
 class TestAddresses:
-    """The addresses that TorchServe has beside /predictions."""
+    """The addresses that TorchServe has in addition to /predictions."""
 
     @staticmethod
     def post(server: TorchServe, path: str, **options):
@@ -164,18 +164,18 @@ class TestSwitches:
         first, second, third = answer.outputs[0].contents.fp32_contents
         assert (first, second, third) == (math.inf, -math.inf, 3)
 
-    def test_an_envelope_is_refused_with_a_line_that_says_so(self, tmp_path):
+    def test_an_envelope_is_refused_with_a_clear_line(self, tmp_path):
         server = TorchServe(tmp_path / "home", [ROOT / "model_store" / "scaled_add.mar"], service_envelope="json")
         try:
             started = server.start()
-            said = started.stdout + started.stderr
+            output = started.stdout + started.stderr
             assert started.returncode != 0
-            assert "service_envelope=json takes requests apart" in said, said
+            assert "service_envelope=json takes requests apart" in output, output
         finally:
             server.stop()
 
 
-# Ends as the handler does that has lost its GPU.
+# Ends its worker as the handler does when it has lost its GPU.
 ENDS = f"""
 import sys
 sys.path.append({str(ROOT)!r})
@@ -199,7 +199,7 @@ def test_a_worker_that_ends_answers_first_and_is_replaced(serve, tmp_path_factor
     for _ in range(3):
         answer = server.predict("ends", data=b"end")
         assert (answer.status_code, answer.text) == (200, "answered")
-        # The request that is handed over while the worker ends is TorchServe's to answer; the model is back after it.
+        # TorchServe itself answers a request that it hands over while the worker ends; then the model is back.
         deadline = time.monotonic() + TIMEOUT_S
         while (answer := server.predict("ends", data=b"go on")).text != "answered":
             assert answer.status_code in (500, 503) and time.monotonic() < deadline, answer.text

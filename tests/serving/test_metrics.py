@@ -1,4 +1,4 @@
-"""The handler's metrics on the page that Prometheus reads, beside TorchServe's own."""
+"""The handler's metrics on the page that Prometheus reads, next to TorchServe's own."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ LINE = re.compile(r"^(\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 
 
 def page(server: TorchServe, model: str) -> dict[str, list[tuple[dict[str, str], float]]]:
-    """Metric name -> (labels, value) of each of its series that are of a model, or of none."""
+    """Returns the series of a model, or of none: metric name -> (labels, value) of each."""
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
     for name, text, value in LINE.findall(server.metrics().text):
         labels = dict(re.findall(r'(\w+)="([^"]*)"', text))
@@ -29,23 +29,23 @@ def page(server: TorchServe, model: str) -> dict[str, list[tuple[dict[str, str],
 def total(server: TorchServe, name: str, **labels: str) -> float:
     """The sum of the series of `digits` that have these labels."""
     series = page(server, "digits").get(name, [])
-    return sum(value for its, value in series if its.items() >= labels.items())
+    return sum(value for each, value in series if each.items() >= labels.items())
 
 
-def await_total(server: TorchServe, expected: float, name: str, **labels: str) -> None:
+def wait_for_total(server: TorchServe, expected: float, name: str, **labels: str) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while (got := total(server, name, **labels)) != expected:
         assert time.monotonic() < deadline, f"{name} {labels} is {got}, not {expected}"
         time.sleep(0.1)
 
 
-def await_the_handler(server: TorchServe) -> None:
-    """Wait until the handler has told of all that the server has handed over."""
-    await_total(server, total(server, "ts_inference_requests_total"), "opserve_requests_total")
+def wait_for_handler(server: TorchServe) -> None:
+    """Waits until the handler has reported every request that the server handed over."""
+    wait_for_total(server, total(server, "ts_inference_requests_total"), "opserve_requests_total")
 
 
 def test_good_and_bad_requests_are_counted(digits, sample):
-    await_the_handler(digits)
+    wait_for_handler(digits)
     names = [name for name, kind in METRICS.items() if kind.type == "counter" and not kind.labels]
     before = {name: total(digits, name) for name in names}
     rejected = {
@@ -58,17 +58,17 @@ def test_good_and_bad_requests_are_counted(digits, sample):
         assert digits.predict("digits", files=sample.form(corners=b"[]")).status_code == 400
     assert digits.predict("digits", files=sample.form(), headers={"Accept": "text/html"}).status_code == 406
     assert digits.predict("digits", files=sample.form(mine=b"1")).status_code == 400
-    await_total(digits, before["opserve_requests_total"] + 7, "opserve_requests_total", model_version="1.0")
+    wait_for_total(digits, before["opserve_requests_total"] + 7, "opserve_requests_total", model_version="1.0")
     for (code, field), more in zip(rejected, (2, 1, 1), strict=True):
-        await_total(digits, rejected[code, field] + more, "opserve_rejected_requests_total", code=code, field=field)
-    await_total(digits, before["opserve_batches_total"] + 7, "opserve_batches_total")
-    await_total(digits, before["opserve_model_calls_total"] + 3, "opserve_model_calls_total")
+        wait_for_total(digits, rejected[code, field] + more, "opserve_rejected_requests_total", code=code, field=field)
+    wait_for_total(digits, before["opserve_batches_total"] + 7, "opserve_batches_total")
+    wait_for_total(digits, before["opserve_model_calls_total"] + 3, "opserve_model_calls_total")
     for name in names:
         assert total(digits, name) > before[name], name
     assert total(digits, "opserve_inference_seconds_total") - before["opserve_inference_seconds_total"] < TIMEOUT_S
 
 
-def test_what_is_served_is_told(digits):
+def test_the_served_model_is_described(digits):
     series = page(digits, "digits")
     ((labels, value),) = series["opserve_model_info"]
     assert value == 1
@@ -84,7 +84,7 @@ def test_torchserves_own_metrics_stay(digits, sample):
     digits.predict("digits", files=sample.form())
     deadline = time.monotonic() + TIMEOUT_S
     own = {"ts_inference_requests_total", "ts_queue_latency_microseconds", "Requests2XX"}
-    # What the machine is doing is collected once a minute, and first when the server starts.
+    # The machine's metrics are collected once a minute, and first when the server starts.
     own |= {"WorkerLoadTime", "PredictionTime", "HandlerTime", "QueueTime", "WorkerThreadTime", "MemoryUsed"}
     while missing := own - page(digits, "digits").keys():
         assert time.monotonic() < deadline, missing
@@ -92,14 +92,14 @@ def test_torchserves_own_metrics_stay(digits, sample):
 
 
 def test_the_page_needs_no_token(digits):
-    """TorchServe asks for none there; that is one more reason for loopback."""
+    """TorchServe does not ask for one: one more reason to listen on loopback only."""
     answer = requests.get(f"{digits.server.address('metrics')}/metrics", timeout=30)
     assert answer.status_code == 200 and "opserve_model_info{" in answer.text
 
 
-def test_one_variable_drops_the_handlers_metrics(serve, monkeypatch):
+def test_a_variable_turns_the_handlers_metrics_off(serve, monkeypatch):
     monkeypatch.setenv("OPSERVE_METRICS", "off")
-    quiet = serve([ROOT / "model_store" / "scaled_add.mar"], job_queue_size="99")  # a server of this test's own
+    quiet = serve([ROOT / "model_store" / "scaled_add.mar"], job_queue_size="99")  # not shared with other tests
     assert quiet.predict("scaled_add", json={"x": [1], "y": [1]}).json() == {"z": [3]}
     assert "ts_inference_requests_total{" in quiet.metrics().text
     for name in ("opserve_requests_total", "PredictionTime", "HandlerTime"):

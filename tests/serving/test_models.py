@@ -1,4 +1,4 @@
-"""Every model that ships, through HTTP, in every format it has."""
+"""Every shipped model over HTTP, in each of its formats."""
 
 import io
 import json
@@ -22,14 +22,14 @@ def server(shipped):
     return shipped
 
 
-def sample_of(name: str) -> tuple[dict, object]:
+def load_sample(name: str) -> tuple[dict, object]:
     folder = BUILD / "models" / name / "sample"
     files = {path.stem: (path.name, path.read_bytes()) for path in (folder / "request").iterdir()}
     return files, json.loads((folder / "answer.json").read_text())
 
 
 def send_sample(server, name: str):
-    files, expected = sample_of(name)
+    files, expected = load_sample(name)
     if set(files) == {"body"}:
         headers = {"Content-Type": "application/json"}
         return server.predict(name, data=files["body"][1], headers=headers), expected
@@ -50,18 +50,16 @@ def test_torchscript_and_onnx_answer_alike(server, pair):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_describe_tells_tensors_artifact_device_and_libraries(server, name):
-    described = server.management("GET", f"/models/{name}?customized=true").json()[0]
-    told = described["customizedMetadata"]
-    told = json.loads(told) if isinstance(told, str) else told
-    assert told["device"] == "cpu" and told["threads"] >= 1
-    assert Path(told["artifact"]).suffix in (".pt", ".onnx")
-    assert all({"name", "dtype", "shape"} <= spec.keys() for spec in told["inputs"] + told["outputs"])
-    assert all(len(digest) == 64 for digest in told["op_libraries"].values()) and told["op_libraries"]
+def test_a_description_has_tensors_artifact_device_and_libraries(server, name):
+    described = server.describe_by_worker(name)
+    assert described["device"] == "cpu" and described["threads"] >= 1
+    assert Path(described["artifact"]).suffix in (".pt", ".onnx")
+    assert all({"name", "dtype", "shape"} <= spec.keys() for spec in described["inputs"] + described["outputs"])
+    assert all(len(digest) == 64 for digest in described["op_libraries"].values()) and described["op_libraries"]
 
 
 def karate_subgraph(members: list[int]) -> dict:
-    """The club's graph without the others."""
+    """The karate club's graph, restricted to these members."""
     graph = load_karate_graph()
     place = {member: index for index, member in enumerate(members)}
     rows = [[place[c] for c in graph.col[graph.rowptr[m] : graph.rowptr[m + 1]] if c in place] for m in members]
@@ -74,7 +72,7 @@ def karate_subgraph(members: list[int]) -> dict:
 
 @pytest.mark.parametrize("name", ["karate", "karate_onnx"])
 def test_graphs_of_different_sizes_in_one_batch(server, name):
-    """Sent at once they are joined; each gets what it gets alone, and a broken one gets its 400."""
+    """Sent at once they share a batch; each gets the same answer as alone, and a broken one gets a 400."""
     sizes = [34, 1, 5, 20, 0, 12, 33]
     graphs = [karate_subgraph(list(range(size))) for size in sizes]
     graphs[4]["x"] = numpy.zeros((0, 34)).tolist()
@@ -114,7 +112,7 @@ def test_npz_in_and_out(server):
     response = server.predict("karate", data=body.getvalue(), headers=headers)
     assert (response.status_code, response.headers["Content-Type"]) == (200, "application/x-npz"), response.text
     answer = numpy.load(io.BytesIO(response.content))
-    expected = sample_of("karate")[1]
+    expected = load_sample("karate")[1]
     assert answer["label"].tolist() == expected["label"]
     numpy.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-5)
 

@@ -1,6 +1,5 @@
-"""What the server makes of a model's two profiles, and of the switches that go with them."""
+"""A model's two packing profiles on a server, and the switches that go with them."""
 
-import json
 import os
 from pathlib import Path
 
@@ -17,7 +16,7 @@ CORES = 6  # half of them are the frontend's
 
 @pytest.fixture(scope="module", params=["latency", "throughput"])
 def served(request, tmp_path_factory):
-    """`scaled_add` packed with a profile, on a machine that is said to have six cores."""
+    """`scaled_add` packed with a profile, on a machine that seems to have six cores."""
     folder = tmp_path_factory.mktemp(request.param)
     archive, _ = pack(ArchiveContents.from_model("scaled_add", profile=request.param), folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -29,17 +28,16 @@ def served(request, tmp_path_factory):
 def test_batches_workers_and_threads_are_the_profiles(served):
     profile, server = served
     described = server.describe("scaled_add")
-    told = server.management("GET", "/models/scaled_add?customized=true").json()[0]["customizedMetadata"]
-    told = json.loads(told) if isinstance(told, str) else told
-    got = described["batchSize"], described["maxBatchDelay"], len(described["workers"]), told["threads"]
+    by_worker = server.describe_by_worker("scaled_add")
+    got = described["batchSize"], described["maxBatchDelay"], len(described["workers"]), by_worker["threads"]
     assert got == {"latency": (1, 1, 1, CORES // 2), "throughput": (8, 1, CORES // 2, 1)}[profile]
-    assert told["profile"] == profile
-    # As many as the model may have, should somebody ask for more later.
+    assert by_worker["profile"] == profile
+    # The number that a later `make scale` may ask for.
     assert described["maxWorkers"] == {"latency": 1, "throughput": 16}[profile]
     assert server.predict("scaled_add", json={"x": [1], "y": [2]}).json() == {"z": [4]}
 
 
-def test_a_request_is_a_line_of_the_access_log_and_of_no_other(served):
+def test_a_request_is_a_line_of_the_access_log_and_of_no_other_log(served):
     _, server = served
     logs = server.home / "logs"
     before = {path.name: len(path.read_text().splitlines()) for path in logs.glob("*.log")}
@@ -60,7 +58,7 @@ def test_the_pool_of_java_has_the_machines_threads(served):
     assert f"-Djava.util.concurrent.ForkJoinPool.common.parallelism={CORES - 1}" in flags
 
 
-def test_a_quiet_server_says_nothing_of_a_request(tmp_path: Path):
+def test_a_quiet_server_logs_nothing_about_a_request(tmp_path: Path):
     archive, _ = pack(ArchiveContents.from_model("scaled_add"), tmp_path)
     server = TorchServe(tmp_path / "home", [archive])
     try:
@@ -68,7 +66,7 @@ def test_a_quiet_server_says_nothing_of_a_request(tmp_path: Path):
         assert started.returncode == 0, started.stderr
         for _ in range(3):
             assert server.predict("scaled_add", json={"x": [1], "y": [2]}).json() == {"z": [4]}
-        # What TorchServe counts in its own memory stays.
+        # TorchServe's own counters stay.
         assert "ts_inference_requests_total{" in server.metrics().text
         assert "opserve_requests_total{" not in server.metrics().text and "PredictionTime{" not in server.metrics().text
         logs = server.home / "logs"

@@ -1,4 +1,4 @@
-"""Tokens that several renew at the same moment."""
+"""Tokens that several clients renew at the same time."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.server
 
 @pytest.mark.parametrize("kind", ["inference", "management"])
 def test_a_token_is_renewed_once(shipped: TorchServe, kind: str) -> None:
-    """TorchServe replaces a token by each renewal: the second one would make the first one worthless."""
+    """TorchServe replaces the token at each renewal: a second one would make the first one invalid."""
     key_file = shipped.server.key_file
     keys = json.loads(key_file.read_text())
     keys[kind]["expiration time"] = "2020-01-01T00:00:00.000000Z"
@@ -29,8 +29,8 @@ def test_a_token_is_renewed_once(shipped: TorchServe, kind: str) -> None:
         threads.wait()
         return server.token(kind)
 
-    command = [sys.executable, ROOT / "scripts" / "tokens.py", kind, "--home", shipped.home]
-    others = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    command = [sys.executable, "-m", "scripts.tokens", kind, "--home", str(shipped.home)]
+    others = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     with ThreadPoolExecutor(8) as pool:
         tokens = set(pool.map(renew, range(8)))
     tokens |= {other.communicate(timeout=60)[0].strip() for other in others}

@@ -1,8 +1,7 @@
-"""What happens to bytes between client and worker: gzip, small dtypes, shared memory, and the worker's socket."""
+"""The bytes between client and worker: gzip, small dtypes, shared memory, and the worker's socket."""
 
 import gzip
 import io
-import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -42,7 +41,7 @@ def prefix() -> str:
 
 @pytest.fixture(scope="module")
 def server(serve, tmp_path_factory, prefix) -> TorchServe:
-    """`scaled_add` that takes shared memory and at most a million bytes; and one whose tensors have names of KServe."""
+    """`scaled_add` with shared memory and at most a million bytes; and one whose tensors have names as in KServe."""
     contents = ArchiveContents.from_model("scaled_add")
     section = contents.document["opserve"]
     vectors = [{"dtype": "float32", "shape": [-1]}] * 3
@@ -67,7 +66,7 @@ def test_a_gzip_body(server):
     numpy.testing.assert_array_equal(numpy.load(io.BytesIO(response.content))["z"], Z)
 
 
-def test_names_that_are_no_identifiers(server):
+def test_names_that_are_not_identifiers(server):
     first, second, out = NAMES
     x, y = X[:2], Y[:2]
     tensors = [
@@ -171,7 +170,7 @@ def test_shared_memory_is_off_unless_it_is_configured(shipped, region):
     assert message.startswith("'x' ") and "sets no shared_memory prefix" in message
 
 
-def test_hostile_regions_are_refused_and_cost_nobody_else_anything(server, prefix, region):
+def test_hostile_regions_are_refused_and_affect_no_other_request(server, prefix, region):
     pid = worker(server, "sharing")
     elsewhere = Path("/dev/shm", f"other-{prefix}")
     elsewhere.write_bytes(bytes(3 * X.nbytes))
@@ -195,17 +194,16 @@ def test_hostile_regions_are_refused_and_cost_nobody_else_anything(server, prefi
 
 def worker(server: TorchServe, model: str) -> int:
     """The process id of a model's worker."""
-    told = server.management("GET", f"/models/{model}?customized=true").json()[0]["customizedMetadata"]
-    return (json.loads(told) if isinstance(told, str) else told)["pid"]
+    return server.describe_by_worker(model)["pid"]
 
 
 def reads(pid: int) -> int:
-    """How many read calls a process has made; `recv` is none of them."""
+    """How many read calls a process has made; `recv` does not count."""
     return int(Path(f"/proc/{pid}/io").read_text().split("syscr:")[1].split()[0])
 
 
 def read_by_requests(server: TorchServe, count: int) -> int:
-    """Read calls that a worker makes for so many requests, whose answers are right."""
+    """Returns the number of read calls that a worker makes for `count` small requests and a large one."""
     pid = worker(server, "scaled_add")
     before = reads(pid)
     for number in range(count):
@@ -221,7 +219,7 @@ def test_a_worker_reads_ahead(shipped):
 
 def test_a_worker_that_must_not_read_ahead_answers_the_same(serve, monkeypatch):
     monkeypatch.setenv("OPSERVE_READ_AHEAD", "off")
-    plain = serve([ROOT / "model_store" / "scaled_add.mar"], job_queue_size="98")  # a server of this test's own
+    plain = serve([ROOT / "model_store" / "scaled_add.mar"], job_queue_size="98")  # not shared with other tests
     assert read_by_requests(plain, 10) == 0
 
 

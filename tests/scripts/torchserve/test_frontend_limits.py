@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archive.repository import ROOT
-from scripts import doctor
+from scripts.setup import checks
 from scripts.torchserve import frontend_limits, java, machine
 from scripts.torchserve.configuration import read_properties
 from scripts.torchserve.fitting import write_fitted_config
@@ -143,23 +143,23 @@ def test_the_fitted_configuration_holds_the_limits(
 def test_the_doctor_prints_the_limits_and_warns_where_the_machine_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(machine.MEMORY_VARIABLE, str(512 * 1024))
     monkeypatch.setattr(java, "find_java", lambda root: (java.Java(root, 17, "PATH"), []))
-    state, text, fix = doctor.limits()
-    assert (state, fix) == (doctor.OK, "")
+    state, text, fix = checks.CHECKS["limits"]()
+    assert (state, fix) == (checks.OK, "")
     assert re.match(
         r"heap \d+ MiB, direct memory 4096 MiB; largest request 20 MiB, 64 waiting for each model, \d+ connections",
         text,
     )
     monkeypatch.setattr(java, "find_java", lambda root: (java.Java(root, 21, "PATH"), []))
-    state, text, fix = doctor.limits()
-    assert state == doctor.NONE and "Java 21" in text and "JAVA_HOME" in fix
+    state, text, fix = checks.CHECKS["limits"]()
+    assert state == checks.NONE and "Java 21" in text and "JAVA_HOME" in fix
     monkeypatch.setenv(machine.MEMORY_VARIABLE, "8192")
-    state, text, fix = doctor.limits()
-    assert state == doctor.NONE and "config.properties asks for 20 MiB and 64" in text and "make start lowers" in fix
+    state, text, fix = checks.CHECKS["limits"]()
+    assert state == checks.NONE and "config.properties asks for 20 MiB and 64" in text and "`make start` lowers" in fix
     monkeypatch.setenv(machine.MEMORY_VARIABLE, "64")
-    state, text, fix = doctor.limits()
-    assert state == doctor.NONE and "full queues would take" in text and "fewer models" in fix
+    state, text, fix = checks.CHECKS["limits"]()
+    assert state == checks.NONE and "full queues would take" in text and "fewer models" in fix
     monkeypatch.setenv(machine.MEMORY_VARIABLE, "much")
-    assert doctor.limits()[:2] == (doctor.FAIL, "OPSERVE_MEMORY_MIB: expected a number of MiB, got 'much'")
+    assert checks.CHECKS["limits"]()[:2] == (checks.FAIL, "OPSERVE_MEMORY_MIB: expected a number of MiB, got 'much'")
 
 
 def test_handles_are_bounded_and_crashes_leave_no_core() -> None:

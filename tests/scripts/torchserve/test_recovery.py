@@ -1,4 +1,4 @@
-"""A model that no longer loads: its requests are answered, it is tried as long as the server runs, and it is reported."""
+"""A model that no longer loads: its requests are answered, it is tried again and again, and it is reported."""
 
 import threading
 from collections.abc import Iterator
@@ -116,5 +116,5 @@ def test_a_model_with_any_handler_is_revived_and_its_error_is_shown(server: Torc
     revived = server.script("torchserve.recovery")
     while revived.returncode == 0:  # TorchServe is trying it at this moment
         revived = server.script("torchserve.recovery")
-    assert revived.stdout == "loads_once 1.0 does not load; its workers are being started afresh\n"
+    assert revived.stdout == "loads_once 1.0 does not load; its workers are being restarted\n"
     until(lambda: server.predict("loads_once", json={}).status_code == 200, "an answer")

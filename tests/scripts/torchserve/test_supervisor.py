@@ -140,6 +140,12 @@ def test_there_is_only_one_supervisor_and_it_is_small(watched: TorchServe) -> No
     assert sum(supervisor.cpu_times()[:2]) - spent < 0.02
 
 
+def test_it_needs_the_standard_library_only() -> None:
+    code = "import sys, scripts.supervise; print({'psutil', 'requests', 'numpy', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_stop_ends_the_supervisor_first(stopped: TorchServe) -> None:
     assert stopped.start().returncode == 0
     supervisor = psutil.Process(supervision.find_supervisor(stopped.server.temp))

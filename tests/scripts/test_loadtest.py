@@ -1,4 +1,4 @@
-"""make loadtest: what it reads from its generators, what it refuses, and a real server under load."""
+"""`make loadtest`: the results of its generators, the settings it refuses, and a real server under load."""
 
 import json
 import shutil
@@ -13,15 +13,14 @@ from archive.errors import OpserveError
 from archive.repository import ROOT
 from benchmarks.serving import workloads
 from benchmarks.serving.servers import PeerServer, Running
-from scripts import loadtest
-from scripts.load import rate as loadtest_rate
-from scripts.load import wrk as loadtest_wrk
+from scripts.load import rate, wrk
 from scripts.load.result import Load, percentiles
+from scripts.load.settings import LoadSettings
 from tests.support.torchserve import Serve
 
-SERVER = Path(__file__).with_name("tiny_server.py")
+SERVER = ROOT / "tests" / "benchmarks" / "tiny_server.py"
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed (apt install wrk)")
-SAID = {
+WRK_RESULT = {
     "requests": 1000,
     "duration_us": 2_000_000,
     "bytes": 1,
@@ -44,38 +43,38 @@ def half_refused(tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
-def parsed(cpu: float = 0.0, threads: int = 1, **changes: object) -> Load:
-    return loadtest_wrk.parse(json.dumps(SAID | changes), cpu, threads)
+def parse(cpu: float = 0.0, threads: int = 1, **changes: object) -> Load:
+    return wrk.parse(json.dumps(WRK_RESULT | changes), cpu, threads)
 
 
-def test_what_wrk_says_is_read() -> None:
-    load = parsed(cpu=0.5)
+def test_the_result_of_wrk_is_parsed() -> None:
+    load = parse(cpu=0.5)
     assert (load.requests, load.seconds, load.rate) == (1000, 2.0, 485.0)
     assert load.errors == {"read": 2, "status": 30} and load.failed == 32
     assert (load.percentile_ms(50), load.percentile_ms(99), load.percentile_ms(100)) == (0.5, 0.99, 1.0)
     assert (load.generator_cpu, load.generator_limited) == (0.25, False)
 
 
-def test_errors_are_counted_by_status_where_it_is_known() -> None:
-    load = parsed(codes={"200": 970, "503": 20, "400": 10})
+def test_errors_are_counted_by_status_if_it_is_known() -> None:
+    load = parse(codes={"200": 970, "503": 20, "400": 10})
     assert load.errors == {"read": 2, "503": 20, "400": 10}
     assert load.rate == 485.0
 
 
 def test_a_busy_generator_is_the_limit() -> None:
-    assert parsed(cpu=1.9).generator_limited
-    assert not parsed(cpu=1.9, threads=2).generator_limited
+    assert parse(cpu=1.9).generator_limited
+    assert not parse(cpu=1.9, threads=2).generator_limited
 
 
 def test_no_answer_at_all_has_no_latency() -> None:
-    load = parsed(requests=0, status=0, connect=8)
+    load = parse(requests=0, status=0, connect=8)
     assert load.rate == 0 and load.latency_us == [] and load.errors == {"read": 2, "connect": 8}
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"requests": "many"}', json.dumps(SAID | {"codes": 3})])
-def test_anything_else_is_no_measurement(text: str) -> None:
-    with pytest.raises(OpserveError, match=r"^wrk did not say what it measured"):
-        loadtest_wrk.parse(text, 0.0, 1)
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"requests": "many"}', json.dumps(WRK_RESULT | {"codes": 3})])
+def test_anything_else_is_not_a_measurement(text: str) -> None:
+    with pytest.raises(OpserveError, match=r"^wrk did not report a measurement"):
+        wrk.parse(text, 0.0, 1)
 
 
 def test_percentiles_of_single_latencies() -> None:
@@ -86,7 +85,7 @@ def test_percentiles_of_single_latencies() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (("none", "", ""), "CONNECTIONS is 'none'; it must be a whole number from 1 to 10000"),
         (("0", "", ""), "CONNECTIONS is '0'"),
@@ -95,50 +94,50 @@ def test_percentiles_of_single_latencies() -> None:
         (("", "", "nan"), "RATE is 'nan'"),
     ],
 )
-def test_a_setting_that_is_no_number_is_an_error(settings: tuple[str, str, str], said: str) -> None:
+def test_a_setting_that_is_not_a_number_is_an_error(settings: tuple[str, str, str], message: str) -> None:
     with pytest.raises(OpserveError) as error:
-        loadtest.settings_of(*settings)
-    assert said in str(error.value)
+        LoadSettings.parse(*settings)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["loadtest"], "make loadtest needs MODEL, for example: make loadtest MODEL=digits"),
         (["loadtest", "MODEL=digits", "CONECTIONS=8"], "no such setting: CONECTIONS"),
         (["bench-serving", "QUIK=1"], "no such setting: QUIK"),
     ],
 )
-def test_a_slip_on_makes_command_line_is_an_error(words: list[str], said: str) -> None:
+def test_a_mistyped_setting_of_make_is_an_error(words: list[str], message: str) -> None:
     done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode != 0 and said in done.stderr
+    assert done.returncode != 0 and message in done.stderr
 
 
-def test_a_missing_wrk_is_an_error_that_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_wrk_is_an_error_that_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(OpserveError, match="apt install wrk"):
-        loadtest_wrk.require()
+        wrk.require()
 
 
 @needs_wrk
-def test_wrk_counts_what_is_refused_by_its_status(half_refused: Running) -> None:
+def test_wrk_counts_refusals_by_status(half_refused: Running) -> None:
     payload = workloads.tiny().payload()
-    load = loadtest_wrk.load(half_refused.url(workloads.tiny()), payload.body, payload.headers, 2, 1, codes=True)
+    load = wrk.load(half_refused.url(workloads.tiny()), payload.body, payload.headers, 2, 1, codes=True)
     assert load.errors.keys() == {"503"}
     assert abs(load.errors["503"] - load.requests / 2) <= 2
     assert load.generator_cpu > 0
 
 
 @needs_wrk
-def test_wrk_that_reaches_nobody_says_so() -> None:
+def test_wrk_that_cannot_connect_is_an_error() -> None:
     with pytest.raises(OpserveError, match="wrk ended with status 1: unable to connect"):
-        loadtest_wrk.load("http://127.0.0.1:1/x", b"{}", {}, 1, 1)
+        wrk.load("http://127.0.0.1:1/x", b"{}", {}, 1, 1)
 
 
 def test_a_rate_is_kept_and_errors_are_counted(half_refused: Running) -> None:
     payload = workloads.tiny().payload()
     url = half_refused.url(workloads.tiny())
-    load, samples = loadtest_rate.load(url, payload.body, payload.headers, 40, 4, 0.5)
+    load, samples = rate.load(url, payload.body, payload.headers, 40, 4, 0.5)
     assert load.requests == 20 and load.errors == {"503": 10}
     assert len(samples) == 10 and len(load.latency_us) == 1001
     assert {round(due * 40) for due, _ in samples} <= set(range(20))

@@ -1,7 +1,6 @@
-"""Sealed archives behind the real TorchServe: what is wrong is said in a line, and not tried for ever."""
+"""Archives with a manifest on a real TorchServe: a fault is one line, and is not retried forever."""
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,16 +13,17 @@ from archive.packer.keys import load_private_key, make_keys
 from archive.packer.pack import pack
 from handlers.integrity.signing import PUBLIC_KEY_VARIABLE
 from scripts.torchserve import processes
+from scripts.torchserve.workers import count_ready_workers
 from tests.support.external import write_model_config
 from tests.support.packed import files_in
-from tests.support.torchserve import TIMEOUT_S, TorchServe
+from tests.support.torchserve import TorchServe, until
 
 pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
 def make(external, tmp_path_factory) -> Callable[..., Path]:
-    """`make(version=…, key=…, settings…)` packs someone else's model; the settings are TorchServe's own."""
+    """`make(version=…, key=…, settings…)` packs an external model; the settings are TorchServe's."""
 
     def pack_it(version: str = "1.0", key: Path | None = None, **settings: int) -> Path:
         folder = tmp_path_factory.mktemp("packed")
@@ -39,7 +39,7 @@ def make(external, tmp_path_factory) -> Callable[..., Path]:
 
 @pytest.fixture
 def home(tmp_path) -> Iterator[Callable[..., TorchServe]]:
-    """`home(archive, …)` is a server that is not started yet, and is gone afterwards whatever happened."""
+    """`home(archive, …)` is a server that is not started yet; it is stopped at the end, whatever happens."""
     made: list[TorchServe] = []
 
     def make_home(*archives: Path) -> TorchServe:
@@ -52,7 +52,7 @@ def home(tmp_path) -> Iterator[Callable[..., TorchServe]]:
 
 
 def unpacked(torchserve: TorchServe) -> Path:
-    """Where TorchServe unpacked its only archive."""
+    """Returns the folder that TorchServe unpacked its only archive into."""
     (folder,) = (torchserve.server.temp / "models").glob("[!.]*")
     return folder
 
@@ -64,12 +64,9 @@ def kill_worker(torchserve: TorchServe) -> None:
     psutil.wait_procs([worker], timeout=30)
 
 
-def await_line(torchserve: TorchServe, pattern: str) -> None:
-    """Wait until the workers' log has a line."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not re.search(pattern, torchserve.model_log()):
-        assert time.monotonic() < deadline, torchserve.model_log()[-5000:]
-        time.sleep(0.1)
+def wait_for_line(torchserve: TorchServe, pattern: str) -> None:
+    """Waits until the workers' log has a line."""
+    until(lambda: re.search(pattern, torchserve.model_log()), f"a line {pattern!r}")
 
 
 def answer(torchserve: TorchServe, version: str = "") -> dict:
@@ -97,27 +94,24 @@ def test_a_tampered_archive_is_named_by_start(make, home, tmp_path):
     assert failed.stderr.count("\n") == 1
 
 
-def test_a_worker_refuses_what_changed_since_it_was_unpacked(make, home):
+def test_a_worker_refuses_an_archive_that_changed_after_unpacking(make, home):
     torchserve = home(make(maxRetryTimeoutInSec=5))
     assert torchserve.start().returncode == 0
-    # Python's own bytecode lies beside the modules by now, which is no reason to refuse.
+    # By now Python's bytecode is next to the modules, which is not a reason to refuse.
     kill_worker(torchserve)
-    deadline = time.monotonic() + TIMEOUT_S
-    while not any(worker["status"] == "READY" for worker in torchserve.describe("mine")["workers"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: count_ready_workers(torchserve.describe("mine")) > 0, "another worker")
     assert answer(torchserve) == {"y": [11, 12]}
-    # A module that would not import any more: the check comes before that.
+    # A module that can no longer be imported: the check comes first.
     module = unpacked(torchserve) / "handlers" / "decode.py"
     module.write_bytes(module.read_bytes() + b"}")
     kill_worker(torchserve)
-    await_line(
+    wait_for_line(
         torchserve, r"ModelError: handlers/decode\.py: damaged or changed: it has [\d,]+ bytes, the packer wrote "
     )
     assert "SyntaxError" not in torchserve.model_log()
 
 
-def test_a_worker_that_was_given_a_public_key_refuses_what_is_not_signed(make, home, tmp_path, monkeypatch):
+def test_a_worker_with_a_public_key_refuses_an_unsigned_archive(make, home, tmp_path, monkeypatch):
     public = make_keys(tmp_path / "key.pem")
     monkeypatch.setenv(PUBLIC_KEY_VARIABLE, str(public))
     refused = home(make()).start()
@@ -127,7 +121,9 @@ def test_a_worker_that_was_given_a_public_key_refuses_what_is_not_signed(make, h
     started = torchserve.start()
     assert started.returncode == 0, started.stderr
     assert answer(torchserve) == {"y": [11, 12]}
-    # The key has reached the worker: it notices by itself.
+    # The key has reached the worker, which notices a missing signature.
     (unpacked(torchserve) / "opserve.sig").unlink()
     kill_worker(torchserve)
-    await_line(torchserve, r"ModelError: opserve\.sig: missing: the archive is not signed, and .*key\.pub\.pem demands")
+    wait_for_line(
+        torchserve, r"ModelError: opserve\.sig: missing: the archive is not signed, and .*key\.pub\.pem demands"
+    )
