@@ -21,8 +21,9 @@ class _Bits:
 
 
 def slow_blocks(count: int, each: int = 0) -> bytes:
-    """A raw deflate stream of `count` (a multiple of 8) blocks of some 12 bytes: the tables of a Huffman code, and
-    `each` zero bytes.
+    """A raw deflate stream of `count` (a multiple of 8) blocks of some 12 bytes.
+
+    Each is the tables of a Huffman code, and `each` zero bytes.
     """
     block = _Bits()
     block.put(0b100, 3)  # not the last, with its own tables
