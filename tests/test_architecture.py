@@ -31,6 +31,7 @@ FORBIDDEN = {
     "archive": ("benchmarks", "scripts", "tests"),
     "archive/process": ("archive.packer", "benchmarks", "scripts", "tests"),
     "scripts": ("benchmarks", "tests"),
+    "scripts/torchserve": ("benchmarks", "scripts.load", "scripts.setup", "tests"),
     "benchmarks": ("tests",),
     "extensions": ("archive", "benchmarks", "handlers", "scripts", "tests"),
 }
