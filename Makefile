@@ -15,7 +15,7 @@ MAKEFLAGS += --no-builtin-rules
 
 SETTINGS := PYTHON CORES \
   CUDA CUDA_ARCHS \
-  MODEL ARCHIVE VERSION PROFILE SIGN_KEY ARTIFACT OPS NAME CONFIG SAMPLE \
+  MODEL ARCHIVE VERSION PROFILE SIGN_KEY ARTIFACT OPS NAME KIND CONFIG SAMPLE \
   MODEL_API QUIET WORKERS REQUEST GRPC FOLLOW \
   CONNECTIONS SECONDS RATE \
   TESTS CASES ATTACK QUICK OUTPUT
@@ -42,6 +42,7 @@ $(call need,predict,MODEL,MODEL=digits)
 $(call need,loadtest,MODEL,MODEL=digits CONNECTIONS=32)
 $(call need,verify,ARCHIVE,ARCHIVE=model_store/digits.mar)
 $(call need,new-model,NAME,NAME=mine)
+$(call need,new-op,NAME,NAME=row_norm KIND=rowwise)
 
 # archive/digits/model-config.yaml is the model digits, archive/digits/model-config.onnx.yaml the model digits_onnx.
 configs := $(wildcard archive/*/model-config.yaml archive/*/model-config.*.yaml)
@@ -99,7 +100,7 @@ cpp-files = find extensions benchmarks -type f \( -name '*.h' -o -name '*.cpp' -
 # -- targets ----------------------------------------------------------------------------------------------------------
 
 .PHONY: help doctor env env-dev clean distclean FORCE
-.PHONY: ext train model archive verify new-model
+.PHONY: ext train model archive verify new-model new-op
 .PHONY: serve start stop status logs predict scale deploy remove loadtest
 .PHONY: test attack fuzz sanitize-cuda bench-ops bench-serving lint format
 
@@ -166,6 +167,9 @@ model_store/%.mar: build/models/%/.built $$(wildcard $$(dir $$(config-$$*))*.yam
 
 new-model: $(environment) ## write the folder of a new model, archive/NAME, that can be packed as it is: NAME=mine
 	@$(python) -m scripts.new_model -- "$$NAME"
+
+new-op: env-dev ## write the files of a new operator, which compile and pass their tests: NAME=row_norm (KIND=elementwise or rowwise)
+	@$(python) -m scripts.new_op $${KIND:+--kind="$$KIND"} -- "$$NAME"
 
 verify: $(environment) ## check an archive without a server: ARCHIVE=model_store/digits.mar
 	@$(python) -m archive.verify -- "$$ARCHIVE"

@@ -14,9 +14,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, metavar="FILE.mar")
     parser.add_argument("--key", type=Path, metavar="FILE", help="public key to demand (OPSERVE_PUBLIC_KEY)")
-    parser.add_argument(
-        "--no-run", action="store_true", help="execute nothing of it, and demand nothing of this machine"
-    )
+    parser.add_argument("--no-run", action="store_true", help="do not execute it, nor check what this machine has")
     arguments = parser.parse_args()
     key = str(arguments.key.resolve()) if arguments.key else public_key_path()
     manifest = verify(arguments.archive, key, run=not arguments.no_run)

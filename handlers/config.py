@@ -12,13 +12,16 @@ from typing import Any, TypeGuard
 import numpy
 import yaml
 
-from handlers.codecs.json_arrays import MAX_BYTES as MAX_JSON_BYTES
-from handlers.codecs.json_output import MAX_RESPONSE_BYTES
-from handlers.codecs.npy import MAX_UNPACKED_BYTES
+from handlers.codecs.limits import (
+    MAX_IMAGE_PIXELS,
+    MAX_JSON_BYTES,
+    MAX_RESPONSE_BYTES,
+    MAX_UNPACKED_BYTES,
+    TOLERANCE,
+    is_shared_memory_key,
+)
 from handlers.codecs.safe_yaml import load_yaml
-from handlers.codecs.shared_memory import is_key
 from handlers.errors import ModelError
-from handlers.sample import TOLERANCE
 from handlers.signature import NAME_RULE, TensorSpec, is_tensor_name
 from handlers.torchserve.configuration import MODEL_CONFIG_KEYS, check_model_config
 
@@ -81,7 +84,7 @@ class ModelConfig:
     profile: str | None = None
     batching: str = "none"
     hooks: str | None = None
-    max_image_pixels: int = 50_000_000
+    max_image_pixels: int = MAX_IMAGE_PIXELS
     max_npz_bytes: int = MAX_UNPACKED_BYTES
     max_json_bytes: int = MAX_JSON_BYTES
     shared_memory: str | None = None
@@ -244,7 +247,7 @@ class _Section:
 
     def key_prefix(self, key: str) -> str | None:
         value = self.values.get(key)
-        if value is not None and not (isinstance(value, str) and is_key(value)):
+        if value is not None and not (isinstance(value, str) and is_shared_memory_key(value)):
             raise self.fail(key, "a prefix of names: letters, digits, '_', '-' or '.', which must not come first")
         return value
 

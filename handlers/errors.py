@@ -106,8 +106,8 @@ def error_lines(error: BaseException) -> "list[str]":
 def release_frames(error: BaseException) -> None:
     """Removes the tracebacks of an exception and of those it was raised from.
 
-    A traceback holds every local variable on its way, whole requests among them, and often itself through one of them:
-    such a cycle lives until the next garbage collection.
+    A traceback refers to every local variable on its way, whole requests among them, and often through one of them to
+    itself: such a cycle lives until the next garbage collection.
     """
     pending = [error]
     while pending:

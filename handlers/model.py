@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from handlers.batching import check_outputs, group, make_batching
 from handlers.codecs.decode import decode_request
-from handlers.codecs.encode import PLAIN, Reply, encode_error, encode_outputs
+from handlers.codecs.encode import encode_error, encode_outputs
+from handlers.codecs.negotiation import PLAIN_JSON, ResponseFormat
 from handlers.codecs.oip import JSON_LENGTH_HEADER
-from handlers.codecs.request import Answer, Request
+from handlers.codecs.request import Request, Response
 from handlers.codecs.shared_memory import SharedMemory
 from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.engines import load_engine
@@ -37,7 +38,7 @@ class ModelInput(NamedTuple):
     """The inputs of one request, or its error; the response it asks for, and whether that is an explanation."""
 
     inputs: Arrays | RequestError
-    reply: Reply = PLAIN
+    response_format: ResponseFormat = PLAIN_JSON
     explain: bool = False
 
 
@@ -45,7 +46,7 @@ class ModelOutput(NamedTuple):
     """The outputs of one request, or its error; the response it asks for, and whether that is an explanation."""
 
     outputs: Mapping[str, Any] | RequestError
-    reply: Reply = PLAIN
+    response_format: ResponseFormat = PLAIN_JSON
     explain: bool = False
 
 
@@ -107,12 +108,12 @@ class ServableModel:
         Raises:
             ModelError: the request is refused.
         """
-        answer = self.answer([request])[0]
-        if answer.status != HTTPStatus.OK:
-            raise ModelError(f"{SAMPLE_REFUSED}: {answer.body.decode()}")
-        return answer.body
+        response = self.answer([request])[0]
+        if response.status != HTTPStatus.OK:
+            raise ModelError(f"{SAMPLE_REFUSED}: {response.body.decode()}")
+        return response.body
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
         """One response per request, in their order. Never raises because of a request."""
         return self.encode(self.run(self.prepare(requests)))
 
@@ -127,7 +128,7 @@ class ServableModel:
 
     def _prepare(self, request: Request) -> ModelInput:
         marks = request if isinstance(request, Request) else Request  # a plain dictionary of parts has none
-        reply = PLAIN
+        response_format = PLAIN_JSON
         try:
             if marks.refusal is not None:
                 raise marks.refusal
@@ -135,38 +136,41 @@ class ServableModel:
                 raise RequestError("this model gives no explanations", status=HTTPStatus.NOT_IMPLEMENTED)
             config = self.config
             limits = config.max_image_pixels, config.max_npz_bytes, self._memory, config.max_json_bytes
-            inputs, reply = decode_request(request, config.inputs, *limits)
+            inputs, response_format = decode_request(request, config.inputs, *limits)
             # Before the hook, so that it can rely on indices.
             self.batching.check(inputs)
             if self.hooks.preprocess:
                 inputs = check_inputs(self.hooks.preprocess(inputs), self._required)
                 self.batching.key(inputs)  # fails for this request alone if it cannot be joined with others
             if marks.grpc_infer:
-                reply = reply._replace(grpc_infer=True)
-            return ModelInput(inputs, reply, marks.explain)
+                response_format = response_format._replace(grpc_infer=True)
+            return ModelInput(inputs, response_format, marks.explain)
         except BaseException as error:
-            return ModelInput(as_request_error(error, "preparing the request"), _error_reply(request, reply))
+            return ModelInput(as_request_error(error, "preparing the request"), _error_format(request, response_format))
 
     def run(self, prepared: Sequence[ModelInput]) -> list[ModelOutput]:
         """Joins the requests that can share a call, runs the model and splits its outputs; errors are passed on."""
-        results: dict[int, Mapping[str, Any] | RequestError] = {}
-        requests: dict[int, Arrays] = {}
-        for index, each in enumerate(prepared):
-            if isinstance(each.inputs, BaseException):
-                results[index] = each.inputs
-            elif not each.explain:
-                requests[index] = each.inputs
+        results: list[Any] = [each.inputs for each in prepared]
+        requests = {
+            index: each.inputs
+            for index, each in enumerate(prepared)
+            if not (each.explain or isinstance(each.inputs, BaseException))
+        }
         groups = group(requests, self.batching, hooked=self.hooks.preprocess is not None)
         for members in groups:
             outputs = self._try_together([requests[member] for member in members], keep=len(groups) > 1)
-            results.update(zip(members, outputs, strict=True))
-        if len(results) < len(prepared):
+            for member, result in zip(members, outputs, strict=True):
+                results[member] = result
+        if len(requests) < len(prepared):
             for index, each in enumerate(prepared):
-                if index not in results:
+                if each.explain and not isinstance(each.inputs, BaseException):
                     results[index] = self._explain(each.inputs)
-        return [ModelOutput(results[index], each.reply, each.explain) for index, each in enumerate(prepared)]
+        return [
+            ModelOutput(result, each.response_format, each.explain)
+            for result, each in zip(results, prepared, strict=True)
+        ]
 
-    def _explain(self, inputs: Any) -> Mapping[str, Any] | RequestError:
+    def _explain(self, inputs: Arrays) -> Mapping[str, Any] | RequestError:
         def predict(inputs: Arrays) -> Arrays:
             """The model's outputs for the inputs of one request, which are not changed."""
             return self._run_together([_copied(inputs)], keep=True)[0]
@@ -220,57 +224,57 @@ class ServableModel:
             check_outputs(each, self.config.outputs)
         return outputs
 
-    def encode(self, results: Sequence[ModelOutput]) -> list[Answer]:
+    def encode(self, results: Sequence[ModelOutput]) -> list[Response]:
         """Passes each result through the `postprocess` hook and encodes it as its request asked for."""
         begun = time.perf_counter()
-        answers = [self._encode(results[0])] if len(results) == 1 else self._encode_all(results)
+        responses = [self._encode(results[0])] if len(results) == 1 else self._encode_all(results)
         self.counts.encode_s += time.perf_counter() - begun
-        return answers
+        return responses
 
-    def _encode_all(self, results: Sequence[ModelOutput]) -> list[Answer]:
+    def _encode_all(self, results: Sequence[ModelOutput]) -> list[Response]:
         """The responses of a batch, which the server takes as one message.
 
         If they would be too large together, the largest are not sent, so that small ones do not suffer for them.
         """
-        answers: list[Answer] = []
+        responses: list[Response] = []
         size = 0
         for result in results:
-            answers.append(self._encode(result))
-            size += len(answers[-1].body)
+            responses.append(self._encode(result))
+            size += len(responses[-1].body)
             while size > self.config.max_response_bytes:
-                largest = max(range(len(answers)), key=lambda index: len(answers[index].body))
-                length = len(answers[largest].body)
+                largest = max(range(len(responses)), key=lambda index: len(responses[index].body))
+                length = len(responses[largest].body)
                 refusal = RequestError(
                     f"the answer has {length} bytes, for which its batch of requests has no room; ask again, "
                     "for less at once or for a binary format",
                     status=HTTPStatus.SERVICE_UNAVAILABLE,
                 )
-                answers[largest] = self._refuse(refusal, results[largest].reply)
-                saved = length - len(answers[largest].body)
+                responses[largest] = self._refuse(refusal, results[largest].response_format)
+                saved = length - len(responses[largest].body)
                 if saved <= 0:  # a limit of a few bytes
                     break
                 size -= saved
-        return answers
+        return responses
 
-    def _encode(self, result: ModelOutput) -> Answer:
+    def _encode(self, result: ModelOutput) -> Response:
         outputs = result.outputs
         if isinstance(outputs, BaseException):  # of any kind, if a subclass of the handler made it
-            return self._refuse(as_request_error(outputs, "preparing the request"), result.reply)
+            return self._refuse(as_request_error(outputs, "preparing the request"), result.response_format)
         try:
             if self.hooks.postprocess and not result.explain:
                 outputs = self.hooks.postprocess(outputs)
             limit = self.config.max_response_bytes
             return encode_outputs(
-                outputs, result.reply, model_name=self.name, model_version=self.version, max_bytes=limit
+                outputs, result.response_format, model_name=self.name, model_version=self.version, max_bytes=limit
             )
         except BaseException as error:
-            return self._refuse(as_request_error(error, "answering the request"), result.reply)
+            return self._refuse(as_request_error(error, "answering the request"), result.response_format)
 
-    def _refuse(self, error: RequestError, reply: Reply) -> Answer:
+    def _refuse(self, error: RequestError, response_format: ResponseFormat) -> Response:
         # An invented name would be a new series of the metric, kept forever.
         known = any(error.field == spec.name for spec in self.config.inputs)
         self.counts.reject(error.status, error.field if known and error.field else "")
-        return encode_error(error, reply, model_name=self.name, model_version=self.version)
+        return encode_error(error, response_format, model_name=self.name, model_version=self.version)
 
     def describe(self) -> dict[str, Any]:
         """The model's tensors, artifact, batching, profile, device and operator libraries, as JSON can hold them."""
@@ -288,14 +292,14 @@ def _copied(arrays: Arrays) -> Arrays:
     return {name: value.copy() for name, value in arrays.items()}
 
 
-def _error_reply(request: Request, reply: Reply) -> Reply:
+def _error_format(request: Request, response_format: ResponseFormat) -> ResponseFormat:
     """The form in which a refused request gets its error, as far as that is known."""
     if getattr(request, "grpc_infer", False):
-        return Reply(call=reply.call, grpc_infer=True)
+        return ResponseFormat(infer_request=response_format.infer_request, grpc_infer=True)
     by_address = getattr(request, "open_inference", False)
     if by_address or JSON_LENGTH_HEADER.lower() in getattr(request, "headers", ()):
-        return Reply(text_errors=True)
-    return reply
+        return ResponseFormat(text_errors=True)
+    return response_format
 
 
 def _describe(spec: TensorSpec) -> dict[str, Any]:

@@ -8,12 +8,12 @@ import mimetypes
 from pathlib import Path
 from typing import Any
 
+from handlers.codecs.limits import TOLERANCE
 from handlers.codecs.request import Part, Request
 from handlers.errors import ModelError
 
 SAMPLE_FOLDER = "sample"
 SAMPLE_REFUSED = "the sample request is refused"
-TOLERANCE = 1e-5
 
 
 def read_sample_request(folder: Path) -> Request:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from handlers.errors import ModelError
+from handlers.errors import ModelError, OpserveError
 from handlers.model import ServableModel
 from handlers.sample import SAMPLE_FOLDER, difference, read_sample_answer, read_sample_request
 
@@ -34,6 +34,7 @@ def check(model: ServableModel, folder: Path) -> None:
 
 
 def main() -> int:
+    """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="the unpacked archive (default: here)")
     parser.add_argument("--print", action="store_true", help="print the answer instead of checking it")
@@ -44,7 +45,7 @@ def main() -> int:
             sys.stdout.buffer.write(run_sample(model, arguments.folder) + b"\n")
         else:
             check(model, arguments.folder)
-    except ModelError as error:
+    except OpserveError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -67,7 +67,7 @@ class TensorSpec:
         return True
 
     def convert(self, value: Any, *, typed: bool = False) -> numpy.ndarray:
-        """Returns an array of this dtype and shape for an array, or for parsed JSON: a number or nested lists of numbers.
+        """Returns the array for another array, or for parsed JSON: a number or nested lists of numbers.
 
         Numbers are converted only if nothing but precision is lost: 3.0 becomes an int64, 3.5 is refused. An array that
         needs no conversion is returned itself, not a copy; the result is contiguous, aligned and writable.
@@ -81,8 +81,8 @@ class TensorSpec:
                 not rounded to floats, and whole floats are integers up to the limits of the dtype.
 
         Raises:
-            RequestError: not numbers, ragged, a value the dtype cannot hold, another shape than asked for, or a number
-                below the minimum.
+            RequestError: not numbers, ragged, a value the dtype cannot hold, another shape, or a number below the
+                minimum.
         """
         array = self._checked(value) if isinstance(value, numpy.ndarray) else self._from_json(value)
         if not self.matches(array.shape):
@@ -194,7 +194,7 @@ class TensorSpec:
                     converted.astype(array.dtype), array
                 )
         else:
-            if not typed and array.dtype.kind == "f" and reaches(array, EXACT_BELOW):
+            if not typed and array.dtype.kind == "f" and has_magnitude(array, EXACT_BELOW):
                 raise self._inexact()
             with numpy.errstate(invalid="ignore"):
                 converted = array.astype(self.dtype)
@@ -231,6 +231,6 @@ def _wraps(array: numpy.ndarray, dtype: numpy.dtype) -> bool:
     return float(array.min()) < float(limits.min) or float(array.max()) >= float(limits.max) + 1.0
 
 
-def reaches(array: numpy.ndarray, bound: int) -> bool:
+def has_magnitude(array: numpy.ndarray, bound: int) -> bool:
     """Whether a number has an absolute value of `bound` or more."""
     return array.size > 0 and bool(array.max() >= bound or array.min() <= -bound)

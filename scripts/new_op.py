@@ -7,6 +7,8 @@ import argparse
 import builtins
 import keyword
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from string import Template
@@ -184,6 +186,18 @@ def _check_free(root: Path, name: str, own: Iterable[Path]) -> None:
             raise NewOperatorError(f"NAME={name}: {header.relative_to(root)} has a class {class_name(name)} already")
 
 
+def _format(paths: list[Path]) -> None:
+    """Breaks lines where the length of the name asks for it, if the development tools are installed."""
+    tools = Path(sys.executable).parent
+    for command, suffixes in (
+        (["clang-format", "-i"], {".h", ".cpp", ".cu"}),
+        (["ruff", "format", "-q", "--no-cache"], {".py"}),
+    ):
+        tool, files = tools / command[0], [path for path in paths if path.suffix in suffixes]
+        if tool.is_file() and files:
+            subprocess.run([tool, *command[1:], *files], check=False)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -191,7 +205,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kind", choices=KINDS, default=KINDS[0])
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    for path in write(options.root, options.name, options.kind):
+    written = write(options.root, options.name, options.kind)
+    _format(written)
+    for path in written:
         print(f"wrote {path.relative_to(options.root)}")
     print(f"try it: make ext && make test TESTS=tests/extensions/test_{options.name}.py; see docs/operators.md")
     return 0

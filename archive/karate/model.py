@@ -16,6 +16,7 @@ class Communities(nn.Module):
 
     def logits(self, rowptr: torch.Tensor, col: torch.Tensor, value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Unnormalised scores, float32 [n, classes]; arguments as in `forward`."""
+        rowptr, col, value = torch.ops.opserve.gcn_norm(rowptr, col, value)
         convolve = torch.ops.opserve.graph_conv_csr
         hidden = convolve(rowptr, col, value, x, self.first, self.first_bias).relu()
         return convolve(rowptr, col, value, hidden, self.second, self.second_bias)
@@ -26,8 +27,9 @@ class Communities(nn.Module):
         """Reads one graph, or several as one.
 
         Args:
-            rowptr, col: int64 [n + 1] and [nnz], the adjacency with self-loops.
-            value: float32 [nnz], normalised edge weights.
+            rowptr: int64 [n + 1]; with `col` and `value` the adjacency, to which the model adds self-loops.
+            col: int64 [nnz].
+            value: float32 [nnz], edge weights of 0 or more.
             x: float32 [n, features].
 
         Returns:

@@ -4,7 +4,6 @@ import numpy
 import torch
 
 from archive.karate.graph import LabeledGraph
-from archive.karate.hooks import preprocess
 from archive.karate.model import Communities
 
 SEED = 1
@@ -14,9 +13,7 @@ EPOCHS = 300
 def model_inputs(graph: LabeledGraph) -> tuple[torch.Tensor, ...]:
     """The inputs of the model for a graph: rowptr, col, value, x."""
     weights = numpy.ones(len(graph.col), numpy.float32)
-    plain = {"rowptr": graph.rowptr, "col": graph.col, "value": weights, "x": graph.features}
-    ready = preprocess(plain)
-    return tuple(torch.from_numpy(ready[name]) for name in ("rowptr", "col", "value", "x"))
+    return tuple(torch.from_numpy(array) for array in (graph.rowptr, graph.col, weights, graph.features))
 
 
 def train(graph: LabeledGraph, train_nodes: numpy.ndarray) -> Communities:

@@ -47,7 +47,7 @@ bool is_complete_library(const fs::path& path) {
     return !error && header.e_shoff <= size && sections <= size - header.e_shoff;
 }
 
-std::string signature_of(const torch::jit::Method& method) {
+std::string describe_signature(const torch::jit::Method& method) {
     std::string text;
     for (const c10::Argument& argument : method.function().getSchema().arguments()) {
         if (argument.name() == "self") continue;
@@ -180,7 +180,7 @@ Model::Model(const std::string& path, c10::Device device) : device_(device) {
         module_.eval();
         const auto method = module_.find_method("forward");
         if (!method.has_value()) throw Error("it has no method forward");
-        signature_ = signature_of(*method);
+        signature_ = describe_signature(*method);
     } catch (const std::exception& error) {
         std::string reason = one_line(error);
         if (reason.find("Unknown builtin op") != std::string::npos) {

@@ -154,7 +154,7 @@ at::Tensor read_tensor(const std::string& path) {
     return tensor.clone(at::MemoryFormat::Contiguous);
 }
 
-const Dtype& dtype_of(const NamedTensor& output) {
+const Dtype& find_dtype(const NamedTensor& output) {
     for (const Dtype& dtype : kDtypes) {
         if (dtype.type == output.second.scalar_type()) return dtype;
     }
@@ -197,7 +197,7 @@ void write_outputs(const std::vector<NamedTensor>& outputs, const std::vector<st
             name.find_first_of(std::string("/\\\0", 3)) != std::string::npos) {
             throw Error("output '" + name + "' has a name that no file can have");
         }
-        arrays.emplace_back(name, to_array(output.second, dtype_of(output)));
+        arrays.emplace_back(name, to_array(output.second, find_dtype(output)));
     }
     if (paths.size() == 1 && ends_with(paths[0], ".npz")) {
         opserve::native::write_npz(paths[0], arrays);
@@ -223,7 +223,7 @@ void write_outputs(const std::vector<NamedTensor>& outputs, const std::vector<st
 
 void print_outputs(const std::vector<NamedTensor>& outputs) {
     for (const NamedTensor& output : outputs) {
-        std::printf("%s %s [", output.first.c_str(), dtype_of(output).name);
+        std::printf("%s %s [", output.first.c_str(), find_dtype(output).name);
         const char* separator = "";
         for (const int64_t size : output.second.sizes()) {
             std::printf("%s%lld", separator, static_cast<long long>(size));

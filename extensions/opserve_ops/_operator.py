@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import SymBool, SymInt, Tensor
 
 # Values by the names of the arguments.
 Arguments = dict[str, Any]
-Size = int | SymInt
-Condition = bool | SymBool
+Size: TypeAlias = int | SymInt
+Condition: TypeAlias = bool | SymBool
 
 
 class Expect:

@@ -1,1 +1,1 @@
-"""What a request says and what an answer is written as: the formats, and how one is chosen."""
+"""The formats of requests and responses, and how one is chosen. Knows the signature, but neither model nor server."""

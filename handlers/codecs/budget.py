@@ -1,21 +1,19 @@
-"""How much one request may ask for, over all its inputs."""
+"""How much one request may use, over all its inputs."""
 
 from __future__ import annotations
 
-from handlers.codecs.json_arrays import MAX_BYTES as MAX_JSON_BYTES
+from handlers.codecs.limits import MAX_JSON_BYTES
 from handlers.errors import RequestError
 
 
 class Budget:
-    """What is left of the bounds of one request.
-
-    Whatever would take more is refused before it is made, with a 413.
+    """What is left of one request's bounds; anything that would exceed them is refused with 413 before it is made.
 
     Args:
-        max_bytes: what the inputs may be together, once they have the dtypes of the signature; and, counted apart,
-            what may be unpacked from gzip and deflate.
-        max_pixels: what its images may have together.
-        max_json_bytes: what a JSON text may have; each by itself, since those of one request are not parsed at a time.
+        max_bytes: of all inputs in the dtypes of the signature; and, counted separately, of what gzip and deflate
+            streams unpack to.
+        max_pixels: of all images.
+        max_json_bytes: of each JSON text, since they are parsed one after the other.
     """
 
     __slots__ = ("_bytes", "_pixels", "_unpacked", "max_bytes", "max_json_bytes", "max_pixels")
@@ -29,7 +27,7 @@ class Budget:
         """Counts bytes that are about to be unpacked.
 
         Raises:
-            RequestError: 413, there is no room for them.
+            RequestError: 413, if there is no room for them.
         """
         self._unpacked -= count
         if self._unpacked < 0:
@@ -44,12 +42,12 @@ class Budget:
         """Counts bytes that are about to be filled.
 
         Raises:
-            RequestError: 413, there is no room for them.
+            RequestError: 413, if there is no room for them.
         """
         self._bytes -= count
         if self._bytes < 0:
             raise RequestError(
-                f"the inputs take {self.max_bytes - self._bytes} bytes in the dtypes of this model, or more; at most "
+                f"the inputs take {self.max_bytes - self._bytes} bytes or more in this model's dtypes; at most "
                 f"{self.max_bytes} are accepted",
                 field=field,
                 status=413,
@@ -59,14 +57,14 @@ class Budget:
         """Counts an image that is about to be decoded.
 
         Raises:
-            RequestError: 413, it has too many pixels, alone or together with those before it.
+            RequestError: 413, if it has too many pixels, alone or with the images before it.
         """
         self._pixels -= width * height
         if self._pixels < 0:
             others = self.max_pixels - self._pixels - width * height
-            beside = f" beside {others} of other images" if others else ""
+            more = f", after {others} of other images" if others else ""
             raise RequestError(
-                f"'{field}' is an image of {width} x {height} pixels{beside}; at most {self.max_pixels} are accepted",
+                f"'{field}' is an image of {width} x {height} pixels{more}; at most {self.max_pixels} are accepted",
                 field=field,
                 status=413,
             )

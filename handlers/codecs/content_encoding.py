@@ -1,4 +1,4 @@
-"""Bodies under `Content-Encoding`: gzip or deflate, unpacked to a bound."""
+"""Bodies with a `Content-Encoding`: gzip or deflate, unpacked up to a bound."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _DEFLATE = "deflate"
 
 
 def unpack(content: Buffer, encoding: str, max_bytes: int) -> Buffer:
-    """The body that was packed as its `Content-Encoding` says; `identity`, alone or in a list, changes nothing.
+    """The body without its `Content-Encoding`; `identity`, alone or in a list, changes nothing.
 
-    `deflate` is a zlib stream, and also a raw one, which some clients send (RFC 9110, 8.4.1.2).
+    `deflate` is a zlib stream or, from some clients, a raw one (RFC 9110, 8.4.1.2).
 
     Raises:
-        RequestError: 415 for another encoding or several of them, 413 for more than `max_bytes` or a stream that takes
-            too long, 400 for damaged bytes.
+        RequestError: 415 for other or several encodings, 413 for more than `max_bytes` or a stream that takes too long,
+            400 for damaged bytes.
     """
     codings = [coding for coding in map(str.strip, encoding.lower().split(",")) if coding not in ("", "identity")]
     if not codings:
@@ -38,12 +38,12 @@ def unpack(content: Buffer, encoding: str, max_bytes: int) -> Buffer:
     if len(unpacked) > max_bytes:
         raise RequestError(f"the request's body unpacks to more than {max_bytes} bytes", status=413)
     if not whole:
-        raise RequestError(f"the request's body is truncated {name}, or has bytes behind its end")
+        raise RequestError(f"the request's body is truncated {name}, or has bytes after its end")
     return unpacked
 
 
 def _deflate_bits(content: Buffer) -> int:
-    """Whether a deflate body begins with zlib's header, which no raw stream does by its writer's own will."""
+    """The `wbits` of a deflate body: of zlib if it begins with zlib's header, which encoders of raw streams avoid."""
     start = bytes(content[:2])
     is_zlib = len(start) == 2 and start[0] & 15 == 8 and int.from_bytes(start, "big") % 31 == 0
     return inflate.ZLIB if is_zlib else inflate.RAW

@@ -1,8 +1,7 @@
-"""What is read of an image file before its pixels are: enough to refuse it, and how it is to be turned.
+"""What PNG and JPEG files have in common: their orientation, and the ways in which they are refused.
 
-Pillow's own readers of PNG and JPEG also read text, colour profiles, EXIF, XMP and animations, none of which is of use
-here, and each of which has its own way to fail or to take long. So the files are taken apart by `png` and `jpeg`, and
-only pixels reach Pillow's decoders.
+Pillow's own readers also parse text, colour profiles, EXIF, XMP and animations, which are of no use here and have each
+their own ways to fail or to take long. So `png` and `jpeg` parse the files, and only pixels reach Pillow's decoders.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ _EXIF = b"Exif\0\0"
 
 
 class DamagedImage(Exception):
-    """A file is no image of its kind, or not whole; the text says why, in a clause."""
+    """A file is not an image of its kind, or is incomplete; the message says why, in a clause."""
 
 
-class TooComplex(Exception):
-    """An image takes too long to decode for what it shows; the text says why, in a clause."""
+class ImageTooComplex(Exception):
+    """An image takes too long to decode for what it shows; the message says why, in a clause."""
 
 
 def read_orientation(exif: Buffer) -> int:
-    """The orientation, 1 to 8, that EXIF data tell; 1 (as it is) where they tell none or are damaged.
+    """The orientation in EXIF data, 1 to 8; 1 (upright) if there is none or they are damaged.
 
     Args:
         exif: a TIFF structure, with or without "Exif" in front of it.
@@ -51,8 +50,8 @@ def read_orientation(exif: Buffer) -> int:
     return 1
 
 
-def turned(pixels: numpy.ndarray, orientation: int) -> numpy.ndarray:
-    """A view of pixels, [H, W] or [H, W, C], as a person sees the image."""
+def apply_orientation(pixels: numpy.ndarray, orientation: int) -> numpy.ndarray:
+    """A view of pixels, [H, W] or [H, W, C], the way round that a person sees the image."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)

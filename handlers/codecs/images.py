@@ -1,4 +1,4 @@
-"""Pixels of an uploaded image as an array of the shape that an input asks for."""
+"""The pixels of an uploaded image, as an array of the shape that an input asks for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy
 
 from handlers.codecs import jpeg, png
 from handlers.codecs.budget import Budget
-from handlers.codecs.image_file import DamagedImage, TooComplex, turned
+from handlers.codecs.image_file import DamagedImage, ImageTooComplex, apply_orientation
 from handlers.codecs.request import Buffer
 from handlers.errors import RequestError
 from handlers.signature import TensorSpec
@@ -16,44 +16,44 @@ from handlers.signature import TensorSpec
 if TYPE_CHECKING:
     from PIL import Image
 
-MAGIC = (png.SIGNATURE, jpeg.MAGIC)
+IMAGE_MAGIC = (png.SIGNATURE, jpeg.MAGIC)
 
-# Rows of a large image are converted so many pixels at a time: a whole image in three modes at once is three images.
+# Pixels of a large image that are converted at a time: a whole image in three modes would be three images in memory.
 _BAND = 1 << 21
 
 
 def accepts_image(spec: TensorSpec) -> bool:
-    """Whether an image can stand for this input: [H, W], [1|3, H, W] or [H, W, 1|3]."""
+    """Whether this input can be sent as an image: [H, W], [1|3, H, W] or [H, W, 1|3]."""
     return _layout(spec) is not None
 
 
 def decode_image(content: Buffer, spec: TensorSpec, budget: Budget) -> numpy.ndarray:
     """Decodes a PNG or JPEG for the input `spec`.
 
-    Grey for [H, W] and one channel, RGB for three; 8 bits a sample (16-bit PNGs are scaled down); an orientation in
+    Grey for [H, W] and one channel, RGB for three; 8 bits per sample (16-bit PNGs are scaled down); an orientation in
     the EXIF data is applied, as OpenCV and every viewer do, so that pixel positions are those a person sees.
 
     Returns:
         uint8 array, C-contiguous.
 
     Raises:
-        RequestError: not a PNG or JPEG, damaged, or (413) more pixels or bytes than `budget` has left, or so made that
-            it takes too long.
+        RequestError: not a PNG or JPEG, damaged, or (413) of more pixels or bytes than `budget` has left, or made so
+            that it takes too long.
     """
     layout = _layout(spec)
     if layout is None:
-        raise RequestError(f"'{spec.name}' is {spec.describe()}: an image cannot stand for it", field=spec.name)
+        raise RequestError(f"'{spec.name}' is {spec.describe()}, which an image cannot be", field=spec.name)
     colours = 3 if layout in ("chw3", "hwc3") else 1
     try:
-        image = _parser(content, spec).parse(content)
+        image = _parse(content, spec)
         budget.take_pixels(image.width, image.height, spec.name)
         budget.take_bytes(image.width * image.height * colours * spec.dtype.itemsize, spec.name)
-        pixels = _samples(_decoded(image), "RGB" if colours == 3 else "L")
+        pixels = _samples(_decode(image), "RGB" if colours == 3 else "L")
     except DamagedImage as error:
         raise RequestError(f"'{spec.name}' is a damaged image: {error}", field=spec.name) from None
-    except TooComplex as error:
+    except ImageTooComplex as error:
         raise RequestError(f"the image '{spec.name}' is not accepted: {error}", field=spec.name, status=413) from None
-    pixels = turned(pixels, image.orientation)
+    pixels = apply_orientation(pixels, image.orientation)
     if layout == "chw3":
         pixels = pixels.transpose(2, 0, 1)
     elif layout == "chw1":
@@ -63,20 +63,20 @@ def decode_image(content: Buffer, spec: TensorSpec, budget: Budget) -> numpy.nda
     return numpy.ascontiguousarray(pixels)
 
 
-def _parser(content: Buffer, spec: TensorSpec):
-    """The module that takes this kind of file apart."""
-    for module, magic in ((png, png.SIGNATURE), (jpeg, jpeg.MAGIC)):
-        if content[: len(magic)] == magic:
-            return module
+def _parse(content: Buffer, spec: TensorSpec) -> png.Png | jpeg.Jpeg:
+    if content[: len(png.SIGNATURE)] == png.SIGNATURE:
+        return png.parse(content)
+    if content[: len(jpeg.MAGIC)] == jpeg.MAGIC:
+        return jpeg.parse(content)
     raise RequestError(f"'{spec.name}' is not a PNG or JPEG image", field=spec.name)
 
 
-def _decoded(image: png.Png | jpeg.Jpeg) -> Image.Image:
+def _decode(image: png.Png | jpeg.Jpeg) -> Image.Image:
     try:
         return image.decode()
-    except (DamagedImage, TooComplex, MemoryError):
+    except (DamagedImage, ImageTooComplex, MemoryError):
         raise
-    except Exception as error:  # whatever a decoder says of a client's bytes is that client's business
+    except Exception as error:  # decoders fail in many ways, all of them because of the client's bytes
         raise DamagedImage(str(error) or type(error).__name__) from None
 
 
@@ -85,15 +85,15 @@ def _samples(image: Image.Image, mode: str) -> numpy.ndarray:
     width, height = image.size
     rows = max(1, _BAND // width)
     if rows >= height:
-        return _converted(image, mode)
+        return _convert(image, mode)
     pixels = numpy.empty((height, width, 3) if mode == "RGB" else (height, width), numpy.uint8)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        pixels[top:bottom] = _converted(image.crop((0, top, width, bottom)), mode)
+        pixels[top:bottom] = _convert(image.crop((0, top, width, bottom)), mode)
     return pixels
 
 
-def _converted(image: Image.Image, mode: str) -> numpy.ndarray:
+def _convert(image: Image.Image, mode: str) -> numpy.ndarray:
     if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255 instead of scaling
         grey = (numpy.asarray(image) >> 8).astype(numpy.uint8)
         return grey if mode == "L" else numpy.repeat(grey[..., None], 3, axis=2)

@@ -1,37 +1,40 @@
-"""Unpacks deflate streams to a bound of bytes and of time."""
+"""Unpacks deflate streams within bounds on bytes and time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 from isal import isal_zlib
 
 from handlers.codecs.request import Buffer
 
-# Values of `wbits`, as zlib has them.
+# Values of zlib's `wbits`.
 RAW = -isal_zlib.MAX_WBITS
 ZLIB = isal_zlib.MAX_WBITS
 GZIP = 16 + isal_zlib.MAX_WBITS
 
-# A stream may be made of millions of blocks, each with tables that take longer to build than its bytes to write: 64 MiB
-# of them take three to ten times as long. Random floats of the largest size accepted take half a second.
+# Processor time. A stream of millions of blocks, each with tables that take longer to build than its bytes take to
+# write, needs three to ten times as long as others; random floats of the largest accepted size take half a second.
 MAX_SECONDS = 2.0
-# So much is unpacked between two looks at the clock.
+# Bytes read and written between two looks at the clock.
 _PIECE = 1 << 20
 _OUTPUT = 1 << 24
 
+_IsalError = cast("type[Exception]", isal_zlib.error)  # its stub says that it is an instance
+
 
 class DamagedStream(Exception):
-    """The bytes are no such stream, or do not match its checksum."""
+    """The bytes are not such a stream, or do not match its checksum."""
 
 
 class TooSlow(Exception):
-    """The stream takes longer than MAX_SECONDS of processor time to unpack."""
+    """The stream takes longer than MAX_SECONDS to unpack."""
 
 
-class Inflated:
-    """A stream that is unpacked bit by bit.
+class InflateStream:
+    """A stream that is unpacked piece by piece.
 
     Args:
         pieces: the stream.
@@ -39,11 +42,11 @@ class Inflated:
     """
 
     def __init__(self, pieces: Iterable[Buffer], wbits: int):
-        self._pieces = _cut(pieces)
+        self._pieces = _split(pieces)
         self._unpacker = isal_zlib.decompressobj(wbits)
         self._until = time.thread_time() + MAX_SECONDS
         self._rest: Buffer = b""  # of a piece
-        self._full = False  # the last call gave all that was asked for, so there may be more without another piece
+        self._full = False  # the last call returned all that it could, so there may be more without another piece
 
     @property
     def ended(self) -> bool:
@@ -52,14 +55,15 @@ class Inflated:
 
     @property
     def has_more(self) -> bool:
-        """Whether bytes stand behind the end of the stream."""
+        """Whether bytes follow the end of the stream."""
         return bool(self._unpacker.unused_data) or next(self._pieces, None) is not None
 
     def read(self, size: int) -> bytes:
-        """The next bytes, at most `size` of them (1 or more); empty where the stream ends or is cut off.
+        """The next 1 to `size` bytes, or none where the stream ends or is cut off.
 
         Raises:
-            DamagedStream, TooSlow: and then there is nothing more to be had.
+            DamagedStream: nothing more can be read.
+            TooSlow: nothing more should be.
         """
         while not self._unpacker.eof:
             piece = self._rest or next(self._pieces, b"")
@@ -69,7 +73,7 @@ class Inflated:
                 raise TooSlow
             try:
                 unpacked = self._unpacker.decompress(piece, size)
-            except isal_zlib.error as error:
+            except _IsalError as error:
                 raise DamagedStream(str(error)) from None
             self._rest, self._full = self._unpacker.unconsumed_tail, len(unpacked) == size
             if unpacked:
@@ -81,26 +85,27 @@ def inflate(data: Buffer, wbits: int, max_bytes: int) -> tuple[Buffer, bool]:
     """What `data` unpacks to, and whether it is one whole stream with nothing behind it.
 
     Returns:
-        More than `max_bytes` bytes, one or a few, if there are more; else all of them, writable where they are many.
+        All of its bytes, or the first `max_bytes` and at least one more. Many are writable.
 
     Raises:
-        DamagedStream, TooSlow
+        DamagedStream: the bytes are not such a stream.
+        TooSlow: it takes too long.
     """
-    if len(data) <= _PIECE and max_bytes < _OUTPUT:  # not worth a look at the clock
+    if len(data) <= _PIECE and max_bytes < _OUTPUT:  # too short to need the clock
         unpacker = isal_zlib.decompressobj(wbits)
         try:
             unpacked = unpacker.decompress(data, max_bytes + 1)  # 0 would mean no bound
-        except isal_zlib.error as error:
+        except _IsalError as error:
             raise DamagedStream(str(error)) from None
         return unpacked, unpacker.eof and not unpacker.unused_data
-    stream = Inflated([data], wbits)
-    unpacked = bytearray()
-    while len(unpacked) <= max_bytes and (piece := stream.read(min(_OUTPUT, max_bytes + 1 - len(unpacked)))):
-        unpacked += piece
-    return unpacked, stream.ended and not stream.has_more
+    stream = InflateStream([data], wbits)
+    joined = bytearray()
+    while len(joined) <= max_bytes and (piece := stream.read(min(_OUTPUT, max_bytes + 1 - len(joined)))):
+        joined += piece
+    return joined, stream.ended and not stream.has_more
 
 
-def _cut(pieces: Iterable[Buffer]) -> Iterator[memoryview]:
+def _split(pieces: Iterable[Buffer]) -> Iterator[memoryview]:
     for piece in pieces:
         view = memoryview(piece)
         for start in range(0, len(view), _PIECE):

@@ -1,6 +1,6 @@
-"""Takes a JPEG apart: its frame, how often its pixels are gone through, and its orientation.
+"""Parses a JPEG: its frame, the number of scans over its pixels, and its orientation.
 
-What decoding does not need (EXIF, XMP, profiles, comments, previews, further images) is left out of what is handed on.
+What decoding does not need (EXIF, XMP, profiles, comments, previews, further images) is not passed to the decoder.
 (ITU-T T.81, annex B.)
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from handlers.codecs.image_file import DamagedImage, TooComplex, read_orientation
+from handlers.codecs.image_file import DamagedImage, ImageTooComplex, read_orientation
 from handlers.codecs.request import Buffer
 
 if TYPE_CHECKING:
@@ -17,58 +17,59 @@ if TYPE_CHECKING:
 
 MAGIC = b"\xff\xd8\xff"
 
-# By components of a pixel: Pillow's mode, and that of the decoder's bytes (Adobe's writers, and so all, invert CMYK).
+# By components of a pixel: Pillow's mode, and that of the decoder's bytes (Adobe inverts CMYK, and so do all others).
 _MODES = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}
 
 _SOI, _EOI, _SOS, _APP0, _APP1, _APP14, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xFE
 _TABLES = (0xC4, 0xDB, 0xDD)  # Huffman codes, quantization, restart interval
-# Baseline, extended and progressive, all by Huffman codes; arithmetic codes, lossless and hierarchical frames are
-# written by nobody, and take longer.
+# Baseline, extended and progressive, all with Huffman coding; nobody writes arithmetic coding, lossless or hierarchical
+# frames, and they take longer.
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _OTHER_FRAMES = (0xC3, *range(0xC5, 0xD0))
 _ALONE = (0x01, *range(0xD0, 0xD8))  # without a length
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
-_BEHIND_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
-# A photograph has tens, some ten of them scans.
+# A photograph has tens of segments, some ten of them scans.
 _MAX_SEGMENTS = 1 << 14
 _MAX_SCANS = 500
-# Samples that the scans of an image go through, all together: a scan of a few bytes goes through as many as one of
-# megabytes. A progressive photograph of 50 million pixels takes 0.4 to 0.7 thousand million, in CMYK 1.2.
+# Samples that the scans of an image pass over, all together: a scan of a few bytes passes over as many as one of
+# megabytes. A progressive photograph of 50 million pixels takes 0.4 to 0.7 billion, or 1.2 billion in CMYK.
 _MAX_SAMPLES = 1_500_000_000
 
 
 class Jpeg(NamedTuple):
-    """A JPEG that has been taken apart.
+    """A parsed JPEG.
 
     Attributes:
-        width, height: in pixels.
-        mode: Pillow's, of the decoded image.
-        orientation: as EXIF has it.
-        samples: those that its scans go through, all together.
+        width: in pixels.
+        height: in pixels.
+        orientation: as in EXIF.
+        components: of a pixel.
+        samples: those that its scans pass over, all together.
         pieces: what the decoder needs of the file.
     """
 
     width: int
     height: int
-    mode: str
     orientation: int
+    components: int
     samples: int
     pieces: list[Buffer]
 
     def decode(self) -> Image.Image:
-        """The pixels as Pillow's image of `mode`, not yet turned.
+        """The pixels as an image of Pillow's, not yet oriented.
 
         Raises:
-            TooComplex: its scans go through its pixels too often.
+            ImageTooComplex: its scans pass over its pixels too often.
         """
         from PIL import Image
 
         if self.samples > _MAX_SAMPLES:
-            raise TooComplex(f"its {self.width} x {self.height} pixels are gone through in too many scans")
-        raw_mode = dict(_MODES.values())[self.mode]
-        return Image.frombytes(self.mode, (self.width, self.height), b"".join(self.pieces), "jpeg", raw_mode, "")
+            raise ImageTooComplex(f"its {self.width} x {self.height} pixels are coded in too many scans")
+        mode, raw_mode = _MODES[self.components]
+        return Image.frombytes(mode, (self.width, self.height), b"".join(self.pieces), "jpeg", raw_mode, "")
 
 
 class _Frame(NamedTuple):
@@ -78,11 +79,11 @@ class _Frame(NamedTuple):
 
 
 def parse(content: Buffer) -> Jpeg:
-    """Takes a JPEG apart; no pixel is decoded yet.
+    """Parses a JPEG without decoding a pixel.
 
     Raises:
-        DamagedImage: no frame that is read here, or the file ends too early.
-        TooComplex: it is made of too many segments or scans.
+        DamagedImage: its frame is not accepted, or the file ends too early.
+        ImageTooComplex: it has too many segments or scans.
     """
     view = memoryview(content)
     pieces: list[Buffer] = [b"\xff\xd8"]
@@ -100,7 +101,7 @@ def parse(content: Buffer) -> Jpeg:
             continue
         end = at + int.from_bytes(view[at : at + 2], "big")
         if marker < 0xC0 or 0xF0 <= marker < _COM or marker in (_SOI, 0xFF) or end < at + 2:
-            raise DamagedImage(f"it holds the marker {marker:#x} where none belongs")
+            raise DamagedImage(f"it holds the unexpected marker {marker:#x}")
         if end > len(view):
             break
         body = view[at + 2 : end]
@@ -108,7 +109,7 @@ def parse(content: Buffer) -> Jpeg:
         if marker in _FRAMES:
             if frame is not None:
                 raise DamagedImage("it has two frames")
-            frame = _frame(body)
+            frame = _parse_frame(body)
         elif marker in _OTHER_FRAMES:
             raise DamagedImage("it is arithmetic coded, lossless or hierarchical; send a baseline or progressive JPEG")
         elif marker == _SOS:
@@ -119,42 +120,42 @@ def parse(content: Buffer) -> Jpeg:
                 raise DamagedImage("the header of a scan is damaged")
             samples += 64 * sum(frame.blocks.get(component, 0) for component in body[1:-3:2])
             if scans > _MAX_SCANS:
-                raise TooComplex(f"it has more than {_MAX_SCANS} scans")
-            behind = _BEHIND_SCAN.search(view, at)
-            at = len(view) if behind is None else behind.start()
+                raise ImageTooComplex(f"it has more than {_MAX_SCANS} scans")
+            following = _AFTER_SCAN.search(view, at)
+            at = len(view) if following is None else following.start()
             end = at
         elif marker == _APP1 and not seen_exif and body[:6] == b"Exif\0\0":
             seen_exif, orientation = True, read_orientation(body)
             continue
-        elif marker not in _TABLES and not _says_colours(marker, body):
+        elif marker not in _TABLES and not _defines_colours(marker, body):
             continue
         pieces.append(view[begin:end])
     else:
-        raise TooComplex(f"it has more than {_MAX_SEGMENTS} segments")
+        raise ImageTooComplex(f"it has more than {_MAX_SEGMENTS} segments")
     if frame is None or not scans:
         raise DamagedImage("it is cut off before its pixels")
-    return Jpeg(frame.width, frame.height, _MODES[len(frame.blocks)][0], orientation, samples, pieces)
+    return Jpeg(frame.width, frame.height, orientation, len(frame.blocks), samples, pieces)
 
 
-def _says_colours(marker: int, body: memoryview) -> bool:
-    """Whether the decoder learns from this segment what the components are."""
+def _defines_colours(marker: int, body: memoryview) -> bool:
+    """Whether this segment tells the decoder what the components are."""
     return (marker == _APP0 and body[:5] == b"JFIF\0") or (marker == _APP14 and body[:5] == b"Adobe")
 
 
-def _frame(body: memoryview) -> _Frame:
+def _parse_frame(body: memoryview) -> _Frame:
     if len(body) < 6 or len(body) != 6 + 3 * body[5]:
         raise DamagedImage("its frame header is damaged")
     if body[0] != 8:
-        raise DamagedImage(f"it has {body[0]} bits a sample; send one of 8")
+        raise DamagedImage(f"it has {body[0]} bits per sample; send a JPEG with 8")
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     if not (width and height):
-        raise DamagedImage("its header does not say how large it is")
+        raise DamagedImage("its header does not give its size")
     components = {body[at]: (body[at + 1] >> 4, body[at + 1] & 15) for at in range(6, len(body), 3)}
     if len(components) != body[5] or len(components) not in _MODES:
-        raise DamagedImage(f"it has {body[5]} components; send one of 1, 3 or 4, each by a number of its own")
+        raise DamagedImage(f"it has {body[5]} components; send a JPEG with 1, 3 or 4, numbered differently")
     if not all(1 <= factor <= 4 for factors in components.values() for factor in factors):
-        raise DamagedImage("its sampling factors are none")
+        raise DamagedImage("its sampling factors are invalid")
     across, down = (max(factors) for factors in zip(*components.values(), strict=True))
-    # Rows and columns are filled up to whole blocks of the largest factors.
+    # Rows and columns are padded to whole blocks of the largest factors.
     units = -(-width // (8 * across)) * -(-height // (8 * down))
     return _Frame(width, height, {name: units * h * v for name, (h, v) in components.items()})

@@ -1,4 +1,4 @@
-"""JSON of arrays, to a bound that is watched while it is written."""
+"""JSON with arrays, written up to a bound that is checked while writing."""
 
 from __future__ import annotations
 
@@ -8,50 +8,47 @@ from typing import Any
 import numpy
 import orjson
 
-# What an answer may have: a bit less than what TorchServe takes from a worker (max_response_size of config.properties),
-# which ends a worker that sends more.
-MAX_RESPONSE_BYTES = 63 << 20
-
 # Characters of the longest number and its comma: -2.2250738585072014e-308,
 _LONGEST_NUMBER = 26
 _NUMBERS_AT_ONCE = 1 << 18
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
-class TooLarge(Exception):
-    """The text would be longer than it may be."""
+class ResponseTooLarge(Exception):
+    """The response would be larger than it may be."""
 
 
 def write_json(document: dict[str, Any], max_bytes: int) -> bytes:
-    """A document whose values may be arrays; NaN and infinity become null.
+    """The JSON of a document whose values may be arrays; NaN and infinity become null.
 
-    Arrays whose text may be longer than is allowed are written piece by piece, so that no more than `max_bytes` of it
-    are ever there. What else the document holds is in memory already, and is measured once it is written.
+    Arrays whose text may be too long are written piece by piece, so that no more than `max_bytes` of it ever exist.
+    Everything else in the document is in memory already, and is measured once it is written.
 
     Raises:
-        TooLarge: it has more than `max_bytes`.
-        TypeError: it holds what JSON cannot.
+        ResponseTooLarge: it has more than `max_bytes`.
+        TypeError: it holds something that JSON cannot.
     """
     if _may_exceed(document, max_bytes):
-        pieces, left = [], max_bytes
+        pieces: list[bytes] = []
+        left = max_bytes
         for name, value in document.items():
-            head = dump({name: 0})[1:-2]  # as a name is written, and refused
+            head = dump({name: 0})[1:-2]  # the name as orjson writes it, or refuses it
             for piece in (b"," if pieces else b"{", head, *_text(value, left)):
                 left -= len(piece)
                 pieces.append(piece)
         body = b"".join([*pieces, b"}"])
     else:
-        body = orjson.dumps(document, _unusual, _OPTIONS)
+        body = orjson.dumps(document, _convert, _OPTIONS)
     if len(body) > max_bytes:
-        raise TooLarge
+        raise ResponseTooLarge
     return body
 
 
-def written(document: dict[str, Any], max_bytes: int) -> dict[str, Any]:
-    """The document with its arrays replaced by their text, where that may be longer than is allowed.
+def preserialize(document: dict[str, Any], max_bytes: int) -> dict[str, Any]:
+    """The document with its arrays replaced by their text if that may be too long, or else the document itself.
 
     Raises:
-        TooLarge: the text has more than `max_bytes`.
+        ResponseTooLarge: the text has more than `max_bytes`.
     """
     if not _may_exceed(document, max_bytes):
         return document
@@ -63,13 +60,13 @@ def written(document: dict[str, Any], max_bytes: int) -> dict[str, Any]:
     return texts
 
 
-def dump(document: dict[str, Any]) -> bytes:
-    """A document as it is, whatever its size."""
-    return orjson.dumps(document, _unusual, _OPTIONS)
+def dump(document: Any) -> bytes:
+    """The JSON of a document, whatever its size."""
+    return orjson.dumps(document, _convert, _OPTIONS)
 
 
 def _may_exceed(document: dict[str, Any], max_bytes: int) -> bool:
-    """Whether the arrays of a document may take more than `max_bytes`; seldom wrong by more than a factor of four."""
+    """Whether the arrays of a document may take more than `max_bytes`; rarely wrong by more than a factor of four."""
     longest = 0
     for value in document.values():
         if isinstance(value, numpy.ndarray):
@@ -78,10 +75,10 @@ def _may_exceed(document: dict[str, Any], max_bytes: int) -> bool:
 
 
 def _text(value: Any, max_bytes: int) -> list[bytes]:
-    """The text of a value, in parts.
+    """The text of a value, in pieces.
 
     Raises:
-        TooLarge: it is an array, and its text has more than `max_bytes`.
+        ResponseTooLarge: it is an array, and its text has more than `max_bytes`.
     """
     if not (isinstance(value, numpy.ndarray) and value.ndim and value.dtype.kind in "biuf"):
         return [dump(value)]
@@ -89,13 +86,13 @@ def _text(value: Any, max_bytes: int) -> list[bytes]:
     for piece in _pieces(value):
         max_bytes -= len(piece)
         if max_bytes < 0:
-            raise TooLarge
+            raise ResponseTooLarge
         pieces.append(piece)
     return pieces
 
 
 def _items(array: numpy.ndarray) -> int:
-    """The numbers, or innermost empty lists, that the text of an array holds."""
+    """The number of numbers, or of innermost empty lists, in the text of an array."""
     items = 1
     for length in array.shape:
         if length == 0:
@@ -105,7 +102,7 @@ def _items(array: numpy.ndarray) -> int:
 
 
 def _pieces(array: numpy.ndarray) -> Iterator[bytes]:
-    """The text of an array of one dimension or more, in parts."""
+    """The text of an array of one dimension or more, in pieces."""
     row = _items(array[0]) if len(array) else 0
     yield b"["
     if row > _NUMBERS_AT_ONCE and array.ndim > 1:
@@ -118,12 +115,12 @@ def _pieces(array: numpy.ndarray) -> Iterator[bytes]:
         for start in range(0, len(array), step):
             if start:
                 yield b","
-            yield orjson.dumps(array[start : start + step], option=_OPTIONS, default=_unusual)[1:-1]
+            yield orjson.dumps(array[start : start + step], option=_OPTIONS, default=_convert)[1:-1]
     yield b"]"
 
 
-def _unusual(value: Any) -> Any:
-    """What orjson does not write by itself: arrays that are not contiguous, of text, or of no dimension."""
+def _convert(value: Any) -> Any:
+    """Converts what orjson does not write by itself: arrays that are not contiguous, of text, or without dimensions."""
     if isinstance(value, numpy.ndarray | numpy.generic) and value.dtype.kind in "biufU":
         return value.tolist()
-    raise TypeError(f"a {type(value).__name__} is no JSON value")
+    raise TypeError(f"a {type(value).__name__} is not a JSON value")

@@ -1,30 +1,71 @@
-"""Which of several media types the sender of a request would rather have (RFC 9110, `Accept`)."""
+"""Which format the sender of a request wants for its response (RFC 9110, `Accept`)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
+from handlers.codecs.npy import NPZ_TYPE
+from handlers.codecs.oip import InferRequest
 from handlers.errors import RequestError
 
-# Browsers send some 150 characters. What is longer would be kept as long as what is short.
-_LONGEST = 2048
+JSON_TYPE = "application/json"
+# Our own: the protocol itself has no media type but application/json, which is taken.
+OIP_TYPE = "application/vnd.oip+json"
+BINARY_TYPE = "application/octet-stream"
 
+_OFFERS = (JSON_TYPE, NPZ_TYPE, OIP_TYPE)
+# Browsers send some 150 characters, and the cache keeps the longest as long as the shortest.
+_MAX_LENGTH = 2048
 _WEIGHT = re.compile(r"[01](\.\d{0,3})?")
+
+
+class ResponseFormat(NamedTuple):
+    """How one request wants to be answered.
+
+    Attributes:
+        content_type: the response's, unless it carries binary data of the Open Inference Protocol.
+        infer_request: what an Open Inference Protocol request asks of its response; `None` for any other request.
+        text_errors: whether an error is a text, as that protocol wants it, and not an object.
+        grpc_infer: whether the response becomes that protocol's gRPC message.
+    """
+
+    content_type: str = JSON_TYPE
+    infer_request: InferRequest | None = None
+    text_errors: bool = False
+    grpc_infer: bool = False
+
+
+PLAIN_JSON = ResponseFormat()
+
+
+def choose_format(accept: str, infer_request: InferRequest | None = None) -> ResponseFormat:
+    """The format that the `Accept` header of a request (`""` if absent) asks for.
+
+    Raises:
+        RequestError: 406, none of ours is accepted.
+    """
+    if infer_request is not None and infer_request.wants_binary:
+        # The request itself asks for binary data, so a client that accepts either kind of body gets it.
+        chosen = choose(accept, (*_OFFERS, BINARY_TYPE))
+        return ResponseFormat(JSON_TYPE if chosen == BINARY_TYPE else chosen, infer_request)
+    chosen = choose(accept, _OFFERS)
+    return PLAIN_JSON if infer_request is None and chosen == JSON_TYPE else ResponseFormat(chosen, infer_request)
 
 
 def choose(accept: str, offers: tuple[str, ...]) -> str:
     """The one of `offers` that an `Accept` header prefers; `""` accepts everything.
 
     Between equal weights a type that is named wins over one that only a wildcard covers, then the first offer.
-    Parameters other than `q` are not looked at, and a range that cannot be read counts as absent.
+    Parameters other than `q` are ignored, and a range that cannot be parsed counts as absent.
 
     Raises:
         RequestError: 406 with the list of offers, if none is accepted; 400, the header is longer than any client's.
     """
-    if len(accept) > _LONGEST:
-        raise RequestError(f"the header Accept has {len(accept)} characters; at most {_LONGEST} are accepted")
+    if len(accept) > _MAX_LENGTH:
+        raise RequestError(f"the header Accept has {len(accept)} characters; at most {_MAX_LENGTH} are accepted")
     return _choose(accept, offers)
 
 

@@ -1,6 +1,6 @@
-"""Reads `.npy` and `.npz` where they lie: the arrays are views of the request's own bytes.
+"""Reads `.npy` and `.npz` in place: the arrays are views of the request's own bytes.
 
-Nothing here unpickles, follows a link or trusts a size: what the file says of itself is checked against the bytes that
+Nothing here unpickles, follows a link or trusts a size: what a file says about itself is checked against the bytes that
 are there before an array is made of them. Every problem is a RequestError about `field`.
 """
 
@@ -12,12 +12,13 @@ import math
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy
 from isal import isal_zlib
 
 from handlers.codecs import inflate
+from handlers.codecs.limits import MAX_UNPACKED_BYTES
 from handlers.codecs.request import Buffer
 from handlers.errors import RequestError
 
@@ -25,73 +26,72 @@ NPY_MAGIC = b"\x93NUMPY"
 NPZ_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 NPY_TYPE = "application/x-npy"
 NPZ_TYPE = "application/x-npz"
-# What the members of one .npz may be together once unpacked: four times the largest request that is accepted.
-MAX_UNPACKED_BYTES = 1 << 28
 
 # Headers of plain arrays take 128 bytes; the text is parsed as a Python literal, so it is kept short.
 _MAX_HEADER = 1024
 _LENGTH = {1: struct.Struct("<H"), 2: struct.Struct("<I")}  # by major version of the format
 _MAX_DIMENSIONS = 32
 
+Order = Literal["C", "F"]
+
+
+class _Unreadable(Exception):
+    """The header of an `.npy` file is not accepted; the message says why."""
+
 
 def read_npy(content: Buffer, field: str | None) -> numpy.ndarray:
-    """The array in an `.npy` file, as a view of `content` (bool, integer or float, of its own byte order and layout).
+    """The array in an `.npy` file, as a view of `content` (bool, integer or float, in its byte order and layout).
 
     Raises:
         RequestError: damaged, truncated, longer than its shape says, or of Python objects, text, records or complex.
     """
     view = memoryview(content)
     if view[:6] != NPY_MAGIC or len(view) < 12:
-        raise _damaged(field, "it is no .npy file")
+        raise _unreadable(field, "it is not an .npy file")
     length = _LENGTH.get(view[6])
     if length is None:
-        raise _damaged(field, f"version {view[6]} of the .npy format is not accepted")
+        raise _unreadable(field, f"version {view[6]} of the .npy format is not accepted")
     start = 8 + length.size
     end = start + length.unpack_from(view, 8)[0]
     if end - start > _MAX_HEADER or end > len(view):
-        raise _damaged(field, f"its .npy header is truncated or longer than {_MAX_HEADER} bytes")
-    header = _header(bytes(view[start:end]))
-    if isinstance(header, str):
-        raise _damaged(field, header)
-    dtype, fortran_order, shape = header
-    return shaped(view[end:], dtype, shape, field, order="F" if fortran_order else "C")
+        raise _unreadable(field, f"its .npy header is truncated or longer than {_MAX_HEADER} bytes")
+    try:
+        dtype, order, shape = _parse_header(bytes(view[start:end]))
+    except _Unreadable as error:
+        raise _unreadable(field, str(error)) from None
+    return view_as_array(view[end:], dtype, shape, field, order)
 
 
 # A client sends the same header again and again.
 @lru_cache(maxsize=256)
-def _header(text: bytes) -> tuple[numpy.dtype, bool, tuple[int, ...]] | str:
-    """Dtype, whether in Fortran order, and shape; or what is wrong with the header."""
+def _parse_header(text: bytes) -> tuple[numpy.dtype, Order, tuple[int, ...]]:
     if b"\\" in text:
-        return "its .npy header holds a backslash"  # Python would warn of what it does not know behind it
+        raise _Unreadable("its .npy header has a backslash")  # Python warns of escapes that it does not know
     try:
         header = ast.literal_eval(text.decode("latin-1").strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return "its .npy header is not readable"
+        raise _Unreadable("its .npy header is not readable") from None
     if not isinstance(header, dict) or header.keys() != {"descr", "fortran_order", "shape"}:
-        return "its .npy header must hold descr, fortran_order and shape"
+        raise _Unreadable("its .npy header must hold descr, fortran_order and shape")
     descr, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
-    if not isinstance(descr, str) or type(fortran_order) is not bool or not is_shape(shape, tuple):
-        return "its .npy header must hold a plain dtype, True or False, and a tuple of sizes"
+    if not (isinstance(descr, str) and type(fortran_order) is bool and isinstance(shape, tuple) and is_shape(shape)):
+        raise _Unreadable("its .npy header must hold a plain dtype, True or False, and a tuple of sizes")
     try:
         dtype = numpy.dtype(descr)
     except (TypeError, ValueError, SyntaxError, OverflowError):  # numpy parses it as a list of fields too
-        return f"its dtype {descr!r} is unknown"
+        raise _Unreadable(f"its dtype {descr!r} is unknown") from None
     if dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.subdtype:
-        return f"its dtype {descr!r} is not accepted; send bool, integers or floats of at most 64 bits"
-    return dtype, fortran_order, shape
+        raise _Unreadable(f"its dtype {descr!r} is not accepted; send bool, integers or floats of at most 64 bits")
+    return dtype, "F" if fortran_order else "C", shape
 
 
-def is_shape(value: object, kind: type) -> bool:
-    """Whether `value` is a tuple (or list, as `kind` says) of sizes that an array can have."""
-    return (
-        isinstance(value, kind)
-        and len(value) <= _MAX_DIMENSIONS
-        and all(type(size) is int and 0 <= size < 2**63 for size in value)
-    )
+def is_shape(sizes: tuple | list) -> bool:
+    """Whether an array can have these sizes."""
+    return len(sizes) <= _MAX_DIMENSIONS and all(type(size) is int and 0 <= size < 2**63 for size in sizes)
 
 
-def shaped(
-    data: Buffer, dtype: numpy.dtype, shape: tuple[int, ...], field: str | None, order: str = "C"
+def view_as_array(
+    data: Buffer, dtype: numpy.dtype, shape: tuple[int, ...], field: str | None, order: Order = "C"
 ) -> numpy.ndarray:
     """An array of `shape` that views exactly the bytes of `data`.
 
@@ -100,22 +100,22 @@ def shaped(
     """
     needed = math.prod(shape) * dtype.itemsize
     if needed != len(data):
-        raise _damaged(field, f"{dtype.name} {list(shape)} needs {needed} bytes and {len(data)} are there")
+        raise _unreadable(field, f"{dtype.name} {list(shape)} needs {needed} bytes, got {len(data)}")
     if dtype.kind == "b" and needed and numpy.frombuffer(data, numpy.uint8).max() > 1:
-        raise _damaged(field, "it holds a bool that is neither 0 nor 1")
-    return reshaped(numpy.frombuffer(data, dtype) if needed else numpy.empty(0, dtype), shape, field, order)
+        raise _unreadable(field, "it holds a bool that is neither 0 nor 1")
+    return reshape(numpy.frombuffer(data, dtype) if needed else numpy.empty(0, dtype), shape, field, order)
 
 
-def reshaped(flat: numpy.ndarray, shape: tuple[int, ...], field: str | None, order: str = "C") -> numpy.ndarray:
+def reshape(flat: numpy.ndarray, shape: tuple[int, ...], field: str | None, order: Order = "C") -> numpy.ndarray:
     """`flat` with a shape of as many elements.
 
     Raises:
-        RequestError: there are none, and the sizes beside the zero are larger than any array's.
+        RequestError: there are no elements, and the sizes other than the zero are larger than any array's.
     """
     try:
         return flat.reshape(shape, order=order)
     except ValueError as error:
-        raise _damaged(field, f"no array can have the shape {list(shape)}") from error
+        raise _unreadable(field, f"no array can have the shape {list(shape)}") from error
 
 
 # -- .npz: a zip archive of .npy files --------------------------------------------------------------------------------
@@ -140,8 +140,8 @@ class Member(NamedTuple):
     offset: int  # of its local header
 
     @property
-    def allocates(self) -> int:
-        """Bytes that reading it makes; a stored one is read where it lies."""
+    def unpacked_bytes(self) -> int:
+        """Bytes that reading it allocates: none for a stored one, which is read in place."""
         return 0 if self.method == _STORED else self.size
 
 
@@ -149,36 +149,36 @@ def list_npz(content: Buffer, field: str | None, max_bytes: int = MAX_UNPACKED_B
     """The arrays in an `.npz` file by name, none of them unpacked yet.
 
     Raises:
-        RequestError: damaged, a name twice, encrypted, packed in another way than stored or deflated, or (413) more
-            than `max_bytes` in all once unpacked.
+        RequestError: damaged, a name twice, encrypted, compressed by other means than deflate, or (413) more than
+            `max_bytes` together once unpacked.
     """
-    # The standard library's reader makes an object of every entry it is told of, before anyone can look at them.
+    # The standard library's reader makes an object of every entry before anyone can look at their number.
     view = memoryview(content)
     if len(view) < _END.size:
-        raise _damaged(field, "the .npz file is truncated")
+        raise _unreadable(field, "the .npz file is truncated")
     magic, disk, first_disk, here, count, directory_size, at, comment = _END.unpack_from(view, len(view) - _END.size)
     end = len(view) - _END.size
     if magic != b"PK\x05\x06" or comment or disk or first_disk or here != count or at + directory_size != end:
-        raise _damaged(field, "the .npz file is truncated or not a plain zip archive")
+        raise _unreadable(field, "the .npz file is truncated or not a plain zip archive")
     members: dict[str, Member] = {}
     for _ in range(count):
         if at + _ENTRY.size > end:
-            raise _damaged(field, "the directory of the .npz file is truncated")
+            raise _unreadable(field, "the directory of the .npz file is truncated")
         entry = _ENTRY.unpack_from(view, at)
         flags, method, crc, packed, size, name_length, extra, comment, offset = *entry[3:5], *entry[7:13], entry[16]
         name = bytes(view[at + _ENTRY.size : at + _ENTRY.size + name_length]).decode("utf-8", "replace")
         if entry[0] != b"PK\x01\x02" or not name.endswith(".npy"):
-            raise _damaged(field, f"the .npz file holds {name[:80]!r}, which is no .npy file")
+            raise _unreadable(field, f"the .npz file holds {name[:80]!r}, which is not an .npy file")
         name = name.removesuffix(".npy")
         if name in members:
-            raise RequestError(f"'{name}' is twice in the .npz file", field=name)
+            raise RequestError(f"'{name}' occurs twice in the .npz file", field=name)
         if flags & _ENCRYPTED or method not in (_STORED, _DEFLATED) or _IN_ZIP64 in (packed, size, offset):
-            raise _damaged(name, "it must be stored or deflated, without encryption or zip64 sizes")
+            raise _unreadable(name, "it must be stored or deflated, without encryption or zip64 sizes")
         members[name] = Member(method, crc, packed, size, offset)
         at += _ENTRY.size + name_length + extra + comment
     if at != end:
-        raise _damaged(field, "the directory of the .npz file is damaged")
-    # Members may lie one over the other; each counts as if it were the only one.
+        raise _unreadable(field, "the directory of the .npz file is damaged")
+    # Members may overlap; each counts as if it were the only one.
     total = sum(member.size for member in members.values())
     if total > max_bytes:
         message = f"the .npz file unpacks to {total} bytes; at most {max_bytes} are accepted"
@@ -187,22 +187,22 @@ def list_npz(content: Buffer, field: str | None, max_bytes: int = MAX_UNPACKED_B
 
 
 def read_member(content: Buffer, member: Member, field: str | None) -> numpy.ndarray:
-    """One array of an `.npz` file: a view of `content` if it is stored, of its own bytes if it is deflated.
+    """One array of an `.npz` file: a view of `content` if it is stored, of newly unpacked bytes if it is deflated.
 
     Raises:
         RequestError: damaged, or an `.npy` file that `read_npy` refuses.
     """
     view = memoryview(content)
     if member.offset + _LOCAL.size > len(view):
-        raise _damaged(field, "the .npz file is truncated")
+        raise _unreadable(field, "the .npz file is truncated")
     local = _LOCAL.unpack_from(view, member.offset)
     start = member.offset + _LOCAL.size + local[9] + local[10]
     data = view[start : start + member.packed]
     if local[0] != b"PK\x03\x04" or len(data) < member.packed:
-        raise _damaged(field, "the .npz file is truncated")
+        raise _unreadable(field, "the .npz file is truncated")
     unpacked = data if member.method == _STORED else _inflate(data, member.size, field)
     if unpacked is None or len(unpacked) != member.size or isal_zlib.crc32(unpacked) != member.crc:
-        raise _damaged(field, "its bytes do not match their checksum")
+        raise _unreadable(field, "its bytes do not match their checksum")
     return read_npy(unpacked, field)
 
 
@@ -213,20 +213,22 @@ def _inflate(data: memoryview, size: int, field: str | None) -> Buffer | None:
     except inflate.DamagedStream:
         return None
     except inflate.TooSlow:
-        message = f"'{field}' is packed so that it takes too long to unpack; pack it again with zlib, or not at all"
+        message = f"'{field}' takes too long to unpack; compress it with zlib, or not at all"
         raise RequestError(message, field=field, status=413) from None
 
 
 def write_npz(arrays: Mapping[str, numpy.ndarray]) -> bytes:
-    """An uncompressed `.npz` file of arrays in C order, the same bytes for the same arrays."""
+    """An uncompressed `.npz` file of arrays in C order; the same arrays give the same bytes."""
     # The standard library's writer takes longer than a small model.
-    pieces, directory, at = [], [], 0
+    pieces: list[Buffer] = []
+    directory: list[bytes] = []
+    at = 0
     for name, array in arrays.items():
         file_name, header = f"{name}.npy".encode(), _npy_header(array.dtype, array.shape)
         flags = 0 if file_name.isascii() else _UTF8
-        crc, size = isal_zlib.crc32(array, isal_zlib.crc32(header)), len(header) + array.nbytes
+        crc, size = isal_zlib.crc32(array.data, isal_zlib.crc32(header)), len(header) + array.nbytes
         shared = (flags, _STORED, 0, _FIRST_DAY, crc, size, size, len(file_name))
-        pieces += [_LOCAL.pack(b"PK\3\4", _VERSION, *shared, 0), file_name, header, array]
+        pieces += [_LOCAL.pack(b"PK\3\4", _VERSION, *shared, 0), file_name, header, array.data]
         directory += [_ENTRY.pack(b"PK\1\2", _VERSION, _VERSION, *shared, 0, 0, 0, 0, 0, at), file_name]
         at += _LOCAL.size + len(file_name) + size
     listed = sum(map(len, directory))
@@ -243,6 +245,6 @@ def _npy_header(dtype: numpy.dtype, shape: tuple[int, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def _damaged(field: str | None, reason: str) -> RequestError:
+def _unreadable(field: str | None, reason: str) -> RequestError:
     name = f"'{field}'" if field else "the request's body"
     return RequestError(f"{name} cannot be read: {reason}", field=field)

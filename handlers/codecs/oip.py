@@ -1,9 +1,9 @@
-"""The Open Inference Protocol (v2): tensors as JSON, and its binary data extension.
+"""The Open Inference Protocol (v2): tensors as JSON, its binary data extension and shared memory.
 
 A request is `{"inputs": [{"name", "shape", "datatype", "data"}], "outputs"?, "id"?, "parameters"?}`. With the extension
 the JSON is only the start of the body, as long as the header `Inference-Header-Content-Length` says; the bytes of the
-tensors that have `binary_data_size` among their parameters follow it in their order, little-endian. Those that have
-`shared_memory_region` are neither there nor here, but in memory that both sides share.
+tensors with a `binary_data_size` among their parameters follow it in their order, little-endian. Tensors with a
+`shared_memory_region` are in memory that both sides share.
 """
 
 from __future__ import annotations
@@ -17,46 +17,29 @@ import numpy
 import orjson
 
 from handlers.codecs import shared_memory
-from handlers.codecs.json_output import TooLarge, written
-from handlers.codecs.npy import is_shape, reshaped, shaped
+from handlers.codecs.datatypes import DATATYPE_NAMES, DATATYPES
+from handlers.codecs.json_output import ResponseTooLarge, preserialize
+from handlers.codecs.npy import is_shape, reshape, view_as_array
 from handlers.codecs.request import Buffer
-from handlers.codecs.shared_memory import OFF, Region, SharedMemory
+from handlers.codecs.shared_memory import NO_SHARED_MEMORY, Region, SharedMemory
 from handlers.errors import RequestError
 from handlers.signature import TensorSpec
 
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 
-DATATYPES = {
-    "BOOL": numpy.dtype("bool"),
-    "UINT8": numpy.dtype("uint8"),
-    "UINT16": numpy.dtype("<u2"),
-    "UINT32": numpy.dtype("<u4"),
-    "UINT64": numpy.dtype("<u8"),
-    "INT8": numpy.dtype("int8"),
-    "INT16": numpy.dtype("<i2"),
-    "INT32": numpy.dtype("<i4"),
-    "INT64": numpy.dtype("<i8"),
-    "FP16": numpy.dtype("<f2"),
-    "FP32": numpy.dtype("<f4"),
-    "FP64": numpy.dtype("<f8"),
-    # NumPy has no bfloat16. It is the upper half of a float32, and as one it is handed on.
-    "BF16": numpy.dtype("<f4"),
-}
-# Bytes of an id, or characters of a name.
+# Bytes of an id or a name.
 MAX_TEXT = 1024
-# A request that wants more of them names some that no model has.
 MAX_OUTPUTS = 1024
-_NAMES = {dtype: name for name, dtype in DATATYPES.items() if name != "BF16"}
 
 
 @dataclass(frozen=True)
-class Call:
-    """What a request in this protocol says of its answer.
+class InferRequest:
+    """What a request in this protocol asks of its response.
 
     Attributes:
-        id: echoed in the answer; `None` if absent.
+        id: repeated in the response; `None` if absent.
         outputs: the outputs wanted, in this order, and whether each is wanted as binary data; `None`: all of them.
-        binary: whether outputs that `outputs` does not speak of are wanted as binary data.
+        binary: whether outputs that `outputs` does not list are wanted as binary data.
         regions: the outputs that are wanted in shared memory, and where.
     """
 
@@ -71,7 +54,7 @@ class Call:
         return self.binary if self.outputs is None else any(binary for _, binary in self.outputs)
 
 
-def is_call(document: Any, names: set[str]) -> bool:
+def is_infer_request(document: Any, names: set[str]) -> bool:
     """Whether a JSON document is a request in this protocol, for a model whose inputs have these names."""
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
         return False
@@ -82,9 +65,9 @@ def split_body(content: Buffer, length: str) -> tuple[Buffer, memoryview]:
     """The JSON and the binary data of a body, given the value of its `Inference-Header-Content-Length`.
 
     Raises:
-        RequestError: the header is no number of bytes that the body has.
+        RequestError: the header is not a number of bytes that the body has.
     """
-    # Not int() alone: it reads "+5", "5_0" and digits of every script.
+    # Not int() alone: it reads "+5", "5_0" and the digits of every script.
     if not (length.isascii() and length.isdigit() and len(length) < 20 and int(length) <= len(content)):
         raise RequestError(f"{JSON_LENGTH_HEADER} is '{length}'; the body has {len(content)} bytes")
     size = int(length)
@@ -92,8 +75,8 @@ def split_body(content: Buffer, length: str) -> tuple[Buffer, memoryview]:
     return view[:size], view[size:]
 
 
-def read_call(document: dict[str, Any], memory: SharedMemory = OFF) -> Call:
-    """What the request wants of its answer.
+def read_infer_request(document: dict[str, Any], memory: SharedMemory = NO_SHARED_MEMORY) -> InferRequest:
+    """What the request asks of its response.
 
     Raises:
         RequestError: `id`, `outputs` or a parameter is of the wrong type or too long.
@@ -101,11 +84,11 @@ def read_call(document: dict[str, Any], memory: SharedMemory = OFF) -> Call:
     identifier, outputs = document.get("id"), document.get("outputs")
     if identifier is not None and not (isinstance(identifier, str) and _fits(identifier)):
         raise RequestError(f"'id' must be a string of at most {MAX_TEXT} bytes", field="id")
-    binary = _flag(_parameters(document, "the request"), "binary_data_output", False)
+    binary = _flag(_parameters(document, "the request"), "binary_data_output", default=False)
     if outputs is not None and not isinstance(outputs, list):
         raise RequestError("'outputs' must be a list of {name}", field="outputs")
     if not outputs:
-        return Call(identifier, None, binary)
+        return InferRequest(identifier, None, binary)
     if len(outputs) > MAX_OUTPUTS:
         raise RequestError(
             f"'outputs' names {len(outputs)} outputs; at most {MAX_OUTPUTS} are accepted", field="outputs"
@@ -117,30 +100,32 @@ def read_call(document: dict[str, Any], memory: SharedMemory = OFF) -> Call:
         if not isinstance(name, str) or not _fits(name) or name in wanted:
             raise RequestError("'outputs' must be a list of {name}, each once", field="outputs")
         parameters = _parameters(item, f"'{name}'")
-        region = memory.region(parameters, name)
+        region = memory.find_region(parameters, name)
         if region is not None:
             regions[name] = region
-        wanted[name] = region is None and _flag(parameters, "binary_data", binary)
-    return Call(identifier, tuple(wanted.items()), binary, regions)
+        wanted[name] = region is None and _flag(parameters, "binary_data", default=binary)
+    return InferRequest(identifier, tuple(wanted.items()), binary, regions)
 
 
 def input_names(document: dict[str, Any]) -> list[str]:
     """The names of a request's inputs, in its order; to be compared with the model's before their data are read.
 
     Raises:
-        RequestError: one has no name, or too long a one.
+        RequestError: one has no name, or one that is too long.
     """
-    names = [item.get("name") if isinstance(item, dict) else None for item in document["inputs"]]
+    names: list[Any] = [item.get("name") if isinstance(item, dict) else None for item in document["inputs"]]
     if not all(isinstance(name, str) and _fits(name) for name in names):
         raise RequestError("'inputs' must be a list of {name, shape, datatype, data}", field="inputs")
     return names
 
 
-def read_tensors(document: dict[str, Any], binary: memoryview, memory: SharedMemory = OFF) -> dict[str, numpy.ndarray]:
-    """The request's inputs by name; those in `binary` are views of it, where the datatype is one of NumPy's.
+def read_tensors(
+    document: dict[str, Any], binary: memoryview, memory: SharedMemory = NO_SHARED_MEMORY
+) -> dict[str, numpy.ndarray]:
+    """The request's inputs by name, all of which `input_names` has checked.
 
-    Each has a name, as `input_names` sees to. The `data` of a JSON tensor is a list, flat or nested, or an array
-    already made of it. Those in shared memory are copied out of it.
+    The `data` of a JSON tensor is a list, flat or nested, or an array already made of one. Tensors in `binary` are
+    views of it if NumPy has their datatype; those in shared memory are copied.
 
     Raises:
         RequestError: naming the tensor whose description, shape or data is wrong.
@@ -150,19 +135,19 @@ def read_tensors(document: dict[str, Any], binary: memoryview, memory: SharedMem
     for item in document["inputs"]:
         name = item["name"]
         if name in tensors:
-            raise RequestError(f"'{name}' is twice among the inputs", field=name)
+            raise RequestError(f"'{name}' occurs twice among the inputs", field=name)
         datatype, shape = item.get("datatype"), item.get("shape")
         if not isinstance(datatype, str) or datatype not in DATATYPES:
-            said = repr(datatype[:80]) if isinstance(datatype, str) else "that is no text"
-            raise RequestError(f"'{name}' has a datatype {said}; known are {', '.join(DATATYPES)}", field=name)
-        if not is_shape(shape, list):
+            given = repr(datatype[:80]) if isinstance(datatype, str) else "that is not a string"
+            raise RequestError(f"'{name}' has a datatype {given}; known are {', '.join(DATATYPES)}", field=name)
+        if not isinstance(shape, list) or not is_shape(shape):
             raise RequestError(f"'{name}' has no shape; it must be a list of sizes", field=name)
         parameters = _parameters(item, f"'{name}'")
-        size, region = parameters.get("binary_data_size"), memory.region(parameters, name)
+        size, region = parameters.get("binary_data_size"), memory.find_region(parameters, name)
         if region is not None:
             if "data" in item or size is not None:
                 raise RequestError(f"'{name}' must have either data or a place in shared memory", field=name)
-            shared += region.size * (2 if datatype == "BF16" else 1)  # which is widened before it is looked at
+            shared += region.size * (2 if datatype == "BF16" else 1)  # it is widened before it is counted again
             if shared > memory.max_bytes:
                 message = f"the inputs in shared memory have {shared} bytes; at most {memory.max_bytes} are accepted"
                 raise RequestError(message, field=name, status=413)
@@ -195,13 +180,13 @@ def _from_json(data: Any, name: str, datatype: str, shape: list[int]) -> numpy.n
     wanted = tuple(shape) if nested else (math.prod(shape),)
     if not nested and len(data) != wanted[0]:
         raise RequestError(f"'{name}' has {len(data)} values for the shape {shape}", field=name)
-    return reshaped(TensorSpec(name, DATATYPES[datatype], wanted).convert(data), tuple(shape), name)
+    return reshape(TensorSpec(name, DATATYPES[datatype], wanted).convert(data), tuple(shape), name)
 
 
 def _from_bytes(data: memoryview, name: str, datatype: str, shape: list[int]) -> numpy.ndarray:
     if datatype != "BF16":
-        return shaped(data, DATATYPES[datatype], tuple(shape), name)
-    halves = shaped(data, numpy.dtype("<u2"), tuple(shape), name)
+        return view_as_array(data, DATATYPES[datatype], tuple(shape), name)
+    halves = view_as_array(data, numpy.dtype("<u2"), tuple(shape), name)
     return numpy.left_shift(halves, 16, dtype=numpy.uint32).view(numpy.float32)
 
 
@@ -209,7 +194,8 @@ def _from_memory(region: Region, name: str, datatype: str, shape: list[int]) -> 
     needed = math.prod(shape) * (2 if datatype == "BF16" else DATATYPES[datatype].itemsize)
     if needed != region.size:  # before anything is copied
         raise RequestError(
-            f"'{name}' is {datatype} {shape}, which takes {needed} bytes; its {shared_memory.SIZE} is {region.size}",
+            f"'{name}' is {datatype} {shape}, which takes {needed} bytes, but its {shared_memory.SIZE} is "
+            f"{region.size}",
             field=name,
         )
     return _from_bytes(shared_memory.read(region, name), name, datatype, shape)
@@ -224,57 +210,54 @@ def _parameters(item: dict[str, Any], owner: str) -> dict[str, Any]:
     return parameters
 
 
-def _flag(parameters: dict[str, Any], key: str, default: bool) -> bool:
+def _flag(parameters: dict[str, Any], key: str, *, default: bool) -> bool:
     value = parameters.get(key, default)
     if type(value) is not bool:
         raise RequestError(f"the parameter {key} must be true or false", field="parameters")
     return value
 
 
-def write_answer(
-    arrays: Mapping[str, numpy.ndarray], call: Call, model_name: str, model_version: str, max_bytes: int
+def write_infer_response(
+    arrays: Mapping[str, numpy.ndarray], request: InferRequest, model_name: str, model_version: str, max_bytes: int
 ) -> tuple[bytes, int | None]:
-    """The body of an answer, and how many bytes of it are JSON if binary data follow.
+    """The body of a response, and the length of its JSON if binary data follow.
 
     NaN and infinity become null in JSON; binary data hold them as they are. Outputs that are wanted in shared memory
     are written there.
 
     Raises:
         RequestError: an output is wanted that the model does not have, or in shared memory that cannot take it.
-        TooLarge: the body has more than `max_bytes`.
+        ResponseTooLarge: the body has more than `max_bytes`.
     """
-    wanted = call.outputs if call.outputs is not None else tuple((name, call.binary) for name in arrays)
-    outputs, tail, texts = [], [], {}
+    wanted = request.outputs if request.outputs is not None else tuple((name, request.binary) for name in arrays)
+    outputs: list[dict[str, Any]] = []
+    tail: list[memoryview] = []
+    flat: dict[str, Any] = {}
     for name, binary in wanted:
         if name not in arrays:
-            raise RequestError(f"'{name}' is not an output of this model; it gives {', '.join(arrays)}", field=name)
+            raise RequestError(f"'{name}' is not an output of this model; it has {', '.join(arrays)}", field=name)
         array = arrays[name]
-        output: dict[str, Any] = {"name": name, "datatype": _NAMES[array.dtype], "shape": array.shape}
-        if name in call.regions:
-            output["parameters"] = shared_memory.write(call.regions[name], array, name).describe()
+        output: dict[str, Any] = {"name": name, "datatype": DATATYPE_NAMES[array.dtype], "shape": array.shape}
+        if name in request.regions:
+            output["parameters"] = shared_memory.write(request.regions[name], array, name).describe()
         elif binary:
             output["parameters"] = {"binary_data_size": array.nbytes}
-            tail.append(array)
+            tail.append(array.data)
         else:
-            output["data"] = texts[name] = array.ravel()
+            output["data"] = flat[name] = array.ravel()
         outputs.append(output)
-    left = max_bytes - sum(array.nbytes for array in tail) if tail else max_bytes
+    left = max_bytes - sum(data.nbytes for data in tail) if tail else max_bytes
     if left < 0:
-        raise TooLarge
-    if texts and (short := written(texts, left)) is not texts:
+        raise ResponseTooLarge
+    if flat and (texts := preserialize(flat, left)) is not flat:
         for output in outputs:
             if "data" in output:
-                output["data"] = short[output["name"]]
+                output["data"] = texts[output["name"]]
     document: dict[str, Any] = {"model_name": model_name}
     if model_version:
         document["model_version"] = model_version
-    if call.id is not None:
-        document["id"] = call.id
+    if request.id is not None:
+        document["id"] = request.id
     document["outputs"] = outputs
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     return b"".join([head, *tail]), (len(head) if tail else None)
-
-
-def datatype_of(array: numpy.ndarray) -> str:
-    """The protocol's name for the dtype of an array of the machine's byte order."""
-    return _NAMES[array.dtype]

@@ -1,4 +1,4 @@
-"""Takes a PNG apart: its header, palette, pixels and orientation; all else in it is passed over.
+"""Parses a PNG: its header, palette, pixels and orientation; everything else in it is skipped.
 
 (PNG, third edition, 5 and 10; RFC 1950 and 1951.)
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from isal import isal_zlib
 
 from handlers.codecs import inflate
-from handlers.codecs.image_file import DamagedImage, TooComplex, read_orientation
+from handlers.codecs.image_file import DamagedImage, ImageTooComplex, read_orientation
 from handlers.codecs.request import Buffer
 
 if TYPE_CHECKING:
@@ -41,31 +41,31 @@ _MODES = {
 _HEADER = struct.Struct(">IIBBBBB")
 _CHUNK = struct.Struct(">I4s")
 _BLOCK_HEADER = struct.Struct("<BHH")
-_BLOCK = 0xFFFF  # bytes that one stored block holds
-# Pillow keeps a pointer to each row; libpng's own bound of either side.
+_BLOCK = 0xFFFF  # bytes in one stored block
+# libpng's bound on either side; Pillow keeps a pointer to each row.
 _MAX_SIDE = 1_000_000
-# Encoders cut pixels into chunks of 8 KiB or more.
+# Encoders split pixels into chunks of 8 KiB or more.
 _MAX_CHUNKS = 1 << 16
 # First column and row of the seven passes of an interlaced image, and the steps from there.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 class Png(NamedTuple):
-    """A PNG that has been taken apart.
+    """A parsed PNG.
 
     Attributes:
-        width, height: in pixels.
-        mode: Pillow's, of the decoded image.
-        orientation: as EXIF has it.
-        depth, colour: bits of a sample, and the colour type.
+        width: in pixels.
+        height: in pixels.
+        orientation: as in EXIF.
+        depth: bits per sample.
+        colour: the colour type.
         interlaced: whether the pixels come in seven passes.
-        palette: red, green and blue of each index; empty if the pixels are no indices.
+        palette: red, green and blue of each index; empty if the pixels are not indices.
         data: the compressed pixels.
     """
 
     width: int
     height: int
-    mode: str
     orientation: int
     depth: int
     colour: int
@@ -74,48 +74,48 @@ class Png(NamedTuple):
     data: list[memoryview]
 
     def decode(self) -> Image.Image:
-        """The pixels as Pillow's image of `mode`, not yet turned.
+        """The pixels as an image of Pillow's, not yet oriented.
 
         Raises:
             DamagedImage: they are fewer than the header says, or not compressed as they should be.
-            TooComplex: they take too long to unpack.
+            ImageTooComplex: they take too long to unpack.
         """
         from PIL import Image
 
         mode, raw_mode, _ = _MODES[self.depth, self.colour]
         size = self.width, self.height
-        image = Image.frombytes(mode, size, self._stored(), "zip", raw_mode, int(self.interlaced))
+        image = Image.frombytes(mode, size, self._uncompressed(), "zip", raw_mode, int(self.interlaced))
         if self.palette:
             image.putpalette(self.palette)
         return image
 
-    def _stored(self) -> bytearray:
-        """The pixels in the same format, only that nothing in it is compressed any more.
+    def _uncompressed(self) -> bytearray:
+        """The pixels as a zlib stream of stored blocks.
 
-        Inflating is most of the reading of a photograph, and ISA-L does it in a third of the time that zlib takes.
+        Inflating takes most of the time of decoding a photograph, and ISA-L needs a third of what zlib does.
         """
         stored, left = bytearray(b"\x78\x01"), self._inflated_size()
-        stream = inflate.Inflated(self.data, inflate.ZLIB)
+        stream = inflate.InflateStream(self.data, inflate.ZLIB)
         checksum = 1
         try:
             while left:
                 block = stream.read(min(left, _BLOCK))
                 if not block:
-                    raise DamagedImage("its pixels are fewer than its header says")
+                    raise DamagedImage("it has fewer pixels than its header says")
                 left -= len(block)
                 stored += _BLOCK_HEADER.pack(left == 0, len(block), len(block) ^ 0xFFFF)
                 stored += block
                 checksum = isal_zlib.adler32(block, checksum)
-            stream.read(1)  # the checksum; what an encoder wrote beyond the last row is nobody's business
+            stream.read(1)  # the checksum; what an encoder wrote after the last row does not matter
         except inflate.DamagedStream as error:
             raise DamagedImage(f"its pixels cannot be unpacked ({error})") from None
         except inflate.TooSlow:
-            raise TooComplex("its pixels take too long to unpack") from None
+            raise ImageTooComplex("its pixels take too long to unpack") from None
         stored += checksum.to_bytes(4, "big")
         return stored
 
     def _inflated_size(self) -> int:
-        """Bytes of all rows, each with the filter's number in front."""
+        """Bytes of all rows, each preceded by the number of its filter."""
         bits = _MODES[self.depth, self.colour][2]
         if not self.interlaced:
             return self.height * (1 + (self.width * bits + 7) // 8)
@@ -128,18 +128,19 @@ class Png(NamedTuple):
 
 
 def parse(content: Buffer) -> Png:
-    """Takes a PNG apart; no pixel is decoded yet.
+    """Parses a PNG without decoding a pixel.
 
     Raises:
-        DamagedImage: what it says of itself is not a PNG's, or it ends too early.
-        TooComplex: it is made of too many pieces.
+        DamagedImage: its header is not a PNG's, or it ends too early.
+        ImageTooComplex: it has too many pieces.
     """
     view = memoryview(content)
-    header, palette, orientation, data, complete = None, b"", 1, [], False
+    header, palette, orientation, complete = None, b"", 1, False
+    data: list[memoryview] = []
     for kind, body in _chunks(view):
         if header is None:
             if kind != b"IHDR" or len(body) != _HEADER.size:
-                raise DamagedImage("it does not begin with its header")
+                raise DamagedImage("it does not start with its header")
             header = _checked_header(_HEADER.unpack(body))
         elif kind == b"IDAT":
             if not complete:
@@ -158,27 +159,26 @@ def parse(content: Buffer) -> Png:
     indexed = colour == 3
     if indexed and not (palette and len(palette) % 3 == 0 and len(palette) <= 768):
         raise DamagedImage("its palette is missing or damaged")
-    mode = _MODES[depth, colour][0]
-    return Png(width, height, mode, orientation, depth, colour, bool(interlaced), palette if indexed else b"", data)
+    return Png(width, height, orientation, depth, colour, bool(interlaced), palette if indexed else b"", data)
 
 
 def _checked_header(header: tuple[int, ...]) -> tuple[int, ...]:
     width, height, depth, colour, compression, filtering, interlaced = header
     if (depth, colour) not in _MODES:
-        raise DamagedImage(f"no PNG has {depth} bits a sample with colour type {colour}")
+        raise DamagedImage(f"no PNG has {depth} bits per sample with colour type {colour}")
     if compression or filtering or interlaced > 1:
-        raise DamagedImage("its header asks for a compression, filter or interlacing that no PNG has")
+        raise DamagedImage("its header asks for a compression, filter or interlacing that does not exist")
     if not (width and height):
         raise DamagedImage("it has no pixels")
     if max(width, height) > _MAX_SIDE:
-        raise TooComplex(f"it is {width} x {height}, and no side may have more than {_MAX_SIDE} pixels")
+        raise ImageTooComplex(f"it has {width} x {height} pixels; at most {_MAX_SIDE} a side are accepted")
     return header
 
 
 def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The chunks, as far as they go; checksums are looked at where a wrong byte would change the image.
+    """The chunks, as far as they go; checksums are compared where a wrong byte would change the image.
 
-    Those of pixels have their own, within.
+    The pixels have their own, inside the stream.
     """
     at = len(SIGNATURE)
     for _ in range(_MAX_CHUNKS):
@@ -198,4 +198,4 @@ def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
                 raise DamagedImage(f"its {kind.decode()} does not match its checksum")
             yield kind, view[at + 8 : end - 4]
         at = end
-    raise TooComplex(f"it has more than {_MAX_CHUNKS} chunks")
+    raise ImageTooComplex(f"it has more than {_MAX_CHUNKS} chunks")

@@ -1,7 +1,7 @@
 """Formats what a worker logs so that the server cannot mistake it for anything else.
 
 TorchServe reads a worker's output line by line, and takes a line that begins with `[METRICS]` for a metric and one with
-`[PID]` for the worker's process number; a line of a gigabyte is kept in Java's memory. An exception may quote a request.
+`[PID]` for the worker's process number; a line of a gigabyte stays in Java's memory. An exception may quote a request.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from archive.packer.container import Container
 from archive.packer.names import is_name
 from archive.packer.verify import MAR_MANIFEST_FILE, check_container, has_manifest
 from archive.process.limits import Limits, call_limited
+from handlers.codecs.limits import TOLERANCE
 from handlers.codecs.safe_yaml import load_yaml
 from handlers.integrity.requirements import LibraryRequirements
 from handlers.integrity.signing import check_signature, public_key_path
-from handlers.sample import TOLERANCE
 
 # TorchServe gets the names of the files on its command line, where NAME=FILE would rename the model.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.+@~ -]+\.mar")

@@ -1,5 +1,6 @@
-"""Empty tensors whose other sizes are far too large: a file of a hundred bytes can bring one. No operator walks through
-them or asks for their memory.
+"""Empty tensors whose other sizes are far too large, as a file of a hundred bytes can contain.
+
+No operator iterates over them or allocates memory for them.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""What is no fault of the arguments: a lack of memory, and a GPU that fails. Each says so in words of its own, by which
-whoever answers a request tells it from a complaint about what the request brought.
+"""Errors that are not the arguments' fault: a lack of memory, and a GPU that fails.
 
-The GPU is the emulated one, whose runtime reports what a test asks for.
+Their messages differ from those about arguments, so that a server knows whose fault it was. The GPU is the emulated
+one, whose runtime reports the errors that a test requests.
 """
 
 import ctypes

@@ -11,6 +11,8 @@ import opserve_ops
 from opserve_ops import reference
 from tests.extensions.cuda_backend import CUDA, Backend
 from tests.extensions.cuda_backend import emulated as emulated
+from tests.extensions.onnx_nodes import assert_same, run_in, session
+from tests.extensions.onnx_nodes import model as onnx_model
 from tests.extensions.samples import DTYPES, INDEX_DTYPES, csr, random
 from tests.extensions.test_forward import contiguous, every_second, offset
 
@@ -251,6 +253,26 @@ def test_indices_that_the_result_would_overflow_are_refused() -> None:
     message = "opserve::gcn_norm: nnz + n must fit in the int32 of rowptr, got 1073741825 + 1073741823"
     with pytest.raises(RuntimeError, match=re.escape(message)):
         opserve_ops.gcn_norm(rowptr, col, value)
+
+
+# --- ONNX Runtime
+
+
+@pytest.mark.parametrize("index", INDEX_DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_onnx_runtime_infers_the_types_and_the_sizes_that_are_known(dtype: torch.dtype, index: torch.dtype) -> None:
+    graph = weighted(4, index, dtype)
+    nnz = len(graph[1])
+    types = [
+        {I32: "tensor(int32)", I64: "tensor(int64)", F32: "tensor(float)", F64: "tensor(double)"}[each.dtype]
+        for each in (graph[0], graph[0], graph[2])
+    ]
+    for rows, entries, expected in ((5, nnz, [[5], [nnz + 4], [nnz + 4]]), ("rows", "entries", [["rows"], [], []])):
+        shapes = {"rowptr": [rows], "col": [entries], "value": [entries]}
+        loaded = session(onnx_model("gcn_norm", graph, shapes))
+        assert [output.type for output in loaded.get_outputs()] == types
+        assert [output.shape for output in loaded.get_outputs()] == expected
+        assert_same(run_in(loaded, "gcn_norm", graph), opserve_ops.gcn_norm(*graph), str(rows))
 
 
 # --- CUDA

@@ -1,4 +1,4 @@
-"""Unpacked archives made on the spot from small modules of plain PyTorch."""
+"""Unpacked archives made from small modules of plain PyTorch."""
 
 import socket
 from collections.abc import Callable

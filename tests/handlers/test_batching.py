@@ -1,4 +1,4 @@
-"""Graphs of different sizes share a call, and each gets what is its own."""
+"""Graphs of different sizes share a call, and each gets its own outputs."""
 
 import numpy
 import pytest
@@ -86,7 +86,7 @@ def test_a_broken_graph_is_refused_by_name(changes, field, message):
 
 def test_a_joined_graph_that_outgrows_its_indices_is_refused():
     huge = graph(2, 2)
-    huge["col"] = numpy.lib.stride_tricks.as_strided(huge["col"], (2**31 - 2,), (0,))  # no memory behind it
+    huge["col"] = numpy.lib.stride_tricks.as_strided(huge["col"], (2**31 - 2,), (0,))  # without memory
     with pytest.raises(ModelError, match="'rowptr' of the joined graph does not fit"):
         GraphBatching(SPECS).join([huge, graph(2, 2)])
 
@@ -96,6 +96,6 @@ def test_groups_keep_order_and_join_only_equal_shapes():
     assert group(requests, StackBatching()) == [[0, 5], [2]]
 
 
-def test_outputs_that_are_not_a_row_a_node_are_our_fault():
+def test_outputs_without_one_row_per_node_are_our_fault():
     with pytest.raises(ModelError, match="first dimension is the node"):
         GraphBatching(SPECS).split({"y": numpy.zeros(5)}, [graph(4, 6)])

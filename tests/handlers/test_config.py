@@ -107,7 +107,7 @@ def test_torchserve_keys_are_checked_too():
         ModelConfig.parse({})
 
 
-def test_files_that_are_no_mapping_are_refused_by_name(tmp_path):
+def test_files_that_are_not_a_mapping_are_refused_by_name(tmp_path):
     path = tmp_path / "model-config.yaml"
     with pytest.raises(ModelError, match="cannot be read: No such file"):
         ModelConfig.read(path)
@@ -119,6 +119,6 @@ def test_files_that_are_no_mapping_are_refused_by_name(tmp_path):
         ModelConfig.read(path)
 
 
-def test_the_server_takes_any_answer_that_a_worker_sends_by_default():
+def test_the_server_accepts_any_response_that_a_worker_sends_by_default():
     settings = dict(line.split("=", 1) for line in (ROOT / "config.properties").read_text().splitlines() if "=" in line)
     assert int(settings["max_response_size"]) >= ModelConfig.max_response_bytes

@@ -1,4 +1,4 @@
-"""What a request's answer depends on: docs/operations.md."""
+"""What a response depends on: docs/operations.md."""
 
 import random
 
@@ -30,7 +30,7 @@ def _other(value, generator: random.Random):
 
 
 @pytest.mark.parametrize("name", ["digits", "karate", "scaled_add"])
-def test_an_answer_is_the_same_at_each_call_and_within_a_tolerance_in_company(tmp_path, name):
+def test_a_response_is_the_same_at_each_call_and_within_a_tolerance_in_a_batch(tmp_path, name):
     folder = unpack(ROOT / "model_store" / f"{name}.mar", tmp_path / "unpacked")
     configuration = folder / "model-config.yaml"
     # The first calls of all, which a worker makes before it is ready.

@@ -1,4 +1,4 @@
-"""What is said of an error is bounded and printable, whatever it quotes, and holds on to nothing."""
+"""There is one tree of errors, whose messages are bounded and printable, and which keep nothing alive."""
 
 import ast
 import gc
@@ -12,7 +12,8 @@ import pytest
 from archive.building.output import BuildError
 from archive.errors import ArchiveError, OpserveError
 from archive.repository import ROOT
-from handlers.codecs.encode import Reply, encode_error
+from handlers.codecs.encode import encode_error
+from handlers.codecs.negotiation import ResponseFormat
 from handlers.errors import (
     MAX_FIELD,
     MAX_MESSAGE,
@@ -33,7 +34,7 @@ class Unspeakable(Exception):
 
 
 @pytest.mark.parametrize(
-    ("said", "heard"),
+    ("value", "expected"),
     [
         ("'größe' is 日本 😀", "'größe' is 日本 😀"),
         ("a\ud800b", r"a\ud800b"),
@@ -43,10 +44,10 @@ class Unspeakable(Exception):
         (Unspeakable(), "Unspeakable"),
     ],
 )
-def test_a_message_is_printable(said, heard):
-    error = RequestError(said, field=said)
-    assert error.message == str(error) == heard
-    assert json.loads(encode_error(error).body)["error"]["message"] == heard
+def test_a_message_is_printable(value, expected):
+    error = RequestError(value, field=value)
+    assert error.message == str(error) == expected
+    assert json.loads(encode_error(error).body)["error"]["message"] == expected
 
 
 @pytest.mark.parametrize("char", ["k", "\ud800", "\n", "😀"])
@@ -65,11 +66,11 @@ def test_a_status_is_that_of_an_error(status):
 
 
 @pytest.mark.parametrize("spoiled", [{"message": {1, 2}}, {"message": "\ud800"}, {"field": object()}, {"status": "x"}])
-def test_an_error_that_was_changed_afterwards_is_still_an_answer(spoiled):
+def test_an_error_that_was_changed_afterwards_is_still_a_response(spoiled):
     error = RequestError("x")
     for name, value in spoiled.items():
         setattr(error, name, value)
-    for reply in (Reply(), Reply(text_errors=True), Reply(grpc_infer=True)):
+    for reply in (ResponseFormat(), ResponseFormat(text_errors=True), ResponseFormat(grpc_infer=True)):
         json.loads(encode_error(error, reply).body)
     json.loads(encode_error(as_request_error(error, "a step")).body)
 
@@ -90,7 +91,7 @@ class Odd(RequestError):
 @pytest.mark.parametrize(
     "error", [Unspeakable(), Odd(), SystemExit(3), RecursionError(), GeneratorExit(), MemoryError()]
 )
-def test_whatever_is_raised_becomes_an_answer(error):
+def test_every_exception_becomes_a_response(error):
     assert as_request_error(error, "a step").status >= 500
     assert error_lines(error)
 
@@ -100,7 +101,7 @@ def test_an_interrupt_is_for_the_process():
         as_request_error(KeyboardInterrupt(), "a step")
 
 
-def test_a_forgotten_exception_holds_no_frame():
+def test_a_released_exception_holds_no_frame():
     def fail():
         held = numpy.zeros(9)
         watch.append(weakref.ref(held))

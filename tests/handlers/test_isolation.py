@@ -1,4 +1,4 @@
-"""What one request does, or has a model or a hook do, leaves the answers of its batch as they are."""
+"""No request changes the other responses of its batch, whatever it makes the model or a hook do."""
 
 import gc
 import json
@@ -27,7 +27,7 @@ OK = {"y": [1, 4]}
 
 
 class InPlace(nn.Module):
-    """Writes into its input before it finds fault with it."""
+    """Writes to its input before it refuses it."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x.mul_(2)
@@ -42,7 +42,7 @@ class Same(nn.Module):
 
 
 class Running(nn.Module):
-    """Returns the memory it keeps its sum in."""
+    """Returns the memory that contains its sum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Running(nn.Module):
 
 
 class Outer(nn.Module):
-    """Any two numbers of a request, multiplied: an answer of the square of its size."""
+    """The products of any two numbers of a request: a response of the square of its size."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x[:, None] * x[None, :]).flatten()
@@ -71,7 +71,7 @@ def contents(answer):
 
 @pytest.mark.parametrize("batching", ["stack", "none"])
 @pytest.mark.parametrize("culprits", [[0], [3], [1, 4], [0, 1, 2, 3, 4]])
-def test_a_model_that_writes_into_its_inputs_answers_each_from_what_was_sent(unpacked_archive, batching, culprits):
+def test_a_model_that_writes_to_its_inputs_answers_each_request_from_its_own(unpacked_archive, batching, culprits):
     model = ServableModel(unpacked_archive(InPlace(), VECTOR, VECTOR_OUT, batching=batching))
     answers = model.answer([body([-1, 1] if index in culprits else [index, 1]) for index in range(5)])
     for index, answer in enumerate(answers):
@@ -88,7 +88,7 @@ def test_a_request_that_is_alone_in_its_batch_is_not_copied(unpacked_archive, mo
     assert [answer.status for answer in model.answer([body([1, 1])] * 3)] == [200] * 3
 
 
-def test_an_answer_is_not_overwritten_by_the_next_run(unpacked_archive):
+def test_a_response_is_not_overwritten_by_the_next_run(unpacked_archive):
     model = ServableModel(unpacked_archive(Running(), VECTOR, SCALAR_OUT))
     assert [contents(answer)[1]["y"] for answer in model.answer([body([1])] * 4)] == [1, 2, 3, 4]
 
@@ -196,7 +196,7 @@ def test_half_of_a_surrogate_pair_costs_only_its_sender(unpacked_archive, text):
 
 
 def test_a_refused_request_is_gone_once_it_is_answered(unpacked_archive, monkeypatch):
-    """Without the garbage collector: nothing may hold a request in a cycle."""
+    """Without the garbage collector: no cycle may keep a request alive."""
     model = ServableModel(unpacked_archive(InPlace(), VECTOR, VECTOR_OUT, batching="stack"))
     seen: list[weakref.ref] = []
 
@@ -241,8 +241,8 @@ def test_a_refused_request_is_gone_once_it_is_answered(unpacked_archive, monkeyp
         gc.enable()
 
 
-class TestLargeAnswers:
-    """An answer has a bound, and is refused before it is built where its size is known."""
+class TestLargeResponses:
+    """A response has a bound, and is refused before it is built if its size is known."""
 
     @pytest.fixture
     def model(self, unpacked_archive):
@@ -250,14 +250,14 @@ class TestLargeAnswers:
 
     @pytest.mark.parametrize("numbers", [100, 130, 300, 3000])
     @pytest.mark.parametrize("accept", ["application/json", NPZ_TYPE, "application/vnd.oip+json"])
-    def test_no_answer_is_larger_than_the_bound(self, model, numbers, accept):
-        """100 x 100 numbers: 40 kB, and as much JSON; 130 x 130: 68 kB; beyond that no format holds them."""
+    def test_no_response_is_larger_than_the_bound(self, model, numbers, accept):
+        """100 x 100 numbers: 40 kB, and as much JSON; 130 x 130: 68 kB; beyond that no format is small enough."""
         (answer,) = model.answer([body([1] * numbers, Accept=accept)])
         assert len(answer.body) <= 100_000
         assert answer.status in (200, 413)
         assert (answer.status == 200) == (numbers <= 130)
 
-    def test_the_refusal_names_a_format_that_would_do(self, model):
+    def test_the_refusal_names_a_format_that_fits(self, model):
         value = [1 / 3 + index for index in range(120)]
         refused, fits = model.answer([body(value), body(value, Accept=NPZ_TYPE)])
         assert (refused.status, fits.status) == (413, 200)
@@ -265,7 +265,7 @@ class TestLargeAnswers:
         (hopeless,) = model.answer([body([1] * 300)])
         assert json.loads(hopeless.body)["error"]["message"].endswith("send less at once")
 
-    def test_binary_data_of_the_protocol_are_bounded_too(self, model):
+    def test_binary_data_of_the_protocol_is_bounded_too(self, model):
         tensor = {"name": "x", "shape": [200], "datatype": "FP32", "data": [1] * 200}
         document = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
         (answer,) = model.answer([{"body": Part(json.dumps(document).encode(), "application/json")}])
@@ -273,7 +273,7 @@ class TestLargeAnswers:
         assert isinstance(json.loads(answer.body)["error"], str)
 
     def test_the_largest_of_a_batch_make_room_for_the_others(self, model):
-        """Six answers of 40 kB and three of a few bytes are more than a message takes."""
+        """Six responses of 40 kB and three of a few bytes are more than a message may have."""
         sizes = [2, 100, 100, 3, 100, 100, 100, 100, 1]
         answers = model.answer([body([1] * size) for size in sizes])
         assert sum(len(answer.body) for answer in answers) <= 100_000
@@ -283,8 +283,8 @@ class TestLargeAnswers:
         assert "ask again" in json.loads(answers[statuses.index(503)].body)["error"]["message"]
 
 
-def test_what_a_request_needs_beyond_the_memory_there_is_costs_only_itself(unpacked_archive):
-    """In a process of its own whose address space ends a gigabyte beyond what the model takes."""
+def test_a_request_that_needs_too_much_memory_costs_only_itself(unpacked_archive):
+    """In a process whose address space ends a gigabyte above the size of the loaded model."""
     folder = unpacked_archive(Outer(), VECTOR, VECTOR_OUT)
     code = f"""
         import json, resource
@@ -305,7 +305,7 @@ def test_what_a_request_needs_beyond_the_memory_there_is_costs_only_itself(unpac
     assert done.stdout == "[200, 507, 200] [200]\n", done.stdout + done.stderr
 
 
-def test_numpy_is_told_what_a_hook_returned(unpacked_archive):
+def test_a_hook_that_returns_lists_is_refused(unpacked_archive):
     hooks = "def preprocess(inputs):\n    return {'x': inputs['x'].tolist()}\n"
     model = ServableModel(unpacked_archive(Same(), VECTOR, VECTOR_OUT, hooks=hooks))
     status, content = contents(model.answer([body([1])])[0])

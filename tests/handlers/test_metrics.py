@@ -16,7 +16,7 @@ OUTPUT = [{"name": "y", "dtype": "float32", "shape": [-1]}]
 
 
 class Root(nn.Module):
-    """Refuses what is negative, as an operator does."""
+    """Refuses negative numbers, as an operator does."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if bool((x < 0).any()):

@@ -1,11 +1,10 @@
-"""A loaded archive answers requests one by one, whatever else is in their batch."""
+"""A loaded archive answers requests one by one, whatever else their batch contains."""
 
 import io
 import json
 import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy
@@ -32,7 +31,7 @@ class Root(nn.Module):
 
 
 class Sign(nn.Module):
-    """Data-dependent control flow on one request at a time."""
+    """Control flow that depends on the data of one request."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if bool(x.sum() > 0):
@@ -48,7 +47,7 @@ def contents(answer):
     return answer.status, json.loads(answer.body)
 
 
-def test_batching_none_calls_the_model_once_a_request(unpacked_archive):
+def test_batching_none_calls_the_model_once_per_request(unpacked_archive):
     model = ServableModel(unpacked_archive(Sign(), VECTOR, VECTOR_OUT))
     answers = [contents(answer) for answer in model.answer([body([1, 2]), body([-3]), body([])])]
     assert answers == [(200, {"y": [1, 2]}), (200, {"y": [3]}), (200, {"y": []})]
@@ -81,24 +80,6 @@ def test_one_bad_request_costs_only_its_sender(unpacked_archive, position, bad, 
     assert [answer.body for answer in answers] == [answer.body for answer in without]
 
 
-def test_hooks_see_arrays_and_may_refuse(unpacked_archive):
-    hooks = """
-        from handlers.errors import RequestError
-
-        def preprocess(inputs):
-            if inputs["x"].size == 0:
-                raise RequestError("'x' is empty", field="x", status=422)
-            return {"x": inputs["x"] * 2}
-
-        def postprocess(outputs):
-            return {"total": float(outputs["y"].sum())}
-    """
-    folder = unpacked_archive(Sign(), VECTOR, VECTOR_OUT, hooks=textwrap.dedent(hooks))
-    answers = [contents(answer) for answer in ServableModel(folder).answer([body([1, 2]), body([])])]
-    assert answers[0] == (200, {"total": 6})
-    assert answers[1] == (422, {"error": {"code": 422, "field": "x", "message": "'x' is empty"}})
-
-
 def test_the_configuration_bounds_what_an_npz_unpacks_to(unpacked_archive):
     model = ServableModel(unpacked_archive(Sign(), VECTOR, VECTOR_OUT, max_npz_bytes=400))
     for numbers, status in ((60, 200), (100, 413)):
@@ -122,14 +103,14 @@ def test_nan_never_makes_invalid_json(unpacked_archive):
         ([*VECTOR_OUT, {"name": "z", "dtype": "float32", "shape": []}], "returned Tensor; .* the tensors y, z"),
     ],
 )
-def test_an_answer_against_the_signature_is_our_fault(unpacked_archive, outputs, message):
+def test_a_response_that_violates_the_signature_is_our_fault(unpacked_archive, outputs, message):
     answer = ServableModel(unpacked_archive(Sign(), VECTOR, outputs)).answer([body([1])])[0]
     status, content = contents(answer)
     assert status == 500
     assert re.search(message, content["error"]["message"])
 
 
-def test_a_stacked_model_that_forgets_the_first_dimension_is_told(unpacked_archive):
+def test_a_stacked_model_without_the_first_dimension_is_reported(unpacked_archive):
     class Total(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.sum()
@@ -179,23 +160,15 @@ class TestLoading:
         with pytest.raises(ModelError, match=r"libx\.so: .* undefined symbol: \w*nobody_defines_this"):
             ServableModel(folder)
 
-    def test_an_artifact_that_is_no_torchscript(self, unpacked_archive):
+    def test_an_artifact_that_is_not_torchscript(self, unpacked_archive):
         folder = unpacked_archive(Sign(), VECTOR, VECTOR_OUT)
         (folder / "model.pt").write_bytes(b"PK\x03\x04 truncated")
         with pytest.raises(ModelError, match=r"model\.pt: not a TorchScript model") as caught:
             ServableModel(folder)
         assert "\n" not in str(caught.value)
 
-    def test_hooks_that_do_not_import_or_define_nothing(self, unpacked_archive):
-        folder = unpacked_archive(Sign(), VECTOR, VECTOR_OUT, hooks="import no_such_module")
-        with pytest.raises(ModelError, match="hooks do not import: ModuleNotFoundError"):
-            ServableModel(folder)
-        (folder / "hooks.py").write_text("x = 1")
-        with pytest.raises(ModelError, match="defines neither preprocess"):
-            ServableModel(folder)
 
-
-def test_a_worker_without_images_does_not_carry_the_image_library() -> None:
+def test_a_worker_without_images_does_not_import_the_image_library() -> None:
     code = "import sys, handlers.model; print('PIL' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -1,4 +1,4 @@
-"""The handler class under a context as TorchServe makes it."""
+"""The handler class with a context like TorchServe's."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from handlers.torchserve.metrics import start_reporting
 VECTOR = [{"name": "x", "dtype": "float32", "shape": [-1]}]
 
 
-# What TorchServe hands over with a request to /predictions.
+# The headers of a request to /predictions, as TorchServe passes them on.
 HTTP = {"Host": "127.0.0.1", "Content-Type": "application/json", "url_path": "", "explain": "False"}
 
 
@@ -91,7 +91,7 @@ def test_describe_is_one_json_document(served):
 
 
 @pytest.mark.parametrize("marked", range(3))
-def test_a_sender_who_marks_his_request_for_a_description_gets_his_answer(served, marked):
+def test_a_request_with_the_mark_of_a_description_gets_its_own_response(served, marked):
     handler, _ = served
     requests = [
         {
@@ -106,7 +106,7 @@ def test_a_sender_who_marks_his_request_for_a_description_gets_his_answer(served
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
-def test_an_empty_form_with_the_mark_is_a_request_of_no_input(served, kind):
+def test_an_empty_form_with_the_mark_is_a_request_without_inputs(served, kind):
     handler, _ = served
     data = as_frontend(handler.context, {"headers": HTTP | {"describe": "True", "Content-Type": kind}})
     (answer,) = handler.handle(data, handler.context)
@@ -114,7 +114,7 @@ def test_an_empty_form_with_the_mark_is_a_request_of_no_input(served, kind):
 
 
 @pytest.mark.parametrize("answer", ["text", "501"])
-def test_an_explanation_is_what_the_hook_says_or_a_501(served, answer):
+def test_an_explanation_is_what_the_hook_returns_or_a_501(served, answer):
     handler, send = served
     if answer == "text":
         handler.model.hooks.explain = lambda inputs, predict: {
@@ -130,19 +130,19 @@ def test_an_explanation_is_what_the_hook_says_or_a_501(served, answer):
         assert json.loads(bodies[0])["error"]["message"] == "this model gives no explanations"
 
 
-def test_a_header_of_the_senders_own_spelling_asks_for_no_explanation(served):
+def test_a_header_with_another_spelling_does_not_ask_for_an_explanation(served):
     _, send = served
     assert json.loads(send(b'{"x": [3]}', headers=HTTP | {"Explain": "True"})[0][0]) == {"y": [6]}
 
 
-def test_an_error_is_a_text_where_the_address_is_one_of_the_protocol(served):
+def test_an_error_is_a_text_if_the_address_is_one_of_the_protocol(served):
     _, send = served
     (answer,), context = send(b"{", headers={"Host": "127.0.0.1", "explain": "False"})
     assert context.get_response_status(0)[0] == 400
     assert json.loads(answer)["error"].startswith("the request's body is no")
 
 
-def test_an_error_is_a_text_where_the_body_is_one_of_the_protocol(served):
+def test_an_error_is_a_text_if_the_body_is_one_of_the_protocol(served):
     _, send = served
     tensor = {"name": "x", "datatype": "FP32", "shape": [2], "data": [1]}
     for inputs in ([tensor], [tensor | {"name": "q", "data": [1, 2]}], [tensor | {"datatype": "X"}]):
@@ -153,20 +153,20 @@ def test_an_error_is_a_text_where_the_body_is_one_of_the_protocol(served):
 
 
 @pytest.mark.parametrize("headers", [{}, {"Host": "127.0.0.1"}, {"host": "127.0.0.1", "Host2": ""}])
-def test_only_what_came_by_grpc_is_told_that_no_more_will_come(served, headers):
+def test_only_requests_by_grpc_are_marked_as_the_last_of_a_stream(served, headers):
     handler, _ = served
     parts = {"Host": bytearray(b"1"), "x": bytearray(b"[1]")}
     request = {"headers": {name: {"content-type": ""} for name in parts} | headers, "parts": parts}
     handler.handle(as_frontend(handler.context, request), handler.context)
-    told = handler.context.get_response_headers(0).get("ts_stream_next")
-    assert told == (None if headers else "false")
+    mark = handler.context.get_response_headers(0).get("ts_stream_next")
+    assert mark == (None if headers else "false")
 
 
 @pytest.mark.parametrize(
     ("content", "kind"),
     [({"x": [1.5]}, "application/json"), ([1.5], "application/json"), ('{"x": [1.5]}', "text/plain")],
 )
-def test_what_torchserve_parsed_is_read_all_the_same(served, content, kind):
+def test_parts_that_torchserve_parsed_are_read_too(served, content, kind):
     handler, _ = served
     request = {"headers": HTTP | {"body": {"content-type": kind}}, "parts": {"body": content}}
     (answer,) = handler.handle(as_frontend(handler.context, request), handler.context)
@@ -189,8 +189,8 @@ def test_an_envelope_of_torchserves_is_refused(served, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["CUDA error: device-side assert triggered", "CUDA failure 700: illegal address"])
-def test_what_a_request_says_of_a_gpu_breaks_nothing(served, text):
-    """On a machine with one, too: what is broken is found where the model runs."""
+def test_text_about_a_gpu_in_a_request_breaks_nothing(served, text):
+    """On a machine with a GPU too: its failures are found only in the model's run."""
     handler, send = served
     handler.model.engine._device = torch.device("cuda", 0)
     body = json.dumps({text: [1], "x": [1]}).encode()
@@ -230,18 +230,18 @@ def test_an_archive_with_a_manifest_and_a_damaged_configuration_is_not_taken_for
 
 
 @pytest.mark.parametrize(
-    ("declared", "told"),
+    ("declared", "reported"),
     [(ROOT / "metrics.yaml", True), (Path(ts.__file__).parent / "configs" / "metrics.yaml", False)],
 )
-def test_metrics_are_told_where_they_are_declared(served, caplog, declared, told):
+def test_metrics_are_reported_if_they_are_declared(served, caplog, declared, reported):
     handler, _ = served
     cache = MetricsCacheYamlImpl(str(declared))
     cache.initialize_cache()
     with caplog.at_level("INFO"):
-        assert (start_reporting(handler.model, cache) is not None) == told
-    assert ("the server's metrics_config does not declare them" in caplog.text) != told
+        assert (start_reporting(handler.model, cache) is not None) == reported
+    assert ("the server's metrics_config does not declare them" in caplog.text) != reported
     info = "[METRICS]opserve_model_info.Count:1|#model_name:double,model_version:1.0,artifact:model.pt,"
-    assert (info in caplog.text) == told
+    assert (info in caplog.text) == reported
 
 
 def raising(error: BaseException):
@@ -300,7 +300,7 @@ def test_a_body_that_was_not_kept_is_a_507(served):
 
 @pytest.mark.parametrize("step", ["preprocess", "inference", "postprocess"])
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), MemoryError()])
-def test_what_a_step_of_a_subclass_raises_is_answered(served, monkeypatch, step, error):
+def test_an_exception_in_a_step_of_a_subclass_is_answered(served, monkeypatch, step, error):
     handler, send = served
     monkeypatch.setattr(handler, step, raising(error))
     answers, context = send(b'{"x": [1]}', b'{"x": [2]}')
@@ -309,14 +309,14 @@ def test_what_a_step_of_a_subclass_raises_is_answered(served, monkeypatch, step,
         assert context.get_response_status(index)[0] == json.loads(answer)["error"]["code"] >= 500
 
 
-def test_a_subclass_that_loses_an_answer_is_found_out(served, monkeypatch):
+def test_a_subclass_that_loses_a_response_is_detected(served, monkeypatch):
     handler, send = served
     monkeypatch.setattr(handler, "postprocess", lambda results: handler.model.encode(results[1:]))
     answers, _ = send(b'{"x": [1]}', b'{"x": [2]}')
-    assert ["1 answers to 2 requests" in json.loads(answer)["error"]["message"] for answer in answers] == [True] * 2
+    assert ["1 responses to 2 requests" in json.loads(answer)["error"]["message"] for answer in answers] == [True] * 2
 
 
-def test_the_time_of_the_handler_is_told_as_torchserves_own_tell_it(served, caplog):
+def test_the_time_of_the_handler_is_reported_like_torchserves_own(served, caplog):
     handler, send = served
     cache = MetricsCacheYamlImpl(str(ROOT / "metrics.yaml"))
     cache.initialize_cache()
@@ -327,9 +327,9 @@ def test_the_time_of_the_handler_is_told_as_torchserves_own_tell_it(served, capl
     with caplog.at_level("INFO"):
         for _ in range(3):
             send(b'{"x": [1]}')
-    told = [record.getMessage() for record in caplog.records if "HandlerTime" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if "HandlerTime" in record.getMessage()]
     pattern = r"\[METRICS]HandlerTime\.Milliseconds:\d+\.\d+\|#ModelName:\w+,Level:Model\|"
-    assert len(told) == 1 and re.match(pattern, told[0])
+    assert len(lines) == 1 and re.match(pattern, lines[0])
 
 
 def test_a_models_name_cannot_end_a_line(served, caplog):

@@ -1,4 +1,4 @@
-"""Comparing an answer with the expected one."""
+"""A response is compared with the expected one."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ from handlers.sample import difference
         ([None, True, "a"], [None, True, "a"]),
     ],
 )
-def test_the_same(got: Any, expected: Any) -> None:
+def test_equal_values_agree(got: Any, expected: Any) -> None:
     assert difference(got, expected, 1e-5) is None
 
 
@@ -35,5 +35,5 @@ def test_the_same(got: Any, expected: Any) -> None:
         ([math.nan], [0.5], "answer[0]"),
     ],
 )
-def test_different(got: Any, expected: Any, where: str) -> None:
+def test_the_first_difference_is_described(got: Any, expected: Any, where: str) -> None:
     assert where in difference(got, expected, 1e-5)

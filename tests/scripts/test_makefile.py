@@ -114,6 +114,7 @@ def test_help_is_the_default_and_lists_every_target(sandbox: MakefileSandbox) ->
         (["archive", "OPS=my.so"], "needs ARTIFACT NAME CONFIG too"),
         (["archive", "ARTIFACT=a", "NAME=b", "CONFIG=c", "MODEL=one"], "give one of them"),
         (["new-model"], "make new-model needs NAME, for example: make new-model NAME=mine"),
+        (["new-op", "KIND=rowwise"], "make new-op needs NAME, for example: make new-op NAME=row_norm KIND=rowwise"),
         (["serv"], "No rule to make target 'serv'"),
     ],
 )
@@ -170,6 +171,8 @@ def test_your_own_model_is_packed_with_the_given_files(sandbox: MakefileSandbox)
         (["test"], "python <-m><pytest><-n><2><--dist><loadfile><--no-loadscope-reorder>"),
         (["test", "TESTS=tests/a b.py::c[1]"], "python <-m><pytest><tests/a b.py::c[1]>"),
         (["new-model", "NAME=a b; x"], "python <-m><scripts.new_model><--><a b; x>"),
+        (["new-op", "NAME=a b; x"], "python <-m><scripts.new_op><--><a b; x>"),
+        (["new-op", "NAME=mine", "KIND=$(id)"], "python <-m><scripts.new_op><--kind=$(id)><--><mine>"),
         (["predict", "MODEL=one", "REQUEST=a b"], "python <-m><scripts.predict><--request><a b><--><one>"),
     ],
 )
@@ -270,7 +273,7 @@ def test_the_sanitizer_of_cuda_reports_what_is_missing(sandbox: MakefileSandbox,
     assert done.returncode == 0, done.stderr
     ran = [call.split()[2] for call in sandbox.calls() if call.startswith("compute-sanitizer")]
     assert ran == ["memcheck", "racecheck", "initcheck"]
-    # The question whether PyTorch sees a GPU is answered by a stand-in that says no.
+    # This stand-in answers that PyTorch sees no GPU.
     (sandbox.root / ".venv" / "bin" / "python").write_text("#!/bin/sh\nexit 1\n")
     failed = sandbox.make("sanitize-cuda", PATH=str(tools))
     assert failed.returncode != 0

@@ -6,7 +6,7 @@ import json
 import numpy
 import pytest
 
-from handlers.codecs.encode import OIP_TYPE
+from handlers.codecs.negotiation import OIP_TYPE
 from handlers.codecs.npy import NPY_TYPE, NPZ_TYPE
 from handlers.codecs.oip import JSON_LENGTH_HEADER
 from handlers.sample import difference

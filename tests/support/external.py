@@ -1,4 +1,4 @@
-"""Someone else's models and operator library, made on the spot."""
+"""External models and an operator library, made for the tests."""
 
 import subprocess
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import nn
 
 from archive.building.export import quiet_torchscript
 
-# An operator of another project, written as a person would who reads PyTorch's page on the stable ABI.
+# An operator of another project, written by the example of PyTorch's page on the stable ABI.
 SOURCE = """
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -44,7 +44,7 @@ CONFIG = {
 
 
 class ExternalFiles(NamedTuple):
-    """Files of somebody else's project."""
+    """Files of another project."""
 
     library: Path
     scripted: Path
@@ -62,7 +62,7 @@ class Branching(nn.Module):
 
 
 class Straight(nn.Module):
-    """What a person would trace."""
+    """A module that tracing loses nothing of."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.ops.mine.shift(x.abs(), 1.0)
@@ -96,6 +96,6 @@ def write_model_config(path: Path, **opserve) -> Path:
 
 
 def make_external_files(folder: Path) -> ExternalFiles:
-    """Makes all of it. Once a process: a second copy of the library would register its operator twice."""
+    """Makes all of them, once per process: a second copy of the library would register its operator twice."""
     library = build_library(folder)
     return ExternalFiles(library, *write_artifacts(folder, library), write_model_config(folder / "mine.yaml"))

@@ -1,4 +1,4 @@
-"""An archive packed once, and ways to change it."""
+"""An archive that is packed once, and ways to change it."""
 
 import zipfile
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from archive.packer.container import Container, write_archive
+from archive.packer.container import write_archive
 from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack, unpack
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest
@@ -24,7 +24,7 @@ def files_in(archive: Path) -> Files:
 
 @pytest.fixture(scope="session")
 def packed(external, tmp_path_factory) -> Path:
-    """`mine.mar`: a scripted model with an operator library that is not ours."""
+    """`mine.mar`: an external scripted model with its operator library."""
     contents = ArchiveContents.from_files("mine", external.scripted, [external.library], external.config)
     path, _ = pack(contents, tmp_path_factory.mktemp("packed"))
     return path
@@ -32,13 +32,13 @@ def packed(external, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def unpacked(packed, tmp_path) -> Path:
-    """The folder in which a worker finds it."""
+    """Its files, unpacked as for a worker."""
     return unpack(packed, tmp_path / "unpacked")
 
 
 @pytest.fixture
 def changed(packed, tmp_path) -> Callable[[Callable[[Files], None]], Path]:
-    """`changed(edit)` is a canonical archive of the same files after `edit` changed the dictionary of them."""
+    """`changed(edit)` is a canonical archive of the same files after `edit` has changed the dictionary of them."""
 
     def change(edit: Callable[[Files], None]) -> Path:
         files = files_in(packed)
@@ -50,20 +50,14 @@ def changed(packed, tmp_path) -> Callable[[Callable[[Files], None]], Path]:
     return change
 
 
-def resealed(content: bytes, library: str = "libmine.so", **needs) -> bytes:
-    """A seal of which a library needs something else."""
-    seal = Manifest.decode(content)
-    return replace(seal, libraries={library: replace(seal.libraries[library], **needs)}).encode()
+def with_requirements(content: bytes, library: str = "libmine.so", **changes: object) -> bytes:
+    """A manifest in which a library has other requirements."""
+    manifest = Manifest.decode(content)
+    return replace(manifest, libraries={library: replace(manifest.libraries[library], **changes)}).encode()
 
 
-def demand(folder: Path, **needs) -> LibraryRequirements:
-    """Has an unpacked archive's library need something else."""
+def change_requirements(folder: Path, **changes: object) -> LibraryRequirements:
+    """Changes the requirements of an unpacked archive's library."""
     path = folder / MANIFEST_FILE
-    path.write_bytes(resealed(path.read_bytes(), **needs))
+    path.write_bytes(with_requirements(path.read_bytes(), **changes))
     return Manifest.decode(path.read_bytes()).libraries["libmine.so"]
-
-
-def names_in(archive: Path) -> list[str]:
-    """The files of an archive, in its order."""
-    with Container(archive) as container:
-        return container.names

@@ -153,31 +153,28 @@ struct OrtApi {
 };
 
 // entry(place in the table, function) for each function declared above.
-#define OPSERVE_ORT_API_ENTRIES(entry)                                                                       \
-    entry(0, CreateStatus) entry(1, GetErrorCode) entry(2, GetErrorMessage) entry(                           \
-        26, CreateCustomOpDomain) entry(27, CustomOpDomain_Add) entry(28, AddCustomOpDomain)                 \
-        entry(51, GetTensorMutableData) entry(57, CreateTensorTypeAndShapeInfo) entry(                       \
-            58, SetTensorElementType) entry(59, SetDimensions) entry(60, GetTensorElementType)               \
-            entry(61, GetDimensionsCount) entry(62, GetDimensions) entry(63, GetSymbolicDimensions) entry(   \
-                64, GetTensorShapeElementCount) entry(65, GetTensorTypeAndShape) entry(72, MemoryInfoGetId)  \
-                entry(77, AllocatorGetInfo) entry(85, KernelInfoGetAttribute_float) entry(                   \
-                    86, KernelInfoGetAttribute_int64) entry(87, KernelInfoGetAttribute_string)               \
-                    entry(90, KernelContext_GetInput) entry(91, KernelContext_GetOutput) entry(              \
-                        93, ReleaseStatus) entry(96, ReleaseValue) entry(99, ReleaseTensorTypeAndShapeInfo)  \
-                        entry(101, ReleaseCustomOpDomain) entry(130, AddSessionConfigEntry) entry(           \
-                            132, ReleaseAllocator) entry(162, KernelInfoGetAttributeArray_float)             \
-                            entry(163, KernelInfoGetAttributeArray_int64) entry(                             \
-                                193, KernelContext_GetGPUComputeStream) entry(230, KernelInfo_GetInputCount) \
-                                entry(236, KernelInfoGetAttribute_tensor) entry(237, HasSessionConfigEntry)  \
-                                    entry(238, GetSessionConfigEntry)                                        \
-                                        entry(267, ShapeInferContext_GetInputCount)                          \
-                                            entry(268, ShapeInferContext_GetInputTypeShape)                  \
-                                                entry(269, ShapeInferContext_GetAttribute)                   \
-                                                    entry(270, ShapeInferContext_SetOutputTypeShape) entry(  \
-                                                        271, SetSymbolicDimensions) entry(272, ReadOpAttr)   \
-                                                        entry(274, KernelContext_ParallelFor)                \
-                                                            entry(277, KernelContext_GetScratchBuffer)       \
-                                                                entry(278, KernelInfoGetAllocator)
+// clang-format off: it would indent each entry more than the one before.
+#define OPSERVE_ORT_API_ENTRIES(entry)                                                                      \
+    entry(0, CreateStatus) entry(1, GetErrorCode) entry(2, GetErrorMessage)                                 \
+    entry(26, CreateCustomOpDomain) entry(27, CustomOpDomain_Add) entry(28, AddCustomOpDomain)              \
+    entry(51, GetTensorMutableData) entry(57, CreateTensorTypeAndShapeInfo)                                 \
+    entry(58, SetTensorElementType) entry(59, SetDimensions) entry(60, GetTensorElementType)                \
+    entry(61, GetDimensionsCount) entry(62, GetDimensions) entry(63, GetSymbolicDimensions)                 \
+    entry(64, GetTensorShapeElementCount) entry(65, GetTensorTypeAndShape) entry(72, MemoryInfoGetId)       \
+    entry(77, AllocatorGetInfo) entry(85, KernelInfoGetAttribute_float)                                     \
+    entry(86, KernelInfoGetAttribute_int64) entry(87, KernelInfoGetAttribute_string)                        \
+    entry(90, KernelContext_GetInput) entry(91, KernelContext_GetOutput) entry(93, ReleaseStatus)           \
+    entry(96, ReleaseValue) entry(99, ReleaseTensorTypeAndShapeInfo) entry(101, ReleaseCustomOpDomain)      \
+    entry(130, AddSessionConfigEntry) entry(132, ReleaseAllocator)                                          \
+    entry(162, KernelInfoGetAttributeArray_float) entry(163, KernelInfoGetAttributeArray_int64)             \
+    entry(193, KernelContext_GetGPUComputeStream) entry(230, KernelInfo_GetInputCount)                      \
+    entry(236, KernelInfoGetAttribute_tensor) entry(237, HasSessionConfigEntry)                             \
+    entry(238, GetSessionConfigEntry) entry(267, ShapeInferContext_GetInputCount)                           \
+    entry(268, ShapeInferContext_GetInputTypeShape) entry(269, ShapeInferContext_GetAttribute)              \
+    entry(270, ShapeInferContext_SetOutputTypeShape) entry(271, SetSymbolicDimensions)                      \
+    entry(272, ReadOpAttr) entry(274, KernelContext_ParallelFor)                                            \
+    entry(277, KernelContext_GetScratchBuffer) entry(278, KernelInfoGetAllocator)
+// clang-format on
 
 #define OPSERVE_ORT_CHECK_PLACE(place, function) \
     static_assert(offsetof(OrtApi, function) == place * sizeof(void*), #function);

@@ -71,7 +71,7 @@ class Kernel {
     size_t input_count_ = 0;
 };
 
-// The input whose type is that of a result but not floating-point: an index. Most operators have none.
+// The input with the type of a result that is not floating-point: an index. Most operators have none.
 constexpr size_t kNoInput = std::numeric_limits<size_t>::max();
 template <class Op>
 constexpr size_t kIndexInput = [] {

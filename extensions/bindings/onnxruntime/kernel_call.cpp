@@ -50,7 +50,8 @@ OrtStatus* KernelCall::input(size_t index, Input* input) const {
 
 OrtStatus* KernelCall::output(size_t index, const int64_t* sizes, int64_t dim, void** data) const {
     OrtValue* value = nullptr;
-    OrtStatus* status = api_.KernelContext_GetOutput(context_, index, sizes, static_cast<size_t>(dim), &value);
+    OrtStatus* status =
+        api_.KernelContext_GetOutput(context_, index, sizes, static_cast<size_t>(dim), &value);
     if (status == nullptr) return api_.GetTensorMutableData(value, data);
     // The runtime's own message: the code does not distinguish a lack of memory from a model that contradicts
     // itself.

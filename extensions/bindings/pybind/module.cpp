@@ -43,7 +43,7 @@ DType to_dtype(c10::ScalarType type) {
     }
 }
 
-TensorArg arg_of(const Tensor& tensor) {
+TensorArg to_arg(const Tensor& tensor) {
     const DeviceType device = tensor.is_cpu()    ? DeviceType::kCpu
                               : tensor.is_cuda() ? DeviceType::kCuda
                                                  : DeviceType::kOther;
@@ -97,7 +97,7 @@ void set_factors(Params& params, const Tensor& a, const Tensor& x, const Tensor&
 
 Tensor scaled_add_forward(const Tensor& x, const Tensor& y, double alpha) {
     opserve::ScaledAddParams params{};
-    throw_if_error(opserve::check_scaled_add(arg_of(x), arg_of(y), &params.numel));
+    throw_if_error(opserve::check_scaled_add(to_arg(x), to_arg(y), &params.numel));
     expect_cpu("scaled_add_forward", x);
     const Tensor dense_x = x.contiguous(), dense_y = y.contiguous();
     Tensor z = at::empty(x.sizes(), x.options());
@@ -112,7 +112,7 @@ Tensor scaled_add_forward(const Tensor& x, const Tensor& y, double alpha) {
 
 std::tuple<Tensor, Tensor> scaled_add_backward(const Tensor& grad, double alpha) {
     opserve::ScaledAddBackwardParams params{};
-    throw_if_error(opserve::check_scaled_add_backward(arg_of(grad), &params.numel));
+    throw_if_error(opserve::check_scaled_add_backward(to_arg(grad), &params.numel));
     expect_cpu("scaled_add_backward", grad);
     const Tensor dense_grad = grad.contiguous();
     Tensor grad_x = at::empty(grad.sizes(), grad.options()), grad_y = at::empty(grad.sizes(), grad.options());
@@ -129,8 +129,8 @@ Tensor graph_conv_forward(const Tensor& a, const Tensor& x, const Tensor& weight
                           const std::optional<Tensor>& bias) {
     opserve::GraphConvParams params{};
     TensorArg bias_arg{};
-    if (bias) bias_arg = arg_of(*bias);
-    throw_if_error(opserve::check_graph_conv(arg_of(a), arg_of(x), arg_of(weight), bias ? &bias_arg : nullptr,
+    if (bias) bias_arg = to_arg(*bias);
+    throw_if_error(opserve::check_graph_conv(to_arg(a), to_arg(x), to_arg(weight), bias ? &bias_arg : nullptr,
                                              &params.sizes));
     expect_cpu("graph_conv_forward", x);
     params.dtype = to_dtype(x.scalar_type());
@@ -154,7 +154,7 @@ using Gradients = std::array<std::optional<Tensor>, 4>;
 Gradients graph_conv_backward(const Tensor& grad, const Tensor& a, const Tensor& x, const Tensor& weight,
                               std::array<bool, 4> output_mask) {
     opserve::GraphConvBackwardParams params{};
-    throw_if_error(opserve::check_graph_conv_backward(arg_of(grad), arg_of(a), arg_of(x), arg_of(weight),
+    throw_if_error(opserve::check_graph_conv_backward(to_arg(grad), to_arg(a), to_arg(x), to_arg(weight),
                                                       &params.sizes));
     expect_cpu("graph_conv_backward", x);
     params.dtype = to_dtype(x.scalar_type());

@@ -34,7 +34,7 @@ ParallelFor Cpu::Execution::get() const {
     return ParallelFor(run_on_torch_threads, nullptr, static_cast<int>(threads));
 }
 
-Status Cpu::cause_of(const char* op, const RuntimeFailure& failure) {
+Status Cpu::find_cause(const char* op, const RuntimeFailure& failure) {
     if (!failure.takes_memory()) return {};
     return Status::out_of_memory("opserve::%s: out of memory: %s", op, failure.plainly());
 }

@@ -37,7 +37,7 @@ Status Cuda::Execution::multiply(void* context, const char* op, const cuda::Prod
     }
     return {};
 } catch (const RuntimeFailure& failure) {
-    const Status cause = Cuda::cause_of(op, failure);
+    const Status cause = Cuda::find_cause(op, failure);
     if (!cause.ok()) return cause;
     return Status::device_failure("opserve::%s: the GPU reports no error, but PyTorch %s", op,
                                   failure.plainly());
@@ -62,7 +62,7 @@ AtenTensorHandle Cuda::Execution::vector(const void* data, int64_t size) const {
     return view(data, 1, &size, &stride);
 }
 
-Status Cuda::cause_of(const char* op, const RuntimeFailure& failure) {
+Status Cuda::find_cause(const char* op, const RuntimeFailure& failure) {
     return failure.takes_memory() ? cuda::out_of_memory(op, failure.plainly()) : cuda::device_state(op);
 }
 

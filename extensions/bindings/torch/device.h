@@ -38,7 +38,7 @@ struct Cpu {
     };
 
     // Returns why PyTorch failed, as far as the device can tell; success if that is not known.
-    static Status cause_of(const char* op, const RuntimeFailure& failure);
+    static Status find_cause(const char* op, const RuntimeFailure& failure);
 };
 
 // Memory for intermediate results on the device of a tensor.
@@ -92,7 +92,7 @@ struct Cuda {
         DeviceGuard guard_;
     };
 
-    static Status cause_of(const char* op, const RuntimeFailure& failure);
+    static Status find_cause(const char* op, const RuntimeFailure& failure);
 };
 
 }  // namespace opserve::torch_binding

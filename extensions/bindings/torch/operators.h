@@ -32,7 +32,7 @@ void boxed(StableIValue* stack, uint64_t, uint64_t) {
     try {
         function(stack);
     } catch (const RuntimeFailure& failure) {
-        throw_if_error(Device::cause_of(op.text, failure));
+        throw_if_error(Device::find_cause(op.text, failure));
         throw;
     } catch (const std::bad_alloc&) {
         throw_if_error(Status::out_of_memory("opserve::%s: out of memory: on the host", op.text));

@@ -24,9 +24,9 @@
 // nnz; col outside [0, n).
 //
 // On CUDA the values of rowptr and col cannot be checked without waiting for the device. There nothing is
-// read through a wrong index: where rowptr is wrong anywhere, out_rowptr is -1 and out_value NaN throughout;
-// an entry whose column is outside [0, n) keeps that column and its out_value is NaN. graph_conv_csr makes
-// NaN of both. The result of a call on one device is always the same, bit for bit.
+// read through a wrong index: if rowptr is wrong anywhere, the indices of the result are -1 and its weights
+// NaN throughout; an entry whose column is outside [0, n) keeps that column, and its weight is NaN. Either
+// comes out of graph_conv_csr as NaN. The result of a call on one device is always the same, bit for bit.
 //
 // Backward, of grad [nnz + n], the gradient of out_value. With g[e] for the element of grad that belongs to
 // entry e, and loop[i] for the weight of the loop that begins row i:

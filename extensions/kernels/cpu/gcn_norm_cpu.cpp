@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "opserve/check.h"
+#include "dispatch.h"
 #include "opserve/csr_fault.h"
 #include "opserve/workspace.h"
 
@@ -38,7 +38,7 @@ struct Graph {
 };
 
 template <class T, class Index, class Params>
-Graph<T, Index> graph_of(const Params& p) {
+Graph<T, Index> make_graph(const Params& p) {
     return {p.sizes.n, static_cast<const Index*>(p.rowptr), static_cast<const Index*>(p.col),
             static_cast<const T*>(p.value), static_cast<T>(p.fill_value)};
 }
@@ -68,7 +68,7 @@ T* take_scale(const GcnNormSizes& sizes, Workspace& workspace) {
 
 template <class T, class Index>
 Status run(const GcnNormParams& p, const ParallelFor& parallel_for) {
-    const Graph<T, Index> graph = graph_of<T, Index>(p);
+    const Graph<T, Index> graph = make_graph<T, Index>(p);
     OPSERVE_RETURN_IF_ERROR(check_values(kOp, graph, p.sizes.nnz));
     Workspace workspace(p.workspace);
     T* scale = take_scale<T>(p.sizes, workspace);
@@ -105,7 +105,7 @@ struct BackwardPlan {
 
 template <class T, class Index>
 Status run_backward(const GcnNormBackwardParams& p, const ParallelFor& parallel_for) {
-    const Graph<T, Index> graph = graph_of<T, Index>(p);
+    const Graph<T, Index> graph = make_graph<T, Index>(p);
     OPSERVE_RETURN_IF_ERROR(check_values(kBackwardOp, graph, p.sizes.nnz));
     Workspace workspace(p.workspace);
     const BackwardPlan<T> plan(p.sizes, workspace);
@@ -145,45 +145,32 @@ Status run_backward(const GcnNormBackwardParams& p, const ParallelFor& parallel_
 }  // namespace
 
 Status gcn_norm_workspace_size(const GcnNormParams& params, int64_t* bytes) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kOp, "value", params.dtype));
-    Workspace workspace(nullptr);
-    if (params.dtype == DType::kFloat32) {
-        take_scale<float>(params.sizes, workspace);
-    } else {
-        take_scale<double>(params.sizes, workspace);
-    }
-    return workspace.size(kOp, bytes);
+    return for_dtype(kOp, "value", params.dtype, [&]<class T>(T) {
+        return measure_workspace(kOp, bytes,
+                                 [&](auto& workspace) { take_scale<T>(params.sizes, workspace); });
+    });
 }
 
 Status gcn_norm(const GcnNormParams& params, const ParallelFor& parallel_for) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kOp, "value", params.dtype));
-    const bool narrow = params.index_dtype == DType::kInt32;
-    if (params.dtype == DType::kFloat32) {
-        return narrow ? run<float, int32_t>(params, parallel_for) : run<float, int64_t>(params, parallel_for);
-    }
-    return narrow ? run<double, int32_t>(params, parallel_for) : run<double, int64_t>(params, parallel_for);
+    return for_dtype(kOp, "value", params.dtype, [&]<class T>(T) {
+        return for_index_dtype(params.index_dtype,
+                               [&]<class Index>(Index) { return run<T, Index>(params, parallel_for); });
+    });
 }
 
 Status gcn_norm_backward_workspace_size(const GcnNormBackwardParams& params, int64_t* bytes) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kBackwardOp, "value", params.dtype));
-    Workspace workspace(nullptr);
-    if (params.dtype == DType::kFloat32) {
-        BackwardPlan<float>(params.sizes, workspace);
-    } else {
-        BackwardPlan<double>(params.sizes, workspace);
-    }
-    return workspace.size(kBackwardOp, bytes);
+    return for_dtype(kBackwardOp, "value", params.dtype, [&]<class T>(T) {
+        return measure_workspace(kBackwardOp, bytes,
+                                 [&](auto& workspace) { BackwardPlan<T>(params.sizes, workspace); });
+    });
 }
 
 Status gcn_norm_backward(const GcnNormBackwardParams& params, const ParallelFor& parallel_for) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kBackwardOp, "value", params.dtype));
-    const bool narrow = params.index_dtype == DType::kInt32;
-    if (params.dtype == DType::kFloat32) {
-        return narrow ? run_backward<float, int32_t>(params, parallel_for)
-                      : run_backward<float, int64_t>(params, parallel_for);
-    }
-    return narrow ? run_backward<double, int32_t>(params, parallel_for)
-                  : run_backward<double, int64_t>(params, parallel_for);
+    return for_dtype(kBackwardOp, "value", params.dtype, [&]<class T>(T) {
+        return for_index_dtype(params.index_dtype, [&]<class Index>(Index) {
+            return run_backward<T, Index>(params, parallel_for);
+        });
+    });
 }
 
 }  // namespace opserve::cpu

@@ -253,7 +253,7 @@ OPSERVE_INLINE bool gemm_packs(const GemmParams<T>& p) {
 }
 
 // How many pieces of work of this size are worth another thread.
-OPSERVE_INLINE int64_t grain_of(double worthwhile, double piece) {
+OPSERVE_INLINE int64_t choose_grain(double worthwhile, double piece) {
     return piece >= worthwhile ? 1 : static_cast<int64_t>(worthwhile / (piece + 1.0)) + 1;
 }
 
@@ -264,7 +264,7 @@ void pack_panels(const GemmParams<T>& p, const ParallelFor& parallel_for) {
     constexpr int64_t part = 1024;
     const int64_t panels = (p.n + panel - 1) / panel, parts = (p.k + part - 1) / part;
     const double elements = static_cast<double>(panel * min_of(part, p.k));
-    parallel_for(panels * parts, grain_of(16384.0, elements), [&p, parts](int64_t begin, int64_t end) {
+    parallel_for(panels * parts, choose_grain(16384.0, elements), [&p, parts](int64_t begin, int64_t end) {
         for (int64_t piece = begin; piece < end; ++piece) {
             const int64_t column = piece / parts * panel, first = piece % parts * part;
             const int64_t depth = min_of(part, p.k - first);
@@ -414,7 +414,7 @@ template <class Function>
 void for_row_ranges(int64_t rows, double flops_per_row, const ParallelFor& parallel_for,
                     const Function& function) {
     constexpr int64_t unit = 4;
-    parallel_for((rows + unit - 1) / unit, grain_of(1e6, unit * flops_per_row),
+    parallel_for((rows + unit - 1) / unit, choose_grain(1e6, unit * flops_per_row),
                  [=](int64_t begin, int64_t end) { function(begin * unit, min_of(end * unit, rows)); });
 }
 

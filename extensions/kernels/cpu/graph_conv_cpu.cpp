@@ -1,7 +1,7 @@
 #include "opserve/graph_conv.h"
 
+#include "dispatch.h"
 #include "kernels.h"
-#include "opserve/check.h"
 #include "opserve/workspace.h"
 #include "products.h"
 
@@ -40,7 +40,7 @@ struct Plan {
 };
 
 template <class T>
-void run(const GraphConvParams& p, const ParallelFor& parallel_for) {
+Status run(const GraphConvParams& p, const ParallelFor& parallel_for) {
     const auto& table = kernels().table<T>();
     const auto [n, f, k] = p.sizes;
     Workspace workspace(p.workspace);
@@ -56,6 +56,7 @@ void run(const GraphConvParams& p, const ParallelFor& parallel_for) {
         table.gemm(dense_product<T>(x, weight, intermediate, plan.packed), parallel_for);
         table.gemm(dense_product<T>(a, intermediate, out, plan.packed, bias), parallel_for);
     }
+    return {};
 }
 
 template <class T>
@@ -102,7 +103,7 @@ struct BackwardPlan {
 };
 
 template <class T>
-void run_backward(const GraphConvBackwardParams& p, const ParallelFor& parallel_for) {
+Status run_backward(const GraphConvBackwardParams& p, const ParallelFor& parallel_for) {
     const auto& table = kernels().table<T>();
     const auto [n, f, k] = p.sizes;
     Workspace workspace(p.workspace);
@@ -136,50 +137,31 @@ void run_backward(const GraphConvBackwardParams& p, const ParallelFor& parallel_
     if (p.grad_bias != nullptr) {
         table.column_sums(n, k, grad.data, grad.stride, static_cast<T*>(p.grad_bias), parallel_for);
     }
+    return {};
 }
 
 }  // namespace
 
 Status graph_conv_workspace_size(const GraphConvParams& params, int64_t* bytes) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kOp, "x", params.dtype));
-    Workspace workspace(nullptr);
-    if (params.dtype == DType::kFloat32) {
-        Plan<float>(params.sizes, workspace);
-    } else {
-        Plan<double>(params.sizes, workspace);
-    }
-    return workspace.size(kOp, bytes);
+    return for_dtype(kOp, "x", params.dtype, [&]<class T>(T) {
+        return measure_workspace(kOp, bytes, [&](auto& workspace) { Plan<T>(params.sizes, workspace); });
+    });
 }
 
 Status graph_conv(const GraphConvParams& params, const ParallelFor& parallel_for) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kOp, "x", params.dtype));
-    if (params.dtype == DType::kFloat32) {
-        run<float>(params, parallel_for);
-    } else {
-        run<double>(params, parallel_for);
-    }
-    return {};
+    return for_dtype(kOp, "x", params.dtype, [&]<class T>(T) { return run<T>(params, parallel_for); });
 }
 
 Status graph_conv_backward_workspace_size(const GraphConvBackwardParams& params, int64_t* bytes) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kBackwardOp, "x", params.dtype));
-    Workspace workspace(nullptr);
-    if (params.dtype == DType::kFloat32) {
-        BackwardPlan<float>(params, workspace);
-    } else {
-        BackwardPlan<double>(params, workspace);
-    }
-    return workspace.size(kBackwardOp, bytes);
+    return for_dtype(kBackwardOp, "x", params.dtype, [&]<class T>(T) {
+        return measure_workspace(kBackwardOp, bytes,
+                                 [&](auto& workspace) { BackwardPlan<T>(params, workspace); });
+    });
 }
 
 Status graph_conv_backward(const GraphConvBackwardParams& params, const ParallelFor& parallel_for) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kBackwardOp, "x", params.dtype));
-    if (params.dtype == DType::kFloat32) {
-        run_backward<float>(params, parallel_for);
-    } else {
-        run_backward<double>(params, parallel_for);
-    }
-    return {};
+    return for_dtype(kBackwardOp, "x", params.dtype,
+                     [&]<class T>(T) { return run_backward<T>(params, parallel_for); });
 }
 
 }  // namespace opserve::cpu

@@ -1,7 +1,7 @@
 #include "opserve/graph_conv_csr.h"
 
+#include "dispatch.h"
 #include "kernels.h"
-#include "opserve/check.h"
 #include "opserve/csr_fault.h"
 #include "opserve/workspace.h"
 #include "products.h"
@@ -224,48 +224,33 @@ Status run_backward(const GraphConvCsrBackwardParams& p, const ParallelFor& para
 }  // namespace
 
 Status graph_conv_csr_workspace_size(const GraphConvCsrParams& params, int64_t* bytes) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kOp, "x", params.dtype));
-    Workspace workspace(nullptr);
-    if (params.dtype == DType::kFloat32) {
-        Plan<float>(params.sizes, workspace);
-    } else {
-        Plan<double>(params.sizes, workspace);
-    }
-    return workspace.size(kOp, bytes);
+    return for_dtype(kOp, "x", params.dtype, [&]<class T>(T) {
+        return measure_workspace(kOp, bytes, [&](auto& workspace) { Plan<T>(params.sizes, workspace); });
+    });
 }
 
 Status graph_conv_csr(const GraphConvCsrParams& params, const ParallelFor& parallel_for) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kOp, "x", params.dtype));
-    const bool narrow = params.index_dtype == DType::kInt32;
-    if (params.dtype == DType::kFloat32) {
-        return narrow ? run<float, int32_t>(params, parallel_for) : run<float, int64_t>(params, parallel_for);
-    }
-    return narrow ? run<double, int32_t>(params, parallel_for) : run<double, int64_t>(params, parallel_for);
+    return for_dtype(kOp, "x", params.dtype, [&]<class T>(T) {
+        return for_index_dtype(params.index_dtype,
+                               [&]<class Index>(Index) { return run<T, Index>(params, parallel_for); });
+    });
 }
 
 Status graph_conv_csr_backward_workspace_size(const GraphConvCsrBackwardParams& params, int64_t* bytes) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kBackwardOp, "x", params.dtype));
-    Workspace workspace(nullptr);
-    const bool narrow = params.index_dtype == DType::kInt32;
-    if (params.dtype == DType::kFloat32) {
-        narrow ? (void)BackwardPlan<float, int32_t>(params, workspace)
-               : (void)BackwardPlan<float, int64_t>(params, workspace);
-    } else {
-        narrow ? (void)BackwardPlan<double, int32_t>(params, workspace)
-               : (void)BackwardPlan<double, int64_t>(params, workspace);
-    }
-    return workspace.size(kBackwardOp, bytes);
+    return for_dtype(kBackwardOp, "x", params.dtype, [&]<class T>(T) {
+        return for_index_dtype(params.index_dtype, [&]<class Index>(Index) {
+            return measure_workspace(kBackwardOp, bytes,
+                                     [&](auto& workspace) { BackwardPlan<T, Index>(params, workspace); });
+        });
+    });
 }
 
 Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& params, const ParallelFor& parallel_for) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kBackwardOp, "x", params.dtype));
-    const bool narrow = params.index_dtype == DType::kInt32;
-    if (params.dtype == DType::kFloat32) {
-        return narrow ? run_backward<float, int32_t>(params, parallel_for)
-                      : run_backward<float, int64_t>(params, parallel_for);
-    }
-    return narrow ? run_backward<double, int32_t>(params, parallel_for)
-                  : run_backward<double, int64_t>(params, parallel_for);
+    return for_dtype(kBackwardOp, "x", params.dtype, [&]<class T>(T) {
+        return for_index_dtype(params.index_dtype, [&]<class Index>(Index) {
+            return run_backward<T, Index>(params, parallel_for);
+        });
+    });
 }
 
 }  // namespace opserve::cpu

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "dispatch.h"
 #include "kernels.h"
-#include "opserve/check.h"
 
 namespace opserve::cpu {
 namespace {
@@ -69,27 +69,23 @@ Status check_matrices(const void* matrix, DType dtype, const WarpPerspectiveSize
                                     : check_each_matrix<float>(matrix, count);
 }
 
-template <class T>
-void run(const WarpPerspectiveParams& p, const ParallelFor& parallel_for) {
+template <class T, class Params>
+WarpParams<T> warp_params(const Params& p, T* out) {
     const WarpPerspectiveSizes& s = p.sizes;
-    kernels().table<T>().warp_perspective(
-        {s.n, s.c, s.h, s.w, s.out_h, s.out_w, static_cast<const T*>(p.image), p.image_stride_n,
-         p.image_stride_c, p.image_stride_h, p.matrix, p.matrix_dtype == DType::kFloat64, s.matrix_per_image,
-         static_cast<T*>(p.out)},
-        parallel_for);
-}
-
-template <class T>
-void run_backward(const WarpPerspectiveBackwardParams& p, double* partial, const ParallelFor& parallel_for) {
-    const WarpPerspectiveSizes& s = p.sizes;
-    kernels().table<T>().warp_perspective_backward(
-        {{s.n, s.c, s.h, s.w, s.out_h, s.out_w, static_cast<const T*>(p.image), p.image_stride_n,
-          p.image_stride_c, p.image_stride_h, p.matrix, p.matrix_dtype == DType::kFloat64, s.matrix_per_image,
-          nullptr},
-         static_cast<const T*>(p.grad),
-         static_cast<T*>(p.grad_image),
-         partial},
-        parallel_for);
+    return {.n = s.n,
+            .c = s.c,
+            .h = s.h,
+            .w = s.w,
+            .out_h = s.out_h,
+            .out_w = s.out_w,
+            .image = static_cast<const T*>(p.image),
+            .stride_n = p.image_stride_n,
+            .stride_c = p.image_stride_c,
+            .stride_h = p.image_stride_h,
+            .matrix = p.matrix,
+            .matrix_is_double = p.matrix_dtype == DType::kFloat64,
+            .matrix_per_image = s.matrix_per_image,
+            .out = out};
 }
 
 // With the inverse homography B, the adjugate of the matrix A, and G its gradient: since the scale of B does
@@ -137,14 +133,12 @@ void finish_matrices(const WarpPerspectiveBackwardParams& p, const double* parti
 }  // namespace
 
 Status warp_perspective(const WarpPerspectiveParams& params, const ParallelFor& parallel_for) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kOp, "image", params.dtype));
-    OPSERVE_RETURN_IF_ERROR(check_matrices(params.matrix, params.matrix_dtype, params.sizes));
-    if (params.dtype == DType::kFloat32) {
-        run<float>(params, parallel_for);
-    } else {
-        run<double>(params, parallel_for);
-    }
-    return {};
+    return for_dtype(kOp, "image", params.dtype, [&]<class T>(T) -> Status {
+        OPSERVE_RETURN_IF_ERROR(check_matrices(params.matrix, params.matrix_dtype, params.sizes));
+        kernels().table<T>().warp_perspective(warp_params<T>(params, static_cast<T*>(params.out)),
+                                              parallel_for);
+        return {};
+    });
 }
 
 Status warp_perspective_backward_workspace_size(const WarpPerspectiveBackwardParams& params, int64_t* bytes) {
@@ -161,21 +155,22 @@ Status warp_perspective_backward_workspace_size(const WarpPerspectiveBackwardPar
 
 Status warp_perspective_backward(const WarpPerspectiveBackwardParams& params,
                                  const ParallelFor& parallel_for) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kBackwardOp, "image", params.dtype));
-    OPSERVE_RETURN_IF_ERROR(check_matrices(params.matrix, params.matrix_dtype, params.sizes));
-    auto* partial = params.grad_matrix != nullptr ? static_cast<double*>(params.workspace) : nullptr;
-    if (params.dtype == DType::kFloat32) {
-        run_backward<float>(params, partial, parallel_for);
-    } else {
-        run_backward<double>(params, partial, parallel_for);
-    }
-    if (params.grad_matrix == nullptr) return {};
-    if (params.matrix_dtype == DType::kFloat64) {
-        finish_matrices<double>(params, partial);
-    } else {
-        finish_matrices<float>(params, partial);
-    }
-    return {};
+    return for_dtype(kBackwardOp, "image", params.dtype, [&]<class T>(T) -> Status {
+        OPSERVE_RETURN_IF_ERROR(check_matrices(params.matrix, params.matrix_dtype, params.sizes));
+        auto* partial = params.grad_matrix != nullptr ? static_cast<double*>(params.workspace) : nullptr;
+        kernels().table<T>().warp_perspective_backward({.forward = warp_params<T>(params, nullptr),
+                                                        .grad = static_cast<const T*>(params.grad),
+                                                        .grad_image = static_cast<T*>(params.grad_image),
+                                                        .partial = partial},
+                                                       parallel_for);
+        if (params.grad_matrix == nullptr) return {};
+        if (params.matrix_dtype == DType::kFloat64) {
+            finish_matrices<double>(params, partial);
+        } else {
+            finish_matrices<float>(params, partial);
+        }
+        return {};
+    });
 }
 
 }  // namespace opserve::cpu

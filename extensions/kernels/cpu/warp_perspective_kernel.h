@@ -159,7 +159,7 @@ struct Shape {
     double down_double[kPlans], across_double[kPlans];
 };
 
-OPSERVE_INLINE void shape_of(int64_t wide, Shape& shape) {
+OPSERVE_INLINE void make_shape(int64_t wide, Shape& shape) {
     shape.wide = wide;
     int64_t down = 0, across = 0;
     for (int64_t i = 0; i < kPlans; ++i) {
@@ -530,7 +530,7 @@ OPSERVE_INLINE void warp_band(const WarpParams<float>& p, const Adjugate& back, 
     const double slope = (back.m[3] - source * back.m[6]) / divisor;
     const int64_t widest = slope > -kSteep && slope < kSteep ? kPlans : 1;
     for (int64_t column = 0; column < p.out_w; column += widest * kRun) {
-        shape_of(min_of(widest, (p.out_w - column + kRun - 1) / kRun), shape);
+        make_shape(min_of(widest, (p.out_w - column + kRun - 1) / kRun), shape);
         const int64_t rows = kPlans / shape.wide;
         for (int64_t row = from; row < to; row += rows) {
             warp_block(p, back, image, shape, row, column, min_of(rows, to - row), run);

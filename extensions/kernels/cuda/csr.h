@@ -16,7 +16,6 @@ struct Graph {
     const Index* col;
 };
 
-// Of one row.
 struct Entries {
     int64_t begin, end;
     bool usable;
@@ -26,7 +25,7 @@ struct Entries {
 
 // The entries of a row in [0, n). A row whose ends cannot be right has none.
 template <class Index>
-__device__ __forceinline__ Entries entries_of(const Graph<Index>& graph, int64_t row) {
+__device__ __forceinline__ Entries find_entries(const Graph<Index>& graph, int64_t row) {
     const int64_t begin = static_cast<int64_t>(graph.rowptr[row]);
     const int64_t end = static_cast<int64_t>(graph.rowptr[row + 1]);
     const bool usable = begin >= 0 && begin <= end && end <= graph.nnz && (row != 0 || begin == 0) &&
@@ -36,13 +35,13 @@ __device__ __forceinline__ Entries entries_of(const Graph<Index>& graph, int64_t
 
 // The column of an entry in [0, nnz), or -1 if it is not in [0, n).
 template <class Index>
-__device__ __forceinline__ int64_t column_of(const Graph<Index>& graph, int64_t entry) {
+__device__ __forceinline__ int64_t find_column(const Graph<Index>& graph, int64_t entry) {
     const int64_t column = static_cast<int64_t>(graph.col[entry]);
     return static_cast<uint64_t>(column) < static_cast<uint64_t>(graph.n) ? column : -1;
 }
 
 template <class Index>
-inline Graph<Index> graph_of(const Csr& csr) {
+inline Graph<Index> make_graph(const Csr& csr) {
     return {csr.n, csr.nnz, static_cast<const Index*>(csr.rowptr), static_cast<const Index*>(csr.col)};
 }
 

@@ -24,7 +24,7 @@ constexpr int kResident = 3;
 // Entries that a thread processes at once.
 constexpr int kUnroll = 4;
 template <class T>
-__device__ __forceinline__ Accumulator<T> value_of(const T* value, int64_t entry) {
+__device__ __forceinline__ Accumulator<T> entry_value(const T* value, int64_t entry) {
     return value != nullptr ? widen(value[entry]) : Accumulator<T>(1);
 }
 
@@ -45,9 +45,9 @@ __device__ __forceinline__ bool gather(const Graph<Index>& graph, const T* value
             from[u] = -1;
             scale[u] = 0;
             if (entry < end) {
-                from[u] = column_of(graph, entry);
+                from[u] = find_column(graph, entry);
                 good = good && from[u] >= 0;
-                scale[u] = value_of(value, entry);
+                scale[u] = entry_value(value, entry);
             }
         }
 #pragma unroll
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kThreads, kResident)
         const int64_t column = item % bands * band + int64_t{lane} * Width;
         const bool active = column < width;
         const int64_t row = first_row + mine;
-        const Entries entries = row < graph.n ? entries_of(graph, row) : Entries{0, 0, true};
+        const Entries entries = row < graph.n ? find_entries(graph, row) : Entries{0, 0, true};
         if (row < graph.n && !entries.many()) {
             A sum[Width] = {};
             if (active) start_with<T, Width>(bias, column, sum);
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kThreads, kResident)
             // The same for every thread of the block, as is each branch on it.
             const int64_t shared_row = first_row + turn;
             if (shared_row >= graph.n) break;
-            const Entries shared = entries_of(graph, shared_row);
+            const Entries shared = find_entries(graph, shared_row);
             if (!shared.many()) continue;
             A sum[Width] = {};
             const bool good = gather<T, Index, Width>(graph, value, x, x_stride, shared.begin + mine,
@@ -162,9 +162,9 @@ __global__ void __launch_bounds__(kThreads)
         if (column >= width || begin >= end) return;
         const Pack<T, Width> pack = load<Width>(x + row * x_stride + column);
         for (int64_t entry = begin; entry < end; entry += step) {
-            const int64_t to = column_of(graph, entry);
+            const int64_t to = find_column(graph, entry);
             if (to < 0) continue;
-            const A scale = value_of(value, entry);
+            const A scale = entry_value(value, entry);
             A scaled[Width];
 #pragma unroll
             for (int j = 0; j < Width; ++j) scaled[j] = scale * widen(pack.at[j]);
@@ -175,11 +175,11 @@ __global__ void __launch_bounds__(kThreads)
         const int64_t first_row = item / bands * groups;
         const int64_t column = item % bands * band + int64_t{lane} * Width;
         const int64_t row = first_row + mine;
-        const Entries entries = row < graph.n ? entries_of(graph, row) : Entries{0, 0, true};
+        const Entries entries = row < graph.n ? find_entries(graph, row) : Entries{0, 0, true};
         if (row < graph.n && !entries.many()) scatter_row(row, entries.begin, entries.end, 1, column);
         if (__syncthreads_or(entries.many()) == 0) continue;
         for (int turn = 0; turn < groups && first_row + turn < graph.n; ++turn) {
-            const Entries shared = entries_of(graph, first_row + turn);
+            const Entries shared = find_entries(graph, first_row + turn);
             if (shared.many()) {
                 scatter_row(first_row + turn, shared.begin + mine, shared.end, groups, column);
             }
@@ -197,7 +197,7 @@ __global__ void __launch_bounds__(kThreads)
     const auto multiply_row = [&](int64_t row, int64_t begin, int64_t end, int64_t step) {
         // The bounds are the same for all threads of the warp: each takes part in every exchange.
         for (int64_t entry = begin; entry < end; entry += step) {
-            const int64_t from = column_of(graph, entry);
+            const int64_t from = find_column(graph, entry);
             A sum = 0;
             if (from >= 0) {
                 for (int64_t j = lane; j < width; j += kWarp) {
@@ -215,11 +215,11 @@ __global__ void __launch_bounds__(kThreads)
     for (int64_t item = blockIdx.x; item < work; item += gridDim.x) {
         const int64_t first_row = item * kWarps;
         const int64_t row = first_row + warp;
-        const Entries entries = row < graph.n ? entries_of(graph, row) : Entries{0, 0, true};
+        const Entries entries = row < graph.n ? find_entries(graph, row) : Entries{0, 0, true};
         if (!entries.many()) multiply_row(row, entries.begin, entries.end, 1);
         if (__syncthreads_or(entries.many()) == 0) continue;
         for (int turn = 0; turn < kWarps && first_row + turn < graph.n; ++turn) {
-            const Entries shared = entries_of(graph, first_row + turn);
+            const Entries shared = find_entries(graph, first_row + turn);
             if (shared.many()) multiply_row(first_row + turn, shared.begin + warp, shared.end, kWarps);
         }
     }
@@ -258,7 +258,7 @@ Status aggregate(const char* op, const AggregateParams& p, Stream stream) {
             const int64_t blocks = divide_up(p.csr.n, kThreads / group) * divide_up(p.width, band);
             auto* kernel =
                 packed ? &aggregate_kernel<T, Index, kPackWidth<T>> : &aggregate_kernel<T, Index, 1>;
-            return launch(op, kernel, blocks, kThreads, stream, graph_of<Index>(p.csr),
+            return launch(op, kernel, blocks, kThreads, stream, make_graph<Index>(p.csr),
                           static_cast<const T*>(p.value), p.width, group, static_cast<const T*>(p.x),
                           p.x_stride, static_cast<const T*>(p.bias), static_cast<T*>(p.out));
         });
@@ -281,7 +281,7 @@ Status scatter_add(const char* op, const ScatterAddParams& p, Stream stream) {
             const int64_t blocks = divide_up(p.csr.n, kThreads / group) * divide_up(p.width, band);
             auto* kernel =
                 packed ? &scatter_add_kernel<T, Index, kPackWidth<T>> : &scatter_add_kernel<T, Index, 1>;
-            return launch(op, kernel, blocks, kThreads, stream, graph_of<Index>(p.csr),
+            return launch(op, kernel, blocks, kThreads, stream, make_graph<Index>(p.csr),
                           static_cast<const T*>(p.value), p.width, group, static_cast<const T*>(p.x),
                           p.x_stride, static_cast<A*>(p.sums));
         });
@@ -300,7 +300,7 @@ Status sddmm(const char* op, const SddmmParams& p, Stream stream) {
                                            kThreads, stream, p.csr.nnz, out));
             if (p.csr.n == 0) return {};
             return launch(op, &sddmm_kernel<T, Index>, divide_up(p.csr.n, kWarps), kThreads, stream,
-                          graph_of<Index>(p.csr), p.width, static_cast<const T*>(p.left), p.left_stride,
+                          make_graph<Index>(p.csr), p.width, static_cast<const T*>(p.left), p.left_stride,
                           static_cast<const T*>(p.right), p.right_stride, out);
         });
     });

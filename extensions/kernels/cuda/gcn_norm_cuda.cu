@@ -50,7 +50,7 @@ __device__ __forceinline__ void for_rows(const Graph<Index>& graph, const Visit&
     for (int64_t item = blockIdx.x; item < work; item += gridDim.x) {
         const int64_t first_row = item * kRows;
         const int64_t row = first_row + threadIdx.x / kTeam;
-        const Entries entries = row < graph.n ? entries_of(graph, row) : Entries{0, 0, false};
+        const Entries entries = row < graph.n ? find_entries(graph, row) : Entries{0, 0, false};
         RowSum<A> total{};
         if (!entries.many()) {
             for (int64_t e = entries.begin + lane; e < entries.end; e += kTeam) total += visit(row, e);
@@ -61,7 +61,7 @@ __device__ __forceinline__ void for_rows(const Graph<Index>& graph, const Visit&
         for (int turn = 0; turn < kRows && first_row + turn < graph.n; ++turn) {
             // The same for every thread of the block, as is each branch on it.
             const int64_t shared_row = first_row + turn;
-            const Entries shared = entries_of(graph, shared_row);
+            const Entries shared = find_entries(graph, shared_row);
             if (!shared.many()) continue;
             total = {};
             for (int64_t e = shared.begin + threadIdx.x; e < shared.end; e += kThreads) {
@@ -109,10 +109,10 @@ __global__ void __launch_bounds__(kThreads) scale_kernel(Weighted<T, Index> g) {
     for_rows<A>(
         g.graph,
         [&](int64_t row, int64_t e) -> RowSum<A> {
-            return {widen(g.value[e]), g.on_diagonal(row, column_of(g.graph, e))};
+            return {widen(g.value[e]), g.on_diagonal(row, find_column(g.graph, e))};
         },
         [&](int64_t row, const RowSum<A>& total) {
-            if (!entries_of(g.graph, row).usable) *g.rowptr_is_wrong = 1;
+            if (!find_entries(g.graph, row).usable) *g.rowptr_is_wrong = 1;
             const A degree = total.sum + g.loop(total);
             g.scale[row] = degree == 0 ? A(0) : A(1) / sqrt(degree);
         });
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(kThreads)
     for_rows<A>(
         g.graph,
         [&](int64_t row, int64_t e) -> RowSum<A> {
-            const int64_t column = column_of(g.graph, e), at = e + row + 1;
+            const int64_t column = find_column(g.graph, e), at = e + row + 1;
             const A scaled =
                 column >= 0 ? g.scale[row] * widen(g.value[e]) * g.scale[column] : not_a_number<A>();
             out_col[at] = g.graph.col[e];
@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kThreads)
     for_rows<A>(
         g.graph,
         [&](int64_t row, int64_t e) -> RowSum<A> {
-            const int64_t column = column_of(g.graph, e);
+            const int64_t column = find_column(g.graph, e);
             if (column < 0) return {};
             const A weighted = widen(grad[e + row + 1]) * widen(g.value[e]);
             atomicAdd(slope + column, weighted * g.scale[row]);
@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(kThreads)
     for_rows<A>(
         g.graph,
         [&](int64_t row, int64_t e) -> RowSum<A> {
-            const int64_t column = column_of(g.graph, e);
+            const int64_t column = find_column(g.graph, e);
             const A own = g.scale[row];
             // A degree of 0 passes no gradient on, and 0·slope would be NaN where slope is infinite.
             const A through_degree = own == 0 ? A(0) : slope[row] * own * own * own / 2;
@@ -217,7 +217,7 @@ template <class T, class Index, class Params>
 Status find_scale(const char* op, const Params& p, const Plan& plan, Stream stream, Weighted<T, Index>* g) {
     OPSERVE_RETURN_IF_ERROR(check_aligned<T>(op, p.value));
     OPSERVE_RETURN_IF_ERROR(check_aligned<Index>(op, p.rowptr, p.col));
-    *g = {graph_of<Index>({p.index_dtype, p.sizes.n, p.sizes.nnz, p.rowptr, p.col}),
+    *g = {make_graph<Index>({p.index_dtype, p.sizes.n, p.sizes.nnz, p.rowptr, p.col}),
           static_cast<const T*>(p.value), rounded<T>(p.fill_value), static_cast<Accumulator<T>*>(plan.scale),
           plan.rowptr_is_wrong};
     OPSERVE_RETURN_IF_ERROR(set_to_zero(op, plan.rowptr_is_wrong, sizeof(int), stream));

@@ -471,7 +471,7 @@ int rows_per_thread(const WarpPerspectiveSizes& s) {
     return min_of(s.n, enough) * across * down >= enough ? kMostRows : 1;
 }
 
-Shape shape_of(const WarpPerspectiveSizes& s, int64_t stride_n, int64_t stride_c, int64_t stride_h) {
+Shape make_shape(const WarpPerspectiveSizes& s, int64_t stride_n, int64_t stride_c, int64_t stride_h) {
     return {s.n,
             s.c,
             static_cast<int32_t>(s.h),
@@ -501,7 +501,7 @@ bool is_empty(const WarpPerspectiveSizes& s) { return s.n == 0 || s.c == 0 || s.
 struct BackwardPlan {
     BackwardPlan(const WarpPerspectiveBackwardParams& p, Workspace& workspace) {
         const WarpPerspectiveSizes& s = p.sizes;
-        const Shape shape = shape_of(s, 0, 0, 0);
+        const Shape shape = make_shape(s, 0, 0, 0);
         tiles_per_image = is_empty(s) ? 0 : shape.tiles_across * shape.tiles_down;
         partial = workspace.take_matrix(p.grad_matrix != nullptr, s.n, tiles_per_image, 9 * sizeof(double));
         separate_sums = element_size(p.dtype) < sum_size(p.dtype);
@@ -524,7 +524,7 @@ Status warp_perspective(const WarpPerspectiveParams& p, Stream stream) {
     return with_floating(kOp, p.dtype, [&]<class T>(T*) -> Status {
         OPSERVE_RETURN_IF_ERROR(check_aligned<T>(kOp, p.image, p.out));
         const Matrices matrices{p.matrix, p.matrix_dtype == DType::kFloat64, p.sizes.matrix_per_image};
-        const Shape shape = shape_of(p.sizes, p.image_stride_n, p.image_stride_c, p.image_stride_h);
+        const Shape shape = make_shape(p.sizes, p.image_stride_n, p.image_stride_c, p.image_stride_h);
         int64_t blocks = 0;
         OPSERVE_RETURN_IF_ERROR(blocks_for(kOp, shape.n * shape.tiles_down * shape.tiles_across, &blocks));
         auto* kernel = rows_per_thread(p.sizes) == 1 ? &warp_kernel<T, 1> : &warp_kernel<T, kMostRows>;
@@ -546,7 +546,7 @@ Status warp_perspective_backward(const WarpPerspectiveBackwardParams& p, Stream 
         Workspace workspace(p.workspace);
         const BackwardPlan plan(p, workspace);
         const Matrices matrices{p.matrix, p.matrix_dtype == DType::kFloat64, p.sizes.matrix_per_image};
-        const Shape shape = shape_of(p.sizes, p.image_stride_n, p.image_stride_c, p.image_stride_h);
+        const Shape shape = make_shape(p.sizes, p.image_stride_n, p.image_stride_c, p.image_stride_h);
         A* sums = static_cast<A*>(plan.separate_sums ? plan.sums : p.grad_image);
         if (p.grad_image != nullptr) {
             OPSERVE_RETURN_IF_ERROR(set_to_zero(kBackwardOp, sums, plan.pixels * sizeof(A), stream));

@@ -39,15 +39,15 @@ def _fake(expect: Expect, a: Tensor, x: Tensor, weight: Tensor, bias: Tensor | N
 
 
 def _fake_backward(
-    expect: Expect, grad: Tensor, a: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]
+    expect: Expect, grad: Tensor, a: Tensor, x: Tensor, weight: Tensor, output_mask: Sequence[bool]
 ) -> tuple[Tensor, ...]:
     k = weight.size(1)
     expect.shape("grad", grad, ("n", x.size(0)), ("k", k))
     return (
-        gradient(a, needed=needs[0]),
-        gradient(x, needed=needs[1]),
-        gradient(weight, needed=needs[2]),
-        gradient(x, needed=needs[3], shape=(k,)),
+        gradient(a, needed=output_mask[0]),
+        gradient(x, needed=output_mask[1]),
+        gradient(weight, needed=output_mask[2]),
+        gradient(x, needed=output_mask[3], shape=(k,)),
     )
 
 

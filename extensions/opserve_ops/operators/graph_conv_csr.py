@@ -65,16 +65,16 @@ def _fake_backward(
     value: Tensor | None,
     x: Tensor,
     weight: Tensor,
-    needs: Sequence[bool],
+    output_mask: Sequence[bool],
 ) -> tuple[Tensor, ...]:
     k = weight.size(1)
     expect.shape("grad", grad, ("n", x.size(0)), ("k", k))
     return (
         # A value that was left out has no gradient.
-        gradient(x, needed=needs[0] and value is not None, shape=col.shape),
-        gradient(x, needed=needs[1]),
-        gradient(weight, needed=needs[2]),
-        gradient(x, needed=needs[3], shape=(k,)),
+        gradient(x, needed=output_mask[0] and value is not None, shape=col.shape),
+        gradient(x, needed=output_mask[1]),
+        gradient(weight, needed=output_mask[2]),
+        gradient(x, needed=output_mask[3], shape=(k,)),
     )
 
 

@@ -48,10 +48,10 @@ def _fake(expect: Expect, image: Tensor, matrix: Tensor, size: Sequence[int]) ->
 
 
 def _fake_backward(
-    expect: Expect, grad: Tensor, image: Tensor, matrix: Tensor, size: Sequence[int], needs: Sequence[bool]
+    expect: Expect, grad: Tensor, image: Tensor, matrix: Tensor, size: Sequence[int], output_mask: Sequence[bool]
 ) -> tuple[Tensor, Tensor]:
     expect.same_shape("grad", grad, (*image.shape[:-2], *size), "the result")
-    return gradient(image, needed=needs[0]), gradient(matrix, needed=needs[1])
+    return gradient(image, needed=output_mask[0]), gradient(matrix, needed=output_mask[1])
 
 
 def _not_deterministic(saved: Mapping[str, Tensor], needed: Mapping[str, bool]) -> str:

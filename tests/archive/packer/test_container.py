@@ -1,4 +1,4 @@
-"""Archives that nobody vouches for: each that could harm is refused with a reason, and nothing of it is written."""
+"""Untrusted archives: each that could do harm is refused with a reason, and nothing of it is written."""
 
 import io
 import os
@@ -55,7 +55,7 @@ def made(tmp_path):
 
 
 def patch(path: Path, old: bytes, new: bytes, count: int = -1) -> Path:
-    """Replaces bytes, which are there."""
+    """Replaces bytes that the file has."""
     content = path.read_bytes()
     assert old in content
     path.write_bytes(content.replace(old, new, count))
@@ -86,7 +86,7 @@ def test_an_ordinary_archive_is_read(plain, tmp_path):
         "./a",
         "a/.",
         "a/..",
-        # The folder beside, whose name starts alike: TorchServe's own check lets it pass.
+        # A sibling folder whose name starts with the archive's: TorchServe's own check lets it pass.
         "../hostile.mar-sibling/evil.py",
     ],
 )
@@ -96,14 +96,14 @@ def test_a_name_that_leads_out_of_the_folder(made, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1bb", "\x7f", "a" * 1001, "\u202eyp.exe", ""])
-def test_a_name_that_is_no_name(made, name):
+def test_a_name_that_is_not_allowed(made, name):
     said = refusal(made(name))
-    assert "no name for a file" in said or "would be unpacked outside" in said
+    assert "not allowed as a file name" in said or "would be unpacked outside" in said
 
 
 def test_a_name_with_a_zero_in_it(made):
     path = patch(made("good.pyX.txt"), b"good.pyX.txt", b"good.py\0.txt")
-    assert "no name for a file" in refusal(path)
+    assert "not allowed as a file name" in refusal(path)
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK, stat.S_IFDIR])
@@ -120,11 +120,11 @@ def test_two_files_of_one_name(tmp_path):
 
 
 def test_two_names_that_differ_in_case(made):
-    assert "differs from handler.py in no more than case" in refusal(made("Handler.PY"))
+    assert "differs from handler.py only in case" in refusal(made("Handler.PY"))
 
 
-def test_a_file_that_is_a_folder_too(made):
-    assert refusal(made("handler.py/x")) == "handler.py: is a file, and the folder of handler.py/x"
+def test_a_file_that_is_also_a_folder(made):
+    assert refusal(made("handler.py/x")) == "handler.py: is both a file and the folder of handler.py/x"
 
 
 def test_an_encrypted_file(made):
@@ -159,7 +159,7 @@ def test_a_file_written_as_a_stream(tmp_path):
     path = tmp_path / "stream.mar"
     with zipfile.ZipFile(Unseekable(path), "w") as archive:
         archive.writestr("a", b"content")
-    assert "written as a stream" in refusal(path)
+    assert "its size comes after its contents" in refusal(path)
 
 
 class TestBombs:
@@ -180,20 +180,20 @@ class TestBombs:
         with zipfile.ZipFile(path, "w") as archive:
             for index in range(container.MAX_ENTRIES + 1):
                 archive.writestr(f"{index}", b"")
-        assert refusal(path) == "10,001 entries; more than 10,000 are refused"
+        assert refusal(path) == "has 10,001 entries; more than 10,000 are refused"
 
     def test_a_size_that_lies(self, made):
-        """Python's own reader stops at the size that is claimed; TorchServe writes all that comes."""
+        """Python's own reader stops at the claimed size; TorchServe writes everything."""
         path = made("zeros", bytes(5 << 20), zipfile.ZIP_DEFLATED)
         real, claimed = struct.pack("<I", 5 << 20), struct.pack("<I", 10)
         patch(path, real, claimed)
         patch(path, struct.pack("<I", zlib.crc32(bytes(5 << 20))), struct.pack("<I", zlib.crc32(bytes(10))))
         with zipfile.ZipFile(path) as archive:
             assert archive.read("zeros") == bytes(10)
-        assert refusal(path) == "zeros: unpacks to more than the 10 bytes that it claims"
+        assert refusal(path) == "zeros: unpacks to more than the 10 bytes it claims"
 
     def test_entries_that_share_their_contents(self, tmp_path):
-        """Many names for the same compressed bytes: each alone looks harmless."""
+        """Many names for the same compressed bytes: each one by itself looks harmless."""
         path = tmp_path / "overlap.mar"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("a", bytes(1 << 16))
@@ -208,7 +208,7 @@ class TestBombs:
 
 
 class TestTwoReaders:
-    """Archives of which TorchServe, reading from the start, would unpack something else than Python."""
+    """Archives from which TorchServe, reading from the start, would unpack something else than Python."""
 
     def test_data_before_the_first_entry(self, plain):
         plain.write_bytes(b"#!/bin/sh\n" + plain.read_bytes())
@@ -231,7 +231,7 @@ class TestTwoReaders:
                 archive.writestr(name, b"x")
             archive.filelist = [info for info in archive.filelist if info.filename != "evil"]
             del archive.NameToInfo["evil"]
-        assert refusal(path) == "b: has data before it that no entry owns"
+        assert refusal(path) == "b: has stray data before it"
 
     def test_an_entry_after_the_last_one_that_the_directory_knows(self, tmp_path):
         path = tmp_path / "hidden.mar"
@@ -240,16 +240,16 @@ class TestTwoReaders:
                 archive.writestr(name, b"x")
             archive.filelist.pop()
             del archive.NameToInfo["evil"]
-        assert refusal(path) == "holds data between its last entry and its directory"
+        assert refusal(path) == "has data between its last entry and its directory"
 
     def test_data_after_the_end(self, plain):
         plain.write_bytes(plain.read_bytes() + b"trailing")
-        assert "does not end where its directory does" in refusal(plain)
+        assert "does not end with its directory" in refusal(plain)
 
     def test_a_comment(self, plain):
         with zipfile.ZipFile(plain, "a") as archive:
             archive.comment = b"PK\3\4"
-        assert "does not end where its directory does" in refusal(plain)
+        assert "does not end with its directory" in refusal(plain)
 
     def test_two_archives_in_one_file(self, plain):
         plain.write_bytes(plain.read_bytes() * 2)
@@ -267,7 +267,7 @@ class TestTwoReaders:
         else:
             refusal(plain)
 
-    def test_compressed_data_that_goes_on_after_its_end(self, made):
+    def test_compressed_data_that_continues_after_its_end(self, made):
         """Python reads it; TorchServe takes the rest for the next entry, or stops."""
         deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
         packed = deflater.compress(b"content") + deflater.flush()
@@ -280,17 +280,17 @@ class TestTwoReaders:
         path.write_bytes(content)
         with zipfile.ZipFile(path) as archive:
             assert archive.read("tail") == b"content"
-        assert "its compressed data ends elsewhere than its entry" in refusal(path)
+        assert "its compressed data does not end where its entry does" in refusal(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"x" * 1000, b"PK\5\6" + bytes(18) + b"x", b"PK\5\6" + b"\xff" * 16])
-def test_what_is_no_archive(tmp_path, content):
+def test_something_that_is_not_an_archive(tmp_path, content):
     path = tmp_path / "no.mar"
     path.write_bytes(content)
-    assert refusal(path).startswith(("not a readable archive", "a part of a split archive"))
+    assert refusal(path).startswith(("not a readable archive", "part of a split archive"))
 
 
-def test_what_is_no_file(tmp_path):
+def test_something_that_is_not_a_file(tmp_path):
     assert refusal(tmp_path / "gone.mar") == "does not exist"
     assert refusal(tmp_path) == "not a file"
     os.mkfifo(tmp_path / "pipe.mar")
@@ -298,7 +298,7 @@ def test_what_is_no_file(tmp_path):
 
 
 def test_any_damage_is_an_error_or_an_answer(plain):
-    """Whatever a stranger's archive holds, it is refused in one way, or read as what it says it is."""
+    """Whatever an archive contains, it is refused with an ArchiveError or read as what it claims to be."""
     content = plain.read_bytes()
     generator = random.Random(3)
     for _ in range(3000):
@@ -314,7 +314,7 @@ def test_any_damage_is_an_error_or_an_answer(plain):
 
 
 def entry(name: str) -> zipfile.ZipInfo:
-    """As the packer describes a file."""
+    """The entry that the packer writes for a file."""
     info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
     info.create_system = 3
     info.external_attr = 0o100644 << 16
@@ -334,14 +334,14 @@ class TestCanonical:
             opened.check_canonical()
             opened.check_contents()
 
-    def test_an_empty_file_is_one_too(self, tmp_path):
+    def test_an_empty_file_is_stored_too(self, tmp_path):
         write_archive(tmp_path / "x.mar", {"handlers/__init__.py": b""})
         with Container(tmp_path / "x.mar") as opened:
             opened.check_canonical()
             assert opened.read("handlers/__init__.py") == b""
 
     @pytest.mark.parametrize("name", [".hidden", "a b", "é.pt", "a:b", "-x", "../x", "a/", "", "a//b", "con\n"])
-    def test_a_name_that_not_every_system_reads_alike_is_not_written(self, tmp_path, name):
+    def test_a_name_that_depends_on_the_system_is_not_written(self, tmp_path, name):
         with pytest.raises(ArchiveError, match="rename it"):
             write_archive(tmp_path / "x.mar", {name: b""})
 
@@ -351,7 +351,7 @@ class TestCanonical:
                 opened.check_canonical()
             return True
 
-        assert refused(plain)  # compressed, and of its own time
+        assert refused(plain)  # compressed, and with a time
         path = tmp_path / "x.mar"
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(entry("a"), b"x")
@@ -376,7 +376,7 @@ class TestCanonical:
         assert refused(path)
 
     def test_large_files_have_wider_fields(self, tmp_path, monkeypatch):
-        """With the library's limit lowered from 2 GiB; the layout is that of a large archive otherwise."""
+        """With the library's limit lowered from 2 GiB; apart from that, the layout is that of a large archive."""
         monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
         files = {"a": b"small", "b": bytes(960), "c": bytes(5000), "d": b"far"}
         write_archive(tmp_path / "x.mar", files)
@@ -401,7 +401,7 @@ class TestCanonical:
                         assert sorted(opened.names) == ["a", "b/c"]
                         opened.check_contents()
                         opened.check_canonical()
-                except (ArchiveError, AssertionError):  # another name is for the seal to notice
+                except (ArchiveError, AssertionError):  # a changed name is for the manifest to notice
                     continue
                 unnoticed.append((index, bit))
         assert unnoticed == []

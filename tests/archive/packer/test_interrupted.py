@@ -1,4 +1,4 @@
-"""Packing, building and verifying that a signal ends: nothing stays behind, half-written or running."""
+"""Packing that a signal ends leaves nothing behind, half-written or running."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from archive.repository import ROOT
 from tests.support.external import write_model_config
 
 TIMEOUT_S = 120
-# Says where it runs, and does not come back.
+# Reports its process and does not return.
 HANGS = """
 import os
 import time
@@ -34,7 +34,7 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 
 def is_gone(pid: str) -> bool:
-    """Whether a process has ended, also one that nobody has waited for."""
+    """Whether a process has ended, even if nothing has waited for it."""
     try:
         return ") Z " in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
@@ -43,7 +43,7 @@ def is_gone(pid: str) -> bool:
 
 @pytest.fixture
 def begin(external, tmp_path) -> Callable[[], tuple[subprocess.Popen, str]]:
-    """`begin()` packs a model that hangs while it is tried; gives the packer and the pid of who tries it."""
+    """`begin()` packs a model that hangs while it is tried; returns the packer and the pid of the trial."""
     (tmp_path / "hooks.py").write_text(HANGS.format(note=str(tmp_path / "note")))
     (tmp_path / "temporary").mkdir()
     (tmp_path / "store").mkdir()
@@ -52,7 +52,7 @@ def begin(external, tmp_path) -> Callable[[], tuple[subprocess.Popen, str]]:
         (tmp_path / "note").unlink(missing_ok=True)
         config = write_model_config(tmp_path / "mine.yaml", hooks="hooks.py")
         packing = subprocess.Popen(
-            # Whoever runs the tests in the background has an interrupt ignored, also by what the tests start.
+            # Tests that run in the background ignore interrupts, and so would the processes they start.
             ["env", "--default-signal", *command(external, config, tmp_path / "store")],
             cwd=ROOT,
             env=os.environ | {"TMPDIR": str(tmp_path / "temporary")},
@@ -85,11 +85,11 @@ def test_what_a_killed_packer_leaves_is_removed_by_the_next(begin, external, tmp
     packing, trial = begin()
     packing.kill()
     packing.wait(TIMEOUT_S)
-    until(lambda: is_gone(trial), "the end of who tried it")
+    until(lambda: is_gone(trial), "the end of the trial")
     (left,) = (tmp_path / "temporary").iterdir()
     partial = tmp_path / "store" / ".mine.mar.abcd_123"
     partial.write_bytes(b"half of an archive")
-    # A folder of somebody who packs at this moment is left alone, and so is what only looks like one.
+    # The folder of a packer that is still running is left alone, and so is anything that only looks like one.
     with temporary_folder("opserve-pack-", tmp_path / "temporary") as busy:
         assert not left.exists()
         left.mkdir()
@@ -110,26 +110,3 @@ def test_a_temporary_file_that_was_renamed_stays(tmp_path) -> None:
         file.replace(tmp_path / "x")
         assert other.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
-
-
-BUILD = """
-import time
-from pathlib import Path
-from archive.building.output import run_build
-
-def build(folder):
-    (folder / "half").write_text("a model")
-    Path(folder.parents[1], "begun").touch()
-    time.sleep(1000)
-
-run_build(build)
-"""
-
-
-def test_a_build_that_is_asked_to_end_leaves_nothing(tmp_path) -> None:
-    script = [sys.executable, "-c", BUILD, "--output", str(tmp_path / "model")]
-    building = subprocess.Popen(script, cwd=ROOT)
-    until((tmp_path / "begun").exists, "the build")
-    building.terminate()
-    assert building.wait(TIMEOUT_S) == 128 + signal.SIGTERM
-    assert [path.name for path in tmp_path.iterdir()] == ["begun"]

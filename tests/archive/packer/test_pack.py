@@ -1,4 +1,4 @@
-"""The packer: what it makes, and that whatever goes wrong leaves the model store as it was."""
+"""The packer: what it makes, and that a failure leaves the model store as it was."""
 
 import hashlib
 import json
@@ -45,12 +45,12 @@ def test_an_archive_holds_all_that_a_worker_needs(external, tmp_path):
     assert manifest["handler"] == "opserve_handler.py"
     assert manifest["configFile"] == "model-config.yaml"
     config = yaml.safe_load(files["model-config.yaml"])
-    # Java counts them as milliseconds in 32 bits.
+    # Java stores them as milliseconds in 32 bits.
     assert 30 * 24 * 3600 > config["maxRetryTimeoutInSec"] > 20 * 24 * 3600
     assert config["maxRetryTimeoutInSec"] * 1000 < 2**31
     section = config["opserve"]
     assert (section["artifact"], section["op_libraries"]) == ("branching.pt", ["libmine.so"])
-    # The request was made up from the signature, the answer is the model's own.
+    # The request is made up from the signature, the answer is the model's own.
     values = json.loads(files["sample/request/body.json"])["x"]
     assert json.loads(files["sample/answer.json"])["y"] == pytest.approx([value + 10 for value in values])
     assert [path.name for path in tmp_path.iterdir()] == ["mine.mar"]
@@ -71,14 +71,14 @@ def test_a_traced_model_is_packed_too(external, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_setting_of_the_configuration_is_left_as_it_is(external, tmp_path):
+def test_a_setting_of_the_configuration_is_not_overridden(external, tmp_path):
     config = write_model_config(tmp_path / "mine.yaml")
     config.write_text(config.read_text() + "maxRetryTimeoutInSec: 300\n")
     assert pack_external(external.scripted, config, tmp_path, "--ops", external.library).returncode == 0
     assert yaml.safe_load(files_in(tmp_path / "mine.mar")["model-config.yaml"])["maxRetryTimeoutInSec"] == 300
 
 
-def test_another_version_lies_beside_the_first(external, tmp_path):
+def test_another_version_is_stored_next_to_the_first(external, tmp_path):
     (tmp_path / "mine.mar").write_bytes(b"the first")
     done = pack_external(external.scripted, external.config, tmp_path, "--ops", external.library, "--version", "2.0")
     assert done.stdout.startswith("mine 2.0: ")
@@ -139,7 +139,7 @@ class TestRefusals:
         done = pack_external(external.scripted, external.config, store, "--ops", library)
         self.refused(done, "its process was ended by SIGABRT while it loaded")
 
-    def test_an_artifact_that_is_no_torchscript(self, external, store, tmp_path):
+    def test_an_artifact_that_is_not_torchscript(self, external, store, tmp_path):
         (tmp_path / "junk.pt").write_bytes(b"junk")
         self.refused(pack_external(tmp_path / "junk.pt", external.config, store), "junk.pt: not a TorchScript model")
 
@@ -165,15 +165,15 @@ class TestRefusals:
         config = write_model_config(tmp_path / "wrong.yaml", thread=1)
         self.refused(pack_external(external.scripted, config, store), "unknown key thread")
 
-    def test_a_name_that_is_no_name(self, external, store):
+    def test_a_name_that_is_not_allowed(self, external, store):
         done = pack_external(external.scripted, external.config, store, name="../mine")
         self.refused(done, "NAME '../mine' is not allowed")
 
-    def test_a_version_that_is_no_version(self, external, store):
+    def test_a_version_that_is_not_allowed(self, external, store):
         done = pack_external(external.scripted, external.config, store, "--version", "../2")
         self.refused(done, "VERSION '../2' is not allowed")
 
-    def test_a_file_name_that_not_every_system_reads_alike(self, external, store, tmp_path):
+    def test_a_file_name_that_depends_on_the_system(self, external, store, tmp_path):
         artifact = tmp_path / "mein modell.pt"
         artifact.write_bytes(external.scripted.read_bytes())
         done = pack_external(artifact, external.config, store, "--ops", external.library)
@@ -203,7 +203,7 @@ class TestRefusals:
         self.refused(done, "two files of the archive are named branching.pt")
 
     def test_a_wrong_expected_answer(self, store, tmp_path):
-        """A model of ours whose library changed since its answer was recorded."""
+        """A shipped model whose library changed after its answer was recorded."""
         ours = ArchiveContents.from_model("digits")
         sample = tmp_path / "sample"
         (sample / "request").mkdir(parents=True)

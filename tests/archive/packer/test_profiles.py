@@ -1,4 +1,4 @@
-"""Which settings an archive is packed with."""
+"""The settings that an archive is packed with."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import yaml
 from archive.errors import ArchiveError
 from archive.packer.contents import ArchiveContents
 from archive.packer.pack import pack
-from archive.packer.profiles import choose_profile
+from archive.packer.profiles import DEFAULT_PROFILES, choose_profile
 from archive.repository import ROOT, find_models
 from handlers.config import ModelConfig
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest
@@ -41,7 +41,7 @@ def test_the_default_is_the_one_that_is_named():
     }
 
 
-def test_what_a_profile_does_not_say_stays():
+def test_settings_that_a_profile_does_not_have_stay():
     chosen = choose_profile(DOCUMENT, "many", "my.yaml")
     assert (chosen["batchSize"], chosen["maxBatchDelay"]) == (8, 5)
     assert "minWorkers" not in chosen
@@ -52,6 +52,19 @@ def test_what_a_profile_does_not_say_stays():
 def test_a_model_without_profiles_is_left_as_it_is():
     plain = {"batchSize": 3, "opserve": {"artifact": "mine.pt"}}
     assert choose_profile(plain, None, "my.yaml") == plain
+
+
+def test_a_model_of_the_archive_folder_only_lists_how_it_differs_from_the_defaults():
+    section = {"profile": "throughput", "profiles": {"throughput": {"batchSize": 32}, "patient": {"batchSize": 64}}}
+
+    def chosen(name: str | None) -> dict:
+        return choose_profile({"opserve": section}, name, "my.yaml", DEFAULT_PROFILES)
+
+    assert (chosen(None)["batchSize"], chosen(None)["maxWorkers"]) == (32, 16)
+    assert chosen("latency") == choose_profile({"opserve": {"profile": "latency"}}, None, "my.yaml", DEFAULT_PROFILES)
+    assert chosen("patient") == {"batchSize": 64, "opserve": {"profile": "patient"}}
+    plain = {"batchSize": 3, "opserve": {"artifact": "mine.pt"}}
+    assert choose_profile(plain, None, "my.yaml", DEFAULT_PROFILES) == plain
 
 
 def with_profiles(**changes) -> dict:
@@ -76,14 +89,14 @@ def with_profiles(**changes) -> dict:
         (with_profiles(profiles={"one": {"batchSize": 0}}), None, "opserve.profiles.one.batchSize: expected a whole"),
     ],
 )
-def test_a_slip_is_named(document, wanted, said):
+def test_a_mistake_is_named(document, wanted, said):
     with pytest.raises(ArchiveError) as raised:
         choose_profile(document, wanted, "my.yaml")
     assert said in str(raised.value)
 
 
 @pytest.mark.parametrize("name", find_models())
-def test_every_model_that_ships_has_both(name):
+def test_every_shipped_model_has_both(name):
     one, many = (ArchiveContents.from_model(name, profile=profile).document for profile in ("latency", "throughput"))
     assert (one["batchSize"], many["batchSize"]) == (1, 8)
     assert one["maxBatchDelay"] == many["maxBatchDelay"] == 1
@@ -91,9 +104,9 @@ def test_every_model_that_ships_has_both(name):
     assert (one["opserve"]["threads"], many["opserve"]["threads"]) == ("auto", 1)
 
 
-def test_the_seal_and_the_output_say_which(tmp_path):
-    path, seal = pack(ArchiveContents.from_model("scaled_add", profile="throughput"), tmp_path)
-    assert seal.profile == "throughput"
+def test_the_manifest_and_the_output_say_which(tmp_path):
+    path, manifest = pack(ArchiveContents.from_model("scaled_add", profile="throughput"), tmp_path)
+    assert manifest.profile == "throughput"
     files = files_in(path)
     assert Manifest.decode(files[MANIFEST_FILE]).profile == "throughput"
     config = yaml.safe_load(files["model-config.yaml"])
@@ -109,7 +122,7 @@ def test_the_seal_and_the_output_say_which(tmp_path):
     assert described.stdout.startswith("scaled_add 1.0, profile throughput: ")
 
 
-def test_the_last_one_packed_lies_in_the_model_store(tmp_path):
+def test_the_last_one_packed_is_in_the_model_store(tmp_path):
     packed = {}
     for profile in ("latency", "throughput", "latency"):
         path, _ = pack(ArchiveContents.from_model("scaled_add", profile=profile), tmp_path)

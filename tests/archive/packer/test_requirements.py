@@ -1,4 +1,4 @@
-"""What is read from a library of what it needs."""
+"""The requirements that are read from a library."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ def compiled(folder: Path, source: str, *flags: str) -> Path:
     return library
 
 
-def test_our_libraries_say_what_they_were_built_for():
+def test_the_libraries_say_what_they_were_built_for():
     """The numbers are those of extensions/CMakeLists.txt and bindings/onnxruntime/api.h."""
     for_torch = read_requirements(BUILD / "lib" / "libopserve_torch.so")
     assert (for_torch.torch_stable_abi, for_torch.torch_exactly, for_torch.onnxruntime_api) == ("2.10", None, None)
@@ -41,14 +41,14 @@ def test_our_libraries_say_what_they_were_built_for():
 @pytest.mark.parametrize(
     ("name", "torch_stable_abi", "onnxruntime_api"), [("torch_cuda", "2.10", None), ("onnxruntime_cuda", None, 18)]
 )
-def test_our_libraries_for_cuda_say_so_too(name, torch_stable_abi, onnxruntime_api):
+def test_the_cuda_libraries_say_so_too(name, torch_stable_abi, onnxruntime_api):
     library = BUILD / "lib" / f"libopserve_{name}.so"
     if not library.is_file():
         pytest.skip("built without a CUDA compiler")
-    needs = read_requirements(library)
-    assert (needs.torch_stable_abi, needs.onnxruntime_api) == (torch_stable_abi, onnxruntime_api)
-    assert needs.torch_exactly is None
-    assert needs.cuda_programs
+    requirements = read_requirements(library)
+    assert (requirements.torch_stable_abi, requirements.onnxruntime_api) == (torch_stable_abi, onnxruntime_api)
+    assert requirements.torch_exactly is None
+    assert requirements.cuda_programs
 
 
 def test_symbol_versions_are_those_that_readelf_shows():
@@ -72,12 +72,12 @@ def test_a_library_off_the_stable_abi_needs_the_pytorch_it_was_tried_with(tmp_pa
     assert read_requirements(compiled(tmp_path, source)).torch_exactly == minor
 
 
-def test_a_library_without_dependencies_needs_its_processor_only(tmp_path):
-    needs = read_requirements(compiled(tmp_path, "", "-nostdlib"))
-    assert (needs.machine, needs.symbols) == (os.uname().machine, {})
+def test_a_library_without_dependencies_requires_its_processor_only(tmp_path):
+    requirements = read_requirements(compiled(tmp_path, "", "-nostdlib"))
+    assert (requirements.machine, requirements.symbols) == (os.uname().machine, {})
 
 
-def test_what_is_no_library_is_refused(tmp_path):
+def test_something_that_is_not_a_library_is_refused(tmp_path):
     library = compiled(tmp_path, "int f() { return 1; }")
     content = library.read_bytes()
     for damaged in (b"", b"MZ", content[:40], content[:4] + b"\xff" * 60):
@@ -87,7 +87,7 @@ def test_what_is_no_library_is_refused(tmp_path):
 
 
 def test_any_damage_of_a_library_is_an_error_or_an_answer(tmp_path):
-    """The reader meets libraries of strangers: whatever they hold, it must not fail in another way."""
+    """Libraries are not trusted: whatever is in one, reading it must not fail in another way."""
     library = compiled(tmp_path, "#include <string>\nstd::string f(int i) { return std::to_string(i); }")
     content = library.read_bytes()
     generator = random.Random(5)
@@ -103,7 +103,7 @@ def test_any_damage_of_a_library_is_an_error_or_an_answer(tmp_path):
 
 
 def fatbin(*programs: tuple[int, int]) -> bytes:
-    """What nvcc wraps GPU code in, without the code."""
+    """The container that nvcc puts GPU code into, without the code."""
     body = b"".join(struct.pack("<HHIQ12xI32x", kind, 257, 64, 0, arch) for kind, arch in programs)
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
 
@@ -112,29 +112,32 @@ def fatbin(*programs: tuple[int, int]) -> bytes:
     ("data", "expected"),
     [
         (fatbin((2, 75), (2, 86), (1, 90), (2, 90), (2, 120)), (("7.5", "8.6", "9.0", "12.0"), ("9.0",))),
-        (fatbin((2, 75), (2, 86)) + bytes(8) + fatbin((2, 86), (1, 86)), (("8.6",), ())),  # not all files have the rest
+        (fatbin((2, 75), (2, 86)) + bytes(8) + fatbin((2, 86), (1, 86)), (("8.6",), ())),  # not in all containers
         (b"\x50\xed\x55\xba", ((), ())),
     ],
 )
 def test_gpu_architectures(tmp_path, data, expected):
     (tmp_path / "fatbin").write_bytes(data)
     source = f'__asm__(".section .nv_fatbin,\\"a\\"\\n.balign 8\\n.incbin \\"{tmp_path}/fatbin\\"\\n.text\\n");'
-    needs = read_requirements(compiled(tmp_path, source))
-    assert (needs.cuda_programs, needs.cuda_intermediate) == expected
+    requirements = read_requirements(compiled(tmp_path, source))
+    assert (requirements.cuda_programs, requirements.cuda_intermediate) == expected
 
 
-def test_our_gpu_library_has_every_architecture_it_is_built_for():
+def test_the_gpu_library_has_every_architecture_it_is_built_for():
     library = BUILD / "lib" / "libopserve_torch_cuda.so"
     if not library.is_file():
         pytest.skip("built without a CUDA compiler")
-    needs = read_requirements(library)
-    assert {"7.5", "8.0", "8.6", "9.0"} <= set(needs.cuda_programs)
-    assert needs.cuda_intermediate == ("9.0",)
+    requirements = read_requirements(library)
+    assert {"7.5", "8.0", "8.6", "9.0"} <= set(requirements.cuda_programs)
+    assert requirements.cuda_intermediate == ("9.0",)
 
 
-def test_needs_survive_the_way_through_the_seal():
+def test_requirements_survive_the_manifest():
     library = BUILD / "lib" / "libopserve_torch.so"
-    needs = read_requirements(library)
-    seal = Manifest("m", "1", {}, {})
-    assert Manifest.decode(seal.encode()) == seal
-    assert type(needs).from_dict(needs.as_dict() | {"cuda_programs": [], "cuda_intermediate": []}, "x") == needs
+    requirements = read_requirements(library)
+    manifest = Manifest("m", "1", {}, {})
+    assert Manifest.decode(manifest.encode()) == manifest
+    assert (
+        type(requirements).from_dict(requirements.as_dict() | {"cuda_programs": [], "cuda_intermediate": []}, "x")
+        == requirements
+    )

@@ -1,4 +1,4 @@
-"""`python -m archive.verify`: what it accepts, what it refuses, and that it executes nothing it should not."""
+"""`python -m archive.verify`: what it accepts, what it refuses, and that it does not execute the archive's code."""
 
 import hashlib
 import json
@@ -22,12 +22,12 @@ from archive.packer.pack import pack
 from archive.packer.verify import verify
 from archive.repository import ROOT
 from handlers.integrity.manifest import MANIFEST_FILE, FileRecord, Manifest
-from tests.support.packed import Files, resealed
+from tests.support.packed import Files, with_requirements
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 
 
-def refusal(path: Path, run: bool = False) -> str:
+def refusal(path: Path, *, run: bool = False) -> str:
     with pytest.raises(ArchiveError) as caught:
         verify(path, run=run)
     message = str(caught.value)
@@ -35,16 +35,16 @@ def refusal(path: Path, run: bool = False) -> str:
     return message.removeprefix(f"{path.name}: ")
 
 
-def listed(files: Files) -> None:
-    """Makes the seal fit files that were changed, as somebody would who knows the format."""
-    seal = Manifest.decode(files[MANIFEST_FILE])
+def rewrite_manifest(files: Files) -> None:
+    """Makes the manifest fit files that were changed, as an attacker who knows the format would."""
+    manifest = Manifest.decode(files[MANIFEST_FILE])
     records = {
         name: FileRecord(hashlib.sha256(content).hexdigest(), len(content))
         for name, content in files.items()
         if name != MANIFEST_FILE
     }
-    libraries = {name: needs for name, needs in seal.libraries.items() if name in records}
-    files[MANIFEST_FILE] = Manifest(seal.name, seal.version, records, libraries).encode()
+    libraries = {name: library for name, library in manifest.libraries.items() if name in records}
+    files[MANIFEST_FILE] = Manifest(manifest.name, manifest.version, records, libraries).encode()
 
 
 def run_cli(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -63,7 +63,7 @@ def test_a_good_archive_is_accepted_and_described(packed):
     assert "answers its sample as expected" in last
 
 
-def test_what_an_archive_is_can_be_asked_without_a_check(packed, tmp_path):
+def test_an_archive_is_described_without_a_check(packed, tmp_path):
     def describe(*archives: Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "archive.describe", *map(str, archives)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -111,7 +111,7 @@ def test_an_extra_file_is_named(changed):
 
 
 def test_the_same_files_in_another_zip_are_refused(packed, tmp_path):
-    """What the packer does not write may be read in two ways; so it is not looked at more closely."""
+    """Anything that the packer does not write might be read in two ways, so it is not examined any further."""
     path = tmp_path / "again.mar"
     with zipfile.ZipFile(packed) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
@@ -127,38 +127,38 @@ def test_an_archive_of_another_packer_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"modelName": "other"}, "is of other 1.0, but opserve.json of mine 1.0"),
-        ({"modelVersion": "9"}, "is of mine 9, but opserve.json of mine 1.0"),
-        ({"handler": "gone_handler.py"}, "the handler 'gone_handler.py' that it names is no file of the archive"),
-        ({"handler": "image_classifier"}, "the handler 'image_classifier' that it names is no file of the archive"),
-        ({"handler": "../../evil_handler.py"}, "that it names is no file of the archive"),
-        ({"handler": "/tmp:handle"}, "that it names is no file of the archive"),
-        ({"handler": "handlers/model.py"}, "that it names is no file of the archive"),
+        ({"modelName": "other"}, "says other 1.0, but opserve.json mine 1.0"),
+        ({"modelVersion": "9"}, "says mine 9, but opserve.json mine 1.0"),
+        ({"handler": "gone_handler.py"}, "the handler 'gone_handler.py' is not a file of the archive"),
+        ({"handler": "image_classifier"}, "the handler 'image_classifier' is not a file of the archive"),
+        ({"handler": "../../evil_handler.py"}, "is not a file of the archive"),
+        ({"handler": "/tmp:handle"}, "is not a file of the archive"),
+        ({"handler": "handlers/model.py"}, "is not a file of the archive"),
         ({"handler": "model-config.yaml"}, "not written by opserve's packer: handler 'model-config.yaml'"),
-        ({"handler": ["torchscript_handler.py"]}, "that it names is no file of the archive"),
-        ({"serializedFile": "gone.pt"}, "the serializedFile 'gone.pt' that it names is no file"),
-        ({"configFile": "opserve.json"}, "the configFile 'opserve.json' that it names is no file"),
+        ({"handler": ["torchscript_handler.py"]}, "is not a file of the archive"),
+        ({"serializedFile": "gone.pt"}, "the serializedFile 'gone.pt' is not a file"),
+        ({"configFile": "opserve.json"}, "the configFile 'opserve.json' is not a file"),
         ({"configFile": "libmine.so"}, "not written by opserve's packer"),
         ({"requirementsFile": "branching.pt"}, "not written by opserve's packer: the key requirementsFile"),
         ({"envelope": "body"}, "not written by opserve's packer: the key envelope"),
     ],
 )
-def test_a_foreign_manifest_is_refused(changed, change, said):
+def test_a_manifest_that_the_packer_does_not_write_is_refused(changed, change, said):
     def edit(files: Files) -> None:
         manifest = json.loads(files[MANIFEST])
         manifest["model"] |= change
         files[MANIFEST] = json.dumps(manifest).encode()
-        listed(files)
+        rewrite_manifest(files)
 
     message = refusal(changed(edit))
     assert message.startswith(f"{MANIFEST}: ") and said in message
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"model": []}', b"[" * 100_000, b'{"model": {}}'])
-def test_what_is_no_manifest_is_refused(changed, content):
+def test_something_that_is_not_a_manifest_is_refused(changed, content):
     def edit(files: Files) -> None:
         files[MANIFEST] = content
-        listed(files)
+        rewrite_manifest(files)
 
     assert refusal(changed(edit)).startswith(f"{MANIFEST}: not written by opserve's packer")
 
@@ -166,7 +166,7 @@ def test_what_is_no_manifest_is_refused(changed, content):
 def test_another_runtime_is_refused(changed):
     def edit(files: Files) -> None:
         files[MANIFEST] = files[MANIFEST].replace(b'"python"', b'"LSP"')
-        listed(files)
+        rewrite_manifest(files)
 
     assert "the runtime 'LSP'" in refusal(changed(edit))
 
@@ -174,7 +174,7 @@ def test_another_runtime_is_refused(changed):
 def test_an_archive_without_a_manifest_is_refused(changed):
     def edit(files: Files) -> None:
         del files[MANIFEST]
-        listed(files)
+        rewrite_manifest(files)
 
     assert refusal(changed(edit)) == f"{MANIFEST}: missing from the archive"
 
@@ -184,28 +184,28 @@ def test_a_configuration_that_names_other_files_is_refused(changed):
         document = yaml.safe_load(files["model-config.yaml"])
         document["opserve"]["op_libraries"] = ["libother.so"]
         files["model-config.yaml"] = yaml.safe_dump(document).encode()
-        listed(files)
+        rewrite_manifest(files)
 
-    assert refusal(changed(edit)) == "libother.so: named in model-config.yaml, and no file of the archive"
+    assert refusal(changed(edit)) == "libother.so: named in model-config.yaml, but not a file of the archive"
 
 
-def test_needs_that_the_library_does_not_have_are_refused(changed):
-    """Nobody can edit them to make a library fit."""
+def test_requirements_that_are_not_those_of_the_library_are_refused(changed):
+    """They cannot be edited to make a library fit."""
 
     def edit(files: Files) -> None:
-        files[MANIFEST_FILE] = resealed(files[MANIFEST_FILE], symbols={"GLIBC": "2.0"})
+        files[MANIFEST_FILE] = with_requirements(files[MANIFEST_FILE], symbols={"GLIBC": "2.0"})
 
     assert refusal(changed(edit)).startswith(
         "opserve.json: says symbols {'GLIBC': '2.0'} of libmine.so; the file itself"
     )
 
 
-def test_a_library_that_the_seal_is_silent_about_is_refused(changed):
+def test_a_library_that_the_manifest_does_not_list_is_refused(changed):
     def edit(files: Files) -> None:
         files["sample/hidden.bin"] = files["libmine.so"]
-        listed(files)
+        rewrite_manifest(files)
 
-    assert refusal(changed(edit)).startswith("opserve.json: does not say what sample/hidden.bin needs")
+    assert refusal(changed(edit)).startswith("opserve.json: does not list sample/hidden.bin as a library")
 
 
 def test_a_bomb_within_the_artifact_is_refused(changed, tmp_path):
@@ -215,17 +215,17 @@ def test_a_bomb_within_the_artifact_is_refused(changed, tmp_path):
 
     def edit(files: Files) -> None:
         files["branching.pt"] = bomb.read_bytes()
-        listed(files)
+        rewrite_manifest(files)
 
     said = refusal(changed(edit))
     assert said.startswith("branching.pt: unpacks from ") and said.endswith(": a bomb")
 
 
-def test_a_machine_that_does_not_fit_matters_only_where_it_is_run(changed):
-    """The needs of someone else's library on the stable ABI are not in the file, so they can be edited here."""
+def test_an_unsuitable_machine_matters_only_where_the_archive_is_run(changed):
+    """The PyTorch that an external library was tried with is not in its file, so it can be edited here."""
 
     def edit(files: Files) -> None:
-        files[MANIFEST_FILE] = resealed(files[MANIFEST_FILE], torch_exactly="1.13")
+        files[MANIFEST_FILE] = with_requirements(files[MANIFEST_FILE], torch_exactly="1.13")
 
     path = changed(edit)
     verify(path, run=False)
@@ -235,7 +235,7 @@ def test_a_machine_that_does_not_fit_matters_only_where_it_is_run(changed):
 def test_a_wrong_answer_is_refused(changed):
     def edit(files: Files) -> None:
         files["sample/answer.json"] = b'{"y": [1, 2]}'
-        listed(files)
+        rewrite_manifest(files)
 
     path = changed(edit)
     verify(path, run=False)
@@ -243,7 +243,7 @@ def test_a_wrong_answer_is_refused(changed):
 
 
 def test_the_archives_own_code_is_not_used_to_check_it(changed, tmp_path):
-    """Its handlers, and modules that would stand before those of Python, are left alone; so is the folder it is in."""
+    """Its handlers, and modules that would shadow those of Python, are not imported; its folder is not written to."""
     proof = tmp_path / "executed"
     evil = f"open({str(proof)!r}, 'w').close()\n".encode()
 
@@ -252,7 +252,7 @@ def test_the_archives_own_code_is_not_used_to_check_it(changed, tmp_path):
             if name.endswith(".py"):
                 files[name] = evil
         files |= {"json.py": evil, "encodings/__init__.py": evil, "sitecustomize.py": evil, "torch.py": evil}
-        listed(files)
+        rewrite_manifest(files)
 
     path = changed(edit)
     around = sorted(tmp_path.rglob("*"))
@@ -272,7 +272,7 @@ def test_nothing_is_left_in_the_temporary_folder(packed, tmp_path, monkeypatch):
 
 
 def test_the_check_at_the_start_of_a_server_is_fast(packed):
-    """A fresh process, imports included; it makes every check but those that unpack or run something."""
+    """In a fresh process, imports included; every check is made except those that unpack or run something."""
     script = (
         "import sys; from pathlib import Path; from scripts.torchserve.archives import read_archive; "
         "print(read_archive(Path(sys.argv[1])).model)"
@@ -283,7 +283,7 @@ def test_the_check_at_the_start_of_a_server_is_fast(packed):
     assert time.monotonic() - begun < 5  # 0.3 on an idle machine
 
 
-def test_our_own_archive_is_accepted(tmp_path):
-    path, seal = pack(ArchiveContents.from_model("digits"), tmp_path)
-    assert verify(path) == seal
-    assert seal.libraries["libopserve_torch.so"].torch_stable_abi == "2.10"
+def test_a_shipped_model_is_accepted(tmp_path):
+    path, manifest = pack(ArchiveContents.from_model("digits"), tmp_path)
+    assert verify(path) == manifest
+    assert manifest.libraries["libopserve_torch.so"].torch_stable_abi == "2.10"

@@ -1,4 +1,4 @@
-"""Hostile archives: whoever checks one is done within bounds, and says which one was met in one line."""
+"""Hostile archives: checking one ends within limits, and says in one line which of them was exceeded."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from archive.process.limits import Limits, call_limited
 from archive.repository import ROOT
 from handlers.codecs.safe_yaml import load_yaml
 from scripts.torchserve.archives import read_archive
-from tests.archive.packer.test_verify import listed
+from tests.archive.packer.test_verify import rewrite_manifest
 from tests.support import archives, hostile
 
 SMALL = Limits(memory=256 << 20, processor=2, seconds=20)
@@ -38,13 +38,13 @@ SMALL = Limits(memory=256 << 20, processor=2, seconds=20)
         ("nest", SMALL, "refused: something in it is nested too deeply"),
     ],
 )
-def test_each_bound_is_told_in_one_line(function: str, bounds: Limits, said: str) -> None:
+def test_each_limit_is_reported_in_one_line(function: str, bounds: Limits, said: str) -> None:
     with pytest.raises(ArchiveError) as caught:
         call_limited(f"tests.support.hostile:{function}", limits=bounds)
     assert str(caught.value) == said
 
 
-def test_the_process_is_gone_with_whoever_waited_for_it(tmp_path: Path) -> None:
+def test_the_process_ends_with_the_one_that_waits_for_it(tmp_path: Path) -> None:
     script = "from archive.process.limits import *; call_limited('tests.support.hostile:wait', limits=Limits())"
     for number in (signal.SIGTERM, signal.SIGKILL):
         waiting = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
@@ -69,19 +69,19 @@ def test_versions_of_a_library_that_never_end_are_refused_at_once(tmp_path: Path
         ArchiveError, match=r"libloop\.so: not a shared library that can be read: its versions take more"
     ):
         read_requirements(library)
-    # Each of the file's sections, and each of the entries that it has room for, is looked at once.
+    # Each section of the file, and each entry that it has room for, is read once.
     assert time.process_time() - used < 20
 
 
 @pytest.mark.parametrize(
     "content", [hostile.looping_versions(), hostile.endless_names()], ids=["looping_versions", "endless_names"]
 )
-def test_a_library_that_takes_for_ever_is_refused(changed, monkeypatch, content: bytes) -> None:
+def test_a_library_that_takes_forever_is_refused(changed, monkeypatch, content: bytes) -> None:
     monkeypatch.setattr(limits, "PROCESSOR_SECONDS", 3)
 
     def edit(files) -> None:
         files["libmine.so"] = content
-        listed(files)
+        rewrite_manifest(files)
 
     with pytest.raises(ArchiveError, match=r"^changed.mar: (libmine.so: not a shared|refused: checking it takes more)"):
         verify(changed(edit), run=False)
@@ -98,10 +98,10 @@ YAML_BOMBS = {
 
 
 @pytest.mark.parametrize("content", YAML_BOMBS.values(), ids=YAML_BOMBS.keys())
-def test_yaml_that_stands_for_too_much_is_refused(changed, tmp_path: Path, content: bytes) -> None:
+def test_yaml_that_expands_to_too_much_is_refused(changed, tmp_path: Path, content: bytes) -> None:
     def edit(files) -> None:
         files["model-config.yaml"] = content
-        listed(files)
+        rewrite_manifest(files)
 
     path = changed(edit)
     with pytest.raises(ArchiveError) as caught:
@@ -113,12 +113,14 @@ def test_yaml_that_stands_for_too_much_is_refused(changed, tmp_path: Path, conte
     assert len(str(refused.value)) < 1000
 
 
-def test_yaml_with_aliases_of_a_person_is_read() -> None:
+def test_yaml_with_ordinary_aliases_is_read() -> None:
     read = load_yaml("a: &x {c: 1}\nb: *x\nd: {<<: *x, e: 2}")
     assert read == {"a": {"c": 1}, "b": {"c": 1}, "d": {"c": 1, "e": 2}}
 
 
-def test_what_takes_too_much_memory_is_refused_by_start_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_takes_too_much_memory_is_refused_by_start_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Limits, "of_file", lambda path: SMALL)
     made = archives.make(tmp_path, "echo", archives.ECHO, {"body.json": b"{}"}, {})
     with zipfile.ZipFile(made) as archive:
@@ -140,14 +142,14 @@ def test_a_model_with_a_name_that_could_be_a_path_is_refused(tmp_path: Path, nam
             read_archive(path)
 
 
-def test_a_file_name_that_torchserve_reads_otherwise_is_refused(tmp_path: Path) -> None:
+def test_a_file_name_that_torchserve_misreads_is_refused(tmp_path: Path) -> None:
     for name in ("a=b.mar", "a,b.mar", "a\nb.mar", "http:x.mar"):
         write_archive(tmp_path / name, {"MAR-INF/MANIFEST.json": b"{}"})
         with pytest.raises(OpserveError, match="TorchServe would take this file name for something else"):
             read_archive(tmp_path / name)
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_something_that_is_not_a_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mar")
     (tmp_path / "link.mar").symlink_to(tmp_path / "pipe.mar")
     (tmp_path / "endless.mar").symlink_to("/dev/zero")

@@ -1,4 +1,4 @@
-"""A signal that asks a process to end becomes an exception, once, and what cleans up is not cut short."""
+"""A signal that asks a process to end becomes an exception, once, and the cleanup is not interrupted."""
 
 import os
 import signal
@@ -33,8 +33,8 @@ def raise_signal(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", ENDING)
-def test_the_first_signal_raises_and_what_was_set_before_is_restored(number: int) -> None:
-    # Whoever runs the tests in the background has some of them ignored.
+def test_the_first_signal_raises_and_the_previous_handler_is_restored(number: int) -> None:
+    # Tests that run in the background ignore some of them.
     inherited = signal.signal(number, before := signal.default_int_handler)
     try:
         with pytest.raises(Terminated) as raised, raise_on_termination():
@@ -45,7 +45,7 @@ def test_the_first_signal_raises_and_what_was_set_before_is_restored(number: int
         signal.signal(number, inherited)
 
 
-def test_later_signals_do_not_cut_the_cleaning_up_short() -> None:
+def test_later_signals_do_not_interrupt_the_cleanup() -> None:
     cleaned = False
     with pytest.raises(Terminated) as raised, raise_on_termination():
         try:

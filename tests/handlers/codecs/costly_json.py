@@ -21,13 +21,13 @@ from isal import igzip
 from handlers.codecs.decode import decode_request
 from handlers.codecs.json_arrays import (
     MAX_ARRAYS,
-    MAX_BYTES,
     MAX_CONTAINERS,
     MAX_EXPONENTS,
     MAX_OBJECT_VALUES,
     MAX_VALUES,
     UNCOUNTED_EXPONENTS,
 )
+from handlers.codecs.limits import MAX_JSON_BYTES
 from handlers.codecs.request import Part, Request
 from handlers.errors import RequestError
 from handlers.signature import TensorSpec
@@ -49,7 +49,7 @@ HALFWAY = f"{decimal.Decimal(2) ** -1074 * 1001 / 2:E}".encode()
 
 
 def filled(
-    item: bytes, count: int | None = None, start: bytes = b"[", end: bytes = b"]", size: int = MAX_BYTES
+    item: bytes, count: int | None = None, start: bytes = b"[", end: bytes = b"]", size: int = MAX_JSON_BYTES
 ) -> bytes:
     """A list of one item over and over: as often as `count` says, or as fits."""
     fits = (size - len(start) - len(end)) // (len(item) + 1)
@@ -76,17 +76,17 @@ SHAPES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "some objects": ("float32", lambda: numbered('{"%d":0}', MAX_CONTAINERS - 2, b"[", b"]")),
     "members": ("float32", lambda: numbered('"%d":1', MAX_OBJECT_VALUES - 2)),
     "too many members": ("float32", lambda: numbered('"%d":1', MAX_OBJECT_VALUES + 2)),
-    "long members": ("float32", lambda: numbered('"' + "a" * 240 + '%06d":1', MAX_BYTES // 252)),
+    "long members": ("float32", lambda: numbered('"' + "a" * 240 + '%06d":1', MAX_JSON_BYTES // 252)),
     "texts": ("float32", lambda: filled(b'"ab"', MAX_OBJECT_VALUES - 2)),
     "texts of many": ("float32", lambda: filled('"é"'.encode(), MAX_OBJECT_VALUES - 2)),
-    "one text": ("float32", lambda: b'["' + "\U0001f600".encode() + b"a" * (MAX_BYTES - 10) + b'"]'),
+    "one text": ("float32", lambda: b'["' + "\U0001f600".encode() + b"a" * (MAX_JSON_BYTES - 10) + b'"]'),
     "one text of escapes": ("float32", lambda: filled(rb"\u0041", start=b'["', end=b'"]').replace(b",", b" ")),
     "surrogates": ("float32", lambda: filled(rb'"\ud83d\ude00"', MAX_OBJECT_VALUES - 2, end=NAN)),
     "one wide text and NaN": (
         "float32",
-        lambda: b'["' + "\U0001f600".encode() + b"a" * (MAX_BYTES - 20) + b'"' + NAN,
+        lambda: b'["' + "\U0001f600".encode() + b"a" * (MAX_JSON_BYTES - 20) + b'"' + NAN,
     ),
-    "one wide name": ("float32", lambda: b'{"' + "\U0001f600".encode() + b"a" * (MAX_BYTES - 20) + b'":NaN}'),
+    "one wide name": ("float32", lambda: b'{"' + "\U0001f600".encode() + b"a" * (MAX_JSON_BYTES - 20) + b'":NaN}'),
     "truths": ("bool", lambda: filled(b"true", MAX_OBJECT_VALUES - 2)),
     "too many truths": ("bool", lambda: filled(b"true")),
     "numbers and NaN": ("float32", lambda: filled(b"1e9", MAX_OBJECT_VALUES - 2, end=NAN)),
@@ -101,15 +101,15 @@ SHAPES: dict[str, tuple[str, Callable[[], bytes]]] = {
     ),
     "halfway decimals and NaN": ("float32", lambda: filled(HALFWAY, end=NAN)),
     "short halfway decimals and NaN": ("float32", lambda: filled(HALFWAY[:80] + b"e-321", end=NAN)),
-    "one decimal": ("float32", lambda: b"[0." + b"1" * (MAX_BYTES - 10) + b"]"),
-    "one whole number": ("float32", lambda: b"[" + b"1" * (MAX_BYTES - 10) + b"]"),
+    "one decimal": ("float32", lambda: b"[0." + b"1" * (MAX_JSON_BYTES - 10) + b"]"),
+    "one whole number": ("float32", lambda: b"[" + b"1" * (MAX_JSON_BYTES - 10) + b"]"),
     "whole numbers of 4300 digits": ("float32", lambda: filled(b"1" * 4300)),
     "deep": ("float32", lambda: filled(b"[" * 900 + b"]" * 900, MAX_CONTAINERS // 900 - 1)),
-    "open brackets": ("float32", lambda: b"[" * MAX_BYTES),
-    "colons": ("float32", lambda: b":" * MAX_BYTES),
-    "commas": ("float32", lambda: b"[" + b"," * (MAX_BYTES - 1)),
-    "quotes": ("float32", lambda: b'"' * MAX_BYTES),
-    "spaces": ("float32", lambda: b" " * MAX_BYTES),
+    "open brackets": ("float32", lambda: b"[" * MAX_JSON_BYTES),
+    "colons": ("float32", lambda: b":" * MAX_JSON_BYTES),
+    "commas": ("float32", lambda: b"[" + b"," * (MAX_JSON_BYTES - 1)),
+    "quotes": ("float32", lambda: b'"' * MAX_JSON_BYTES),
+    "spaces": ("float32", lambda: b" " * MAX_JSON_BYTES),
     "inputs": (
         "float32",
         lambda: numbered('{"name":"%d","shape":[0],"datatype":"BOOL","data":[]}', 340_000, b'{"inputs":[', b"]}"),
@@ -150,7 +150,9 @@ SHAPES: dict[str, tuple[str, Callable[[], bytes]]] = {
     ),
     "a long datatype": (
         "float32",
-        lambda: b'{"inputs":[{"name":"x","data":[],"shape":[0],"datatype":"' + b"\x7f" * (MAX_BYTES - 80) + b'"}]}',
+        lambda: (
+            b'{"inputs":[{"name":"x","data":[],"shape":[0],"datatype":"' + b"\x7f" * (MAX_JSON_BYTES - 80) + b'"}]}'
+        ),
     ),
 }
 

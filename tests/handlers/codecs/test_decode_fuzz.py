@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from handlers.codecs import json_arrays
+from handlers.codecs.datatypes import DATATYPES
 from handlers.codecs.decode import decode_request
 from handlers.codecs.encode import encode_outputs
 from handlers.codecs.image_file import read_orientation
 from handlers.codecs.npy import read_npy, write_npz
-from handlers.codecs.oip import DATATYPES, JSON_LENGTH_HEADER
+from handlers.codecs.oip import JSON_LENGTH_HEADER
 from handlers.codecs.request import Part, Request
 from handlers.errors import RequestError
 from handlers.signature import TensorSpec
@@ -38,7 +39,7 @@ def npy(array: numpy.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def npz(compressed: bool, **members: numpy.ndarray) -> bytes:
+def npz(compressed, **members: numpy.ndarray) -> bytes:
     buffer = io.BytesIO()
     (numpy.savez_compressed if compressed else numpy.savez)(buffer, **members)
     return buffer.getvalue()
@@ -60,7 +61,7 @@ def damaged(draw, sound: st.SearchStrategy[bytes]) -> bytes:
 
 
 def outcomes(request: Request, *specs: TensorSpec) -> list:
-    """What becomes of a request on either road through JSON: twice a `Decoded`, or twice what its sender is told."""
+    """The outcome of a request with either JSON parser: a `DecodedRequest` or an error, twice."""
     found = []
     threshold = json_arrays.SMALL
     try:
@@ -76,17 +77,17 @@ def outcomes(request: Request, *specs: TensorSpec) -> list:
 
 
 def survives(request: Request, *specs: TensorSpec) -> None:
-    """Decodes, or is refused, and the same on either road; what comes out fits the signature."""
+    """Decodes or refuses the same with either JSON parser; the result fits the signature."""
     decoded, other = outcomes(request, *specs)
     if isinstance(decoded, str):
         assert decoded == other
         return
-    assert repr(decoded.inputs) == repr(other.inputs) and decoded.reply == other.reply
+    assert repr(decoded.inputs) == repr(other.inputs) and decoded.response_format == other.response_format
     for spec in specs:
         array = decoded.inputs[spec.name]
         assert array.dtype == spec.dtype and spec.matches(array.shape) and array.flags.carray
         array.sum()  # reads all of it
-    encode_outputs({"z": 1.0}, decoded.reply._replace(call=None))
+    encode_outputs({"z": 1.0}, decoded.response_format._replace(infer_request=None))
 
 
 def body(content: bytes, **headers: str) -> Request:

@@ -9,7 +9,7 @@ import pytest
 
 from handlers.codecs import json_arrays
 from handlers.codecs.decode import decode_request
-from handlers.codecs.json_arrays import SMALL, parse_json
+from handlers.codecs.json_arrays import SMALL, parse_json_tensors
 from handlers.codecs.request import Part, Request
 from handlers.errors import RequestError
 from handlers.signature import TensorSpec
@@ -25,7 +25,7 @@ ROWS = GENERATOR.random((50, 8)).tolist()
 
 
 def parse(text: str, *specs: TensorSpec):
-    return parse_json(bytearray(text.encode()), None, specs)
+    return parse_json_tensors(bytearray(text.encode()), None, specs)
 
 
 def decode(text: str, *specs: TensorSpec):

@@ -28,7 +28,7 @@ def npy(array: numpy.ndarray, **options) -> bytearray:
     return bytearray(buffer.getvalue())
 
 
-def npz(compressed: bool = False, **arrays) -> bytearray:
+def npz(*, compressed: bool = False, **arrays) -> bytearray:
     buffer = io.BytesIO()
     (numpy.savez_compressed if compressed else numpy.savez)(buffer, **arrays)
     return bytearray(buffer.getvalue())
@@ -96,7 +96,7 @@ def test_an_array_in_an_npz_is_a_view_where_it_lies_on_its_boundary(length):
 
 
 def test_a_deflated_npz():
-    got = decode(body(npz(True, x=VALUES, edges=INDICES)), X, EDGES)
+    got = decode(body(npz(compressed=True, x=VALUES, edges=INDICES)), X, EDGES)
     numpy.testing.assert_array_equal(got["x"], VALUES)
     assert got["x"].flags.carray
 
@@ -152,10 +152,10 @@ def header(descr="'<f4'", fortran_order="False", shape="(1,)") -> str:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (npy(VALUES)[:-1], "needs 24 bytes and 23 are there"),
-        (npy(VALUES) + b"\0", "needs 24 bytes and 25 are there"),
+        (npy(VALUES)[:-1], "needs 24 bytes, got 23"),
+        (npy(VALUES) + b"\0", "needs 24 bytes, got 25"),
         (npy(VALUES)[:100], "truncated"),
-        (npy(VALUES)[:9], "no .npy file"),
+        (npy(VALUES)[:9], "not an .npy file"),
         (npy_of(F4, b"1234", version=4), "version 4"),
         (npy_of(header(shape="(2**70,)")), "not readable|sizes"),
         (npy_of(header(shape=f"({2**62}, 4)")), "needs"),
@@ -245,9 +245,9 @@ ENTRY, LOCAL = b"PK\x01\x02", b"PK\x03\x04"
         (bytearray(b"PK\x05\x06" + bytes(18)), "x", "'x' is missing"),
         (zipped(("x.npy", npy(VALUES)), ("x.npy", npy(VALUES))), "x", "twice"),
         (zipped(("x.npy", npy(VALUES)), ("y.npy", npy(VALUES))), "y", "not an input"),
-        (zipped(("x.txt", b"1")), None, "'x.txt', which is no .npy"),
+        (zipped(("x.txt", b"1")), None, "'x.txt', which is not an .npy"),
         (zipped(("../x.npy", npy(VALUES))), "x", "'x' is missing"),
-        (zipped(("x.npy", b"no array")), "x", "no .npy file"),
+        (zipped(("x.npy", b"no array")), "x", "not an .npy file"),
         (zipped(("x.npy", npy(VALUES)), method=zipfile.ZIP_LZMA), "x", "stored or deflated"),
         (patched(GOOD, ENTRY, 8, "<H", 1), "x", "without encryption"),
         (patched(GOOD, ENTRY, 42, "<L", 0xFFFFFFFF), "x", "zip64"),
@@ -268,7 +268,7 @@ def test_an_npz_file_that_is_not_sound_is_refused(content, field, message):
 
 
 def test_a_changed_byte_of_the_data_does_not_match_its_checksum():
-    for packed in (GOOD, npz(True, x=numpy.arange(1000.0).reshape(10, 100))):
+    for packed in (GOOD, npz(compressed=True, x=numpy.arange(1000.0).reshape(10, 100))):
         damaged = bytearray(packed)
         damaged[len(packed) // 2 if len(packed) > 1000 else packed.index(VALUES.tobytes()) + 5] ^= 1
         with pytest.raises(RequestError, match="checksum"):
@@ -276,7 +276,7 @@ def test_a_changed_byte_of_the_data_does_not_match_its_checksum():
 
 
 def test_bombs_are_refused_before_they_are_unpacked():
-    content = npz(True, x=numpy.zeros((1000, 1000), numpy.float32))
+    content = npz(compressed=True, x=numpy.zeros((1000, 1000), numpy.float32))
     assert len(content) < 10_000
     with pytest.raises(RequestError, match="unpacks to 4000128 bytes; at most 1000000") as caught:
         decode(body(content), max_npz_bytes=1_000_000)
@@ -284,7 +284,7 @@ def test_bombs_are_refused_before_they_are_unpacked():
 
 
 def test_a_bomb_that_lies_about_its_size_stops_at_what_it_said():
-    honest = npz(True, x=numpy.zeros((1000, 1000), numpy.float32))
+    honest = npz(compressed=True, x=numpy.zeros((1000, 1000), numpy.float32))
     liar = patched(honest, ENTRY, 24, "<L", 200)
     with pytest.raises(RequestError, match="checksum"):
         decode(body(liar))
@@ -333,6 +333,6 @@ def test_what_we_write_numpy_reads():
 def test_several_inputs_need_names():
     with pytest.raises(RequestError, match=r"or all in an \.npz"):
         decode(body(npy(VALUES)), X, EDGES)
-    with pytest.raises(RequestError, match=r"an \.npz of 2 arrays") as caught:
+    with pytest.raises(RequestError, match=r"an \.npz file of 2 arrays; send one of a single") as caught:
         decode(Request({"x": Part(npz(a=VALUES, b=VALUES)), "edges": Part(npy(INDICES))}), X, EDGES)
     assert caught.value.field == "x"

@@ -5,9 +5,10 @@ import json
 import numpy
 import pytest
 
+from handlers.codecs.datatypes import DATATYPES
 from handlers.codecs.decode import decode_request
-from handlers.codecs.encode import OIP_TYPE, Reply
-from handlers.codecs.oip import DATATYPES, JSON_LENGTH_HEADER, Call
+from handlers.codecs.negotiation import OIP_TYPE, ResponseFormat
+from handlers.codecs.oip import JSON_LENGTH_HEADER, InferRequest
 from handlers.codecs.request import Part, Request
 from handlers.errors import RequestError
 from handlers.signature import TensorSpec
@@ -42,17 +43,19 @@ def decode(request_, *specs):
 def test_data_flat_or_nested(data):
     got = decode(request({"inputs": [tensor(data=data)]}))
     numpy.testing.assert_array_equal(got.inputs["x"], VALUES)
-    assert got.reply == Reply(call=Call())
+    assert got.response_format == ResponseFormat(infer_request=InferRequest())
 
 
 def test_the_answer_wanted_is_told():
     outputs = [{"name": "a", "parameters": {"binary_data": True}}, {"name": "b"}]
     document = {"id": "42", "inputs": [tensor(data=[0] * 6)], "outputs": outputs}
-    assert decode(request(document)).reply.call == Call("42", (("a", True), ("b", False)), False)
+    assert decode(request(document)).response_format.infer_request == InferRequest(
+        "42", (("a", True), ("b", False)), False
+    )
     document |= {"parameters": {"binary_data_output": True}}
-    call = decode(request(document)).reply.call
-    assert call == Call("42", (("a", True), ("b", True)), True) and call.wants_binary
-    assert decode(request(document, Accept=OIP_TYPE)).reply.content_type == OIP_TYPE
+    call = decode(request(document)).response_format.infer_request
+    assert call == InferRequest("42", (("a", True), ("b", True)), True) and call.wants_binary
+    assert decode(request(document, Accept=OIP_TYPE)).response_format.content_type == OIP_TYPE
 
 
 @pytest.mark.parametrize("datatype", sorted(DATATYPES))
@@ -69,7 +72,10 @@ def test_every_datatype_as_json_and_as_binary(datatype):
 
 @pytest.mark.parametrize("identifier", ["", "a" * 1024, "é" * 512, "\U0001f600", "a\0b"])
 def test_an_id_of_up_to_a_kilobyte_is_kept(identifier):
-    assert decode(request({"id": identifier, "inputs": [tensor(data=[0] * 6)]})).reply.call.id == identifier
+    assert (
+        decode(request({"id": identifier, "inputs": [tensor(data=[0] * 6)]})).response_format.infer_request.id
+        == identifier
+    )
 
 
 def test_bfloat16_is_the_upper_half_of_a_float():
@@ -123,7 +129,7 @@ def parameters(**values) -> dict:
         ([tensor(datatype="FP128")], "x", "datatype 'FP128'; known are BOOL"),
         ([tensor(datatype="BYTES", data=["a"])], "x", "datatype 'BYTES'"),
         ([tensor(datatype=["FP32"])], "x", "datatype"),
-        ([tensor(datatype=[[[]]] * 2000)], "x", "datatype that is no text; known are BOOL"),
+        ([tensor(datatype=[[[]]] * 2000)], "x", "datatype that is not a string; known are BOOL"),
         ([tensor(datatype="F" * 2000)], "x", "datatype 'F{80}'; known are BOOL"),
         ([tensor("y" * 1025)], "inputs", "list of {name"),
         ([tensor(f"y{index}", data=[0]) for index in range(300)] + [tensor(data=[0] * 6)], "y0", "is not an input of"),
@@ -162,7 +168,7 @@ def test_a_wrong_tensor_is_refused_by_name(inputs, field, message):
     [
         ([parameters(binary_data_size=24)], bytes(23), "within the 23 bytes"),
         ([parameters(binary_data_size=24)], bytes(25), "1 bytes of binary data belong to no input"),
-        ([parameters(binary_data_size=20)], bytes(20), "needs 24 bytes and 20 are there"),
+        ([parameters(binary_data_size=20)], bytes(20), "needs 24 bytes, got 20"),
         ([parameters(binary_data_size=-1)], bytes(24), "binary_data_size"),
         ([parameters(binary_data_size=True)], bytes(1), "binary_data_size"),
         ([parameters(binary_data_size="24")], bytes(24), "binary_data_size"),

@@ -6,19 +6,19 @@ import json
 import numpy
 import pytest
 
-from handlers.codecs.encode import (
+from handlers.codecs.datatypes import DATATYPES
+from handlers.codecs.encode import encode_error, encode_outputs
+from handlers.codecs.negotiation import (
     BINARY_TYPE,
     JSON_TYPE,
     OIP_TYPE,
-    PLAIN,
-    Reply,
-    choose_reply,
-    encode_error,
-    encode_outputs,
+    PLAIN_JSON,
+    ResponseFormat,
+    choose,
+    choose_format,
 )
-from handlers.codecs.negotiation import choose
 from handlers.codecs.npy import NPZ_TYPE
-from handlers.codecs.oip import DATATYPES, JSON_LENGTH_HEADER, Call
+from handlers.codecs.oip import JSON_LENGTH_HEADER, InferRequest
 from handlers.errors import RequestError
 
 OUTPUTS = {"label": numpy.int64(7), "p": numpy.array([[0.5, numpy.nan], [numpy.inf, 1]], numpy.float32)}
@@ -51,7 +51,7 @@ OFFERS = (JSON_TYPE, NPZ_TYPE, OIP_TYPE)
 )
 def test_the_preferred_type_is_chosen(header, chosen):
     assert choose(header, OFFERS) == chosen
-    assert choose_reply(header).content_type == chosen
+    assert choose_format(header).content_type == chosen
 
 
 def test_a_header_of_any_length_is_not_kept():
@@ -69,15 +69,15 @@ def test_nothing_acceptable_is_a_406_with_the_list(header):
 
 
 def test_whoever_asks_in_the_protocol_is_answered_in_it():
-    call = Call("1")
-    assert choose_reply("", call) == Reply(JSON_TYPE, call)
-    assert choose_reply(OIP_TYPE, call) == Reply(OIP_TYPE, call)
-    assert choose_reply(NPZ_TYPE, call) == Reply(NPZ_TYPE, call)
-    binary = Call(binary=True)
-    assert choose_reply(BINARY_TYPE, binary) == choose_reply("application/json", binary)
-    assert choose_reply("application/json", binary) == Reply(JSON_TYPE, binary)
+    call = InferRequest("1")
+    assert choose_format("", call) == ResponseFormat(JSON_TYPE, call)
+    assert choose_format(OIP_TYPE, call) == ResponseFormat(OIP_TYPE, call)
+    assert choose_format(NPZ_TYPE, call) == ResponseFormat(NPZ_TYPE, call)
+    binary = InferRequest(binary=True)
+    assert choose_format(BINARY_TYPE, binary) == choose_format("application/json", binary)
+    assert choose_format("application/json", binary) == ResponseFormat(JSON_TYPE, binary)
     with pytest.raises(RequestError):
-        choose_reply(BINARY_TYPE, call)
+        choose_format(BINARY_TYPE, call)
 
 
 def test_json_has_null_for_what_it_cannot_say():
@@ -105,7 +105,7 @@ def test_json_takes_what_a_hook_may_return(value):
 
 
 def test_npz_holds_the_arrays_as_they_are():
-    answer = encode_outputs(OUTPUTS | {"file": [1, 2]}, Reply(NPZ_TYPE))
+    answer = encode_outputs(OUTPUTS | {"file": [1, 2]}, ResponseFormat(NPZ_TYPE))
     assert answer.content_type == NPZ_TYPE
     with numpy.load(io.BytesIO(answer.body), allow_pickle=False) as archive:
         assert set(archive) == {"label", "p", "file"}
@@ -114,7 +114,9 @@ def test_npz_holds_the_arrays_as_they_are():
 
 
 def test_the_protocol_names_model_shape_and_datatype():
-    answer = encode_outputs(OUTPUTS, Reply(call=Call("a-7")), model_name="digits", model_version="2.0")
+    answer = encode_outputs(
+        OUTPUTS, ResponseFormat(infer_request=InferRequest("a-7")), model_name="digits", model_version="2.0"
+    )
     assert answer.content_type == JSON_TYPE
     assert json.loads(answer.body) == {
         "model_name": "digits",
@@ -128,7 +130,7 @@ def test_the_protocol_names_model_shape_and_datatype():
 
 
 def test_the_protocol_by_accept_alone():
-    answer = encode_outputs(OUTPUTS, Reply(OIP_TYPE), model_name="digits")
+    answer = encode_outputs(OUTPUTS, ResponseFormat(OIP_TYPE), model_name="digits")
     assert answer.content_type == OIP_TYPE
     assert json.loads(answer.body).keys() == {"model_name", "outputs"}
 
@@ -136,13 +138,13 @@ def test_the_protocol_by_accept_alone():
 @pytest.mark.parametrize("datatype", sorted(DATATYPES.keys() - {"BF16"}))
 def test_every_datatype_is_told(datatype):
     array = numpy.ones(2, DATATYPES[datatype]).astype(DATATYPES[datatype].newbyteorder(">"))
-    (output,) = json.loads(encode_outputs({"y": array}, Reply(OIP_TYPE)).body)["outputs"]
+    (output,) = json.loads(encode_outputs({"y": array}, ResponseFormat(OIP_TYPE)).body)["outputs"]
     assert (output["datatype"], output["data"]) == (datatype, [1, 1])
 
 
 def test_outputs_are_chosen_and_ordered_and_may_be_binary():
-    call = Call(outputs=(("p", True), ("label", False)))
-    answer = encode_outputs(OUTPUTS | {"rest": [1]}, Reply(call=call), model_name="digits")
+    call = InferRequest(outputs=(("p", True), ("label", False)))
+    answer = encode_outputs(OUTPUTS | {"rest": [1]}, ResponseFormat(infer_request=call), model_name="digits")
     size = int(answer.headers[JSON_LENGTH_HEADER])
     p, label = json.loads(answer.body[:size])["outputs"]
     assert answer.content_type == BINARY_TYPE
@@ -152,22 +154,22 @@ def test_outputs_are_chosen_and_ordered_and_may_be_binary():
 
 
 def test_all_outputs_binary():
-    answer = encode_outputs(OUTPUTS, Reply(call=Call(binary=True)))
+    answer = encode_outputs(OUTPUTS, ResponseFormat(infer_request=InferRequest(binary=True)))
     size = int(answer.headers[JSON_LENGTH_HEADER])
     assert len(answer.body) - size == 8 + 16
 
 
 def test_an_output_that_is_not_there_is_the_askers_fault():
-    with pytest.raises(RequestError, match="'q' is not an output of this model; it gives label, p") as caught:
-        encode_outputs(OUTPUTS, Reply(call=Call(outputs=(("q", False),))))
+    with pytest.raises(RequestError, match="'q' is not an output of this model; it has label, p") as caught:
+        encode_outputs(OUTPUTS, ResponseFormat(infer_request=InferRequest(outputs=(("q", False),))))
     assert (caught.value.field, caught.value.status) == ("q", 400)
 
 
 @pytest.mark.parametrize("value", ["text", None, {"a": 1}, [[1], [1, 2]], numpy.array(["a"]), 1j, numpy.longdouble(1)])
 @pytest.mark.parametrize("content_type", [NPZ_TYPE, OIP_TYPE])
 def test_what_is_no_tensor_can_only_be_had_as_json(value, content_type):
-    with pytest.raises(RequestError, match="the output 'y' is no tensor") as caught:
-        encode_outputs({"y": value}, Reply(content_type))
+    with pytest.raises(RequestError, match="the output 'y' is not a tensor") as caught:
+        encode_outputs({"y": value}, ResponseFormat(content_type))
     assert caught.value.status == 406
 
 
@@ -178,4 +180,4 @@ def test_errors_are_json_whatever_was_asked_for():
 
 
 def test_a_plain_reply_is_the_default():
-    assert PLAIN == choose_reply("") == Reply(JSON_TYPE, None)
+    assert PLAIN_JSON == choose_format("") == ResponseFormat(JSON_TYPE, None)

@@ -65,7 +65,9 @@ def test_exif_that_cannot_be_written_again_costs_nothing(number):
     told = image_file.read_orientation(data)
     assert told == (6 if number not in (5, *range(8, 14)) else 1)
     for content in (SOUND, hostile_images.png(8, 8)):
-        numpy.testing.assert_array_equal(decode(with_exif(content, data)), image_file.turned(decode(content), told))
+        numpy.testing.assert_array_equal(
+            decode(with_exif(content, data)), image_file.apply_orientation(decode(content), told)
+        )
 
 
 def test_what_stands_beside_the_pixels_does_not_matter():
@@ -91,18 +93,18 @@ def test_what_stands_beside_the_pixels_does_not_matter():
         (SOUND[:100], "cut off before its pixels", 400),
         (SOUND[:-200], "damaged image", 400),
         (b"\xff\xd8\xff", "cut off before its pixels", 400),
-        (hostile_images.jpeg_of_claimed_size(0, 8), "how large", 400),
-        (hostile_images.jpeg_of_claimed_size(8, 0), "how large", 400),
+        (hostile_images.jpeg_of_claimed_size(0, 8), "does not give its size", 400),
+        (hostile_images.jpeg_of_claimed_size(8, 0), "does not give its size", 400),
         (hostile_images.jpeg_of_claimed_size(65535, 65535), "65535 x 65535 pixels; at most", 413),
         (hostile_images.jpeg_of_claimed_size(65535, 8), "damaged image", 400),
         (hostile_images.jpeg_of_many_scans(501, 16, 16), "more than 500 scans", 413),
         (hostile_images.jpeg_of_many_segments(20_000), "more than 16384 segments", 413),
-        (hostile_images.jpeg_of_odd_frame(0xC0, 12), "12 bits a sample", 400),
+        (hostile_images.jpeg_of_odd_frame(0xC0, 12), "12 bits per sample", 400),
         (SOUND.replace(b"\xff\xc0", b"\xff\xda"), "before its size", 400),
         (SOUND.replace(b"\xff\xda\0\x0c", b"\xff\xda\0\x02"), "header of a scan is damaged", 400),
         (SOUND.replace(b"\xff\xda\0\x0c", b"\xff\xda\0\x00"), "marker 0xda", 400),
         (SOUND.replace(b"\xff\xda", b"\xff\xd8"), "marker 0xd8", 400),
-        (SOUND.replace(b"\xff\xda", b"\xff\x02"), "marker 0x2 ", 400),
+        (SOUND.replace(b"\xff\xda", b"\xff\x02"), "marker 0x2$", 400),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -121,6 +123,6 @@ def test_frames_that_nobody_writes_are_refused(kind):
 
 def test_scans_are_counted_by_what_they_go_through(monkeypatch):
     monkeypatch.setattr(jpeg, "_MAX_SAMPLES", 64 * 64 * 100)
-    with pytest.raises(RequestError, match="64 x 64 pixels are gone through in too many scans"):
+    with pytest.raises(RequestError, match="64 x 64 pixels are coded in too many scans"):
         decode(hostile_images.jpeg_of_many_scans(120, 64, 64))
     assert decode(hostile_images.jpeg_of_many_scans(20, 64, 64)).shape == (64, 64, 3)

@@ -211,12 +211,12 @@ def test_what_is_nearly_json_is_refused(text):
 
 
 def test_nul_is_not_the_end_of_a_name():
-    """simdjson looks a name up to its first NUL."""
+    """Simdjson looks a name up to its first NUL."""
     tensor = {"name": "x", "shape": [400], "datatype": "FP32", "data": [1] * 400, "parameters": {"a\0b": 1}}
     tensor |= {"data\0": [2] * 400}
     assert decode(json.dumps({"inputs": [tensor]}).encode(), spec("float32"))["x"].tolist() == [1] * 400
     document = json.dumps({"x": [1] * 400, "x\0": [2] * 400}).encode()
-    parsed = json_arrays.parse_json(document, None, (spec("float32"),))
+    parsed = json_arrays.parse_json_tensors(document, None, (spec("float32"),))
     assert [list(values) for values in parsed.values()] == [[1] * 400, [2] * 400]
 
 

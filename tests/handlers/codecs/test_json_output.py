@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from archive.repository import ROOT
-from handlers.codecs import json_output as json_answers
-from handlers.codecs.json_output import TooLarge, write_json, written
+from handlers.codecs import json_output
+from handlers.codecs.json_output import ResponseTooLarge, preserialize, write_json
 
 ARRAYS = {
     "flat": numpy.arange(1000, dtype=numpy.float32) / 3,
@@ -33,12 +33,13 @@ DOCUMENT = ARRAYS | {"label": 7, "list": [1, [2, None]], 'quote"d': "text"}
 @pytest.mark.parametrize("name", ARRAYS)
 def test_pieces_make_the_same_text(monkeypatch, name, at_once):
     whole = write_json({name: ARRAYS[name]}, 1 << 20)
-    monkeypatch.setattr(json_answers, "_NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(json_output, "_NUMBERS_AT_ONCE", at_once)
     assert write_json({name: ARRAYS[name]}, len(whole)) == whole
     assert (
-        orjson.dumps(written({name: ARRAYS[name]}, len(whole)), json_answers._unusual, json_answers._OPTIONS) == whole
+        orjson.dumps(preserialize({name: ARRAYS[name]}, len(whole)), json_output._convert, json_output._OPTIONS)
+        == whole
     )
-    with pytest.raises(TooLarge):
+    with pytest.raises(ResponseTooLarge):
         write_json({name: ARRAYS[name]}, len(whole) - 1)
 
 
@@ -46,7 +47,7 @@ def test_a_document_of_everything():
     whole = write_json(DOCUMENT, 1 << 20)
     assert write_json(DOCUMENT, len(whole)) == whole
     assert json.loads(whole)["label"] == 7
-    with pytest.raises(TooLarge):
+    with pytest.raises(ResponseTooLarge):
         write_json(DOCUMENT, len(whole) - 1)
 
 
@@ -68,13 +69,13 @@ def test_what_is_refused_is_never_built(shape):
         import resource, time
         from pathlib import Path
         import numpy
-        from handlers.codecs.json_output import TooLarge, write_json
+        from handlers.codecs.json_output import ResponseTooLarge, write_json
         array = numpy.zeros({shape}, numpy.uint8)
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + 120_000_000,) * 2)
         try:
             write_json({{"y": array}}, 20_000_000)
-        except TooLarge:
+        except ResponseTooLarge:
             print("too large")
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]

@@ -5,11 +5,12 @@ import json
 import numpy
 import pytest
 
-from handlers.codecs.encode import Reply, encode_error, encode_outputs
-from handlers.codecs.oip import Call
+from handlers.codecs.encode import encode_error, encode_outputs
+from handlers.codecs.negotiation import ResponseFormat
+from handlers.codecs.oip import InferRequest
 from handlers.errors import RequestError
 
-REPLY = Reply(call=Call(), grpc_infer=True)
+REPLY = ResponseFormat(infer_request=InferRequest(), grpc_infer=True)
 
 
 def test_every_name_is_there():
@@ -19,7 +20,9 @@ def test_every_name_is_there():
 
 
 def test_an_id_is_given_back():
-    answer = encode_outputs({}, Reply(call=Call("a-7"), grpc_infer=True), model_name="m", model_version="2.0")
+    answer = encode_outputs(
+        {}, ResponseFormat(infer_request=InferRequest("a-7"), grpc_infer=True), model_name="m", model_version="2.0"
+    )
     assert json.loads(answer.body) == {"id": "a-7", "model_name": "m", "model_version": "2.0", "outputs": []}
 
 

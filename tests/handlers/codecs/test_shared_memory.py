@@ -12,7 +12,7 @@ import pytest
 from handlers.codecs.decode import decode_request
 from handlers.codecs.encode import encode_outputs
 from handlers.codecs.request import Part, Request
-from handlers.codecs.shared_memory import FOLDER, OFF, REGION, Region, SharedMemory, read, write
+from handlers.codecs.shared_memory import FOLDER, NO_SHARED_MEMORY, REGION, Region, SharedMemory, read, write
 from handlers.errors import RequestError
 from handlers.signature import TensorSpec
 
@@ -92,7 +92,7 @@ def test_what_was_read_is_a_copy(shared):
 def test_an_output_is_written(shared):
     source, target = shared.make(VALUES.tobytes()), shared.make(b"\xff" * 40, "out")
     outputs = [{"name": "y", "parameters": place(target, 32, 8)}, {"name": "label"}]
-    reply = decode(request(place(source), outputs=outputs), shared.memory).reply
+    reply = decode(request(place(source), outputs=outputs), shared.memory).response_format
     answer = encode_outputs({"y": VALUES * 2, "label": numpy.int64(3)}, reply)
     y, label = json.loads(answer.body)["outputs"]
     assert y == {"name": "y", "datatype": "FP32", "shape": [2, 3], "parameters": place(target, 24, 8)}
@@ -102,7 +102,7 @@ def test_an_output_is_written(shared):
 
 def test_an_output_must_fit(shared):
     target = shared.make(bytes(23), "out")
-    with pytest.raises(RequestError, match="'y' takes 24 bytes, and its shared_memory_byte_size is 23") as caught:
+    with pytest.raises(RequestError, match="'y' takes 24 bytes, but its shared_memory_byte_size is 23") as caught:
         write(Region(target, 0, 23), VALUES, "y")
     assert caught.value.field == "y"
     with pytest.raises(RequestError, match="ends before byte 24"):
@@ -113,10 +113,10 @@ def test_an_output_must_fit(shared):
 def test_without_a_prefix_there_is_none(shared):
     key = shared.make(VALUES.tobytes())
     with pytest.raises(RequestError, match="sets no shared_memory prefix") as caught:
-        decode(request(place(key)), OFF)
+        decode(request(place(key)), NO_SHARED_MEMORY)
     assert (caught.value.status, caught.value.field) == (400, "x")
     with pytest.raises(RequestError, match="sets no shared_memory prefix"):
-        decode(request({}, data=VALUES.tolist(), outputs=[{"name": "y", "parameters": place(key)}]), OFF)
+        decode(request({}, data=VALUES.tolist(), outputs=[{"name": "y", "parameters": place(key)}]), NO_SHARED_MEMORY)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_links_pipes_and_folders_are_refused(shared, tmp_path):
     os.mkfifo(shared.path("pipe"))
     for name, message in (
         ("link", "cannot be used"),
-        ("second", "a link or no"),
-        ("pipe", "a link or no"),
+        ("second", "a link or not"),
+        ("pipe", "a link or not"),
         ("none", "No such"),
     ):
         with pytest.raises(RequestError, match=message):
@@ -195,7 +195,7 @@ def test_links_pipes_and_folders_are_refused(shared, tmp_path):
     assert (tmp_path / "secret").read_bytes() == VALUES.tobytes()
     shared.path("folder").mkdir()
     try:
-        with pytest.raises(RequestError, match="a link or no memory"):
+        with pytest.raises(RequestError, match="a link or not memory"):
             read(Region(shared.prefix + "folder", 0, 24), "x")
     finally:
         shared.path("folder").rmdir()

@@ -1,4 +1,4 @@
-"""The same module through every engine gives the same answer, and each says why it cannot load."""
+"""Every engine gives the same response for the same module, and reports why it cannot load one."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ OUTPUTS = [
 
 
 class Sum(nn.Module):
-    """An operator of ours, and two outputs."""
+    """One of our operators, and two outputs."""
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         z = torch.ops.opserve.scaled_add(x, y, 2.0)
@@ -74,7 +74,7 @@ def place(tmp_path, artifacts):
 
 
 @pytest.mark.parametrize("artifact", ARTIFACTS)
-def test_every_format_answers_alike(place, artifact):
+def test_every_format_gives_the_same_response(place, artifact):
     model = ServableModel(place(artifact))
     requests = [
         {"x": [1.0, 5.0, 2.0], "y": [1.0, 0.5, 9.0]},
@@ -87,15 +87,15 @@ def test_every_format_answers_alike(place, artifact):
         {"z": [-1.75], "best": 0},
         {"z": [9, 1], "best": 0},
     ]
-    said = model.engine.describe()
-    assert said["device"] == "cpu" and said["threads"] == 1
-    assert said["format"] == {"sum.pt": "TorchScript", "sum.pt2": "exported program", "sum.onnx": "ONNX"}.get(
+    described = model.engine.describe()
+    assert described["device"] == "cpu" and described["threads"] == 1
+    assert described["format"] == {"sum.pt": "TorchScript", "sum.pt2": "exported program", "sum.onnx": "ONNX"}.get(
         artifact, "AOTInductor package"
     )
 
 
 @pytest.mark.parametrize("artifact", ARTIFACTS)
-def test_a_file_that_is_none_of_its_format_is_named(tmp_path, artifact):
+def test_a_file_that_does_not_have_its_format_is_named(tmp_path, artifact):
     (tmp_path / artifact).write_bytes(b"PK\x03\x04 no more")
     with pytest.raises(ModelError, match=rf"^{artifact}: ") as caught:
         ServableModel(write(tmp_path, artifact))
@@ -110,7 +110,7 @@ def test_cuda_never_falls_back(place, artifact):
 
 @pytest.mark.parametrize(("artifact", "runtime"), [("sum.pt", "torch"), ("sum.onnx", "onnxruntime")])
 def test_a_library_for_cuda_is_left_alone_on_the_processor(place, artifact, runtime):
-    """One that cannot be opened does no harm there."""
+    """Even one that cannot be opened."""
     libraries = [f"libopserve_{runtime}.so", f"libopserve_{runtime}_cuda.so"]
     folder = place(artifact, libraries=libraries)
     (folder / libraries[1]).unlink(missing_ok=True)
@@ -120,7 +120,7 @@ def test_a_library_for_cuda_is_left_alone_on_the_processor(place, artifact, runt
     numpy.testing.assert_array_equal(model.engine.run(arrays)["z"], [[3, 3]])
 
 
-def test_the_onnx_library_for_cuda_does_for_the_processor_too(place):
+def test_the_onnx_library_for_cuda_works_on_the_processor_too(place):
     library = "libopserve_onnxruntime_cuda.so"
     if not (opserve_ops.library_path().parent / library).is_file():
         pytest.skip("built without a CUDA compiler")
@@ -139,12 +139,12 @@ def test_which_libraries_a_worker_opens():
     assert select_libraries(both, gpu=True, cuda_replaces=True) == ["a.so", "b_cuda.so"]
 
 
-def test_onnx_without_its_library_is_told(place):
+def test_onnx_without_its_library_is_reported(place):
     with pytest.raises(ModelError, match=r"sum\.onnx: ONNX Runtime does not load it: .*opserve"):
         ServableModel(place("sum.onnx", libraries=[]))
 
 
-def test_onnx_names_and_types_are_held_against_the_signature(place, tmp_path):
+def test_onnx_names_and_types_are_compared_with_the_signature(place, tmp_path):
     folder = place("sum.onnx", inputs=[SPECS[0], SPECS[1] | {"name": "w"}])
     with pytest.raises(ModelError, match=r"its inputs are \['x', 'y'\], the configuration says \['w', 'x'\]"):
         ServableModel(folder)
@@ -155,7 +155,7 @@ def test_onnx_names_and_types_are_held_against_the_signature(place, tmp_path):
         ServableModel(folder)
 
 
-def test_freezing_keeps_the_answer(place):
+def test_freezing_keeps_the_response(place):
     model = ServableModel(place("sum.pt", freeze=True, optimize_for_inference=True))
     arrays = {name: numpy.ones((1, 2), numpy.float32) for name in "xy"}
     numpy.testing.assert_array_equal(model.engine.run(arrays)["z"], [[3, 3]])
@@ -191,8 +191,8 @@ def lost() -> None:
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
-class TestMeaning:
-    """What a runtime's exception means for its sender and for the worker."""
+class TestClassifyError:
+    """An exception of a runtime becomes the error that matches it."""
 
     @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
     @pytest.mark.parametrize(
@@ -235,14 +235,14 @@ class TestMeaning:
         assert isinstance(classify_error(error, "cuda:0", fine), DeviceError)
         assert classify_error(error, "cpu", lost) is error
 
-    def test_a_gpu_is_tried_where_words_say_nothing(self):
+    def test_a_gpu_is_probed_if_the_message_is_unknown(self):
         error = RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
         assert isinstance(classify_error(error, "cuda:0", lost), DeviceError)
         assert classify_error(error, "cuda:0", fine) is error
         assert classify_error(error, "cpu", lost) is error
 
     @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
-    def test_an_operators_complaint_is_the_senders(self, device):
+    def test_an_operators_error_is_the_senders(self, device):
         text = "Non-zero status code. Status Message: opserve::scaled_add: x has 2 elements, y has 3\nTraceback"
         meaning = classify_error(RuntimeError(text), device, fine)
         assert (type(meaning), meaning.status) == (RequestError, 400)
@@ -251,12 +251,12 @@ class TestMeaning:
     @pytest.mark.parametrize(
         "text", ["Could not run 'opserve::scaled_add' with arguments from the 'CUDA' backend: it is", "opserve::x"]
     )
-    def test_what_a_runtime_says_of_an_operator_is_not(self, text):
+    def test_a_runtimes_error_about_an_operator_is_not(self, text):
         error = RuntimeError(text)
         assert classify_error(error, "cpu", fine) is error
 
     @pytest.mark.parametrize("error", [ModelError("CUDA error"), RequestError("CUDA error", field="x")])
-    def test_what_was_told_apart_before_stays(self, error):
+    def test_an_error_that_was_classified_before_stays(self, error):
         assert classify_error(error, "cuda:0", lost) is error
 
 
@@ -269,7 +269,7 @@ def test_operators_refuse_through_every_engine(artifacts, artifact):
 
 
 def test_nothing_more_runs_on_a_lost_gpu(artifacts):
-    """The runs that follow the loss are refused without being tried."""
+    """Later runs are refused without an attempt."""
     model = ServableModel(write(artifacts, "sum.pt"))
     model.engine._device = torch.device("cuda", 0)
     tried = []

@@ -16,7 +16,7 @@ from handlers.errors import ModelError
 from handlers.integrity.check import check_archive
 from handlers.integrity.manifest import MANIFEST_FILE
 from handlers.integrity.requirements import LibraryRequirements
-from tests.support.packed import demand
+from tests.support.packed import change_requirements
 
 
 def refusal(folder) -> str:
@@ -170,13 +170,13 @@ def test_bytecode_of_no_module_is_refused(unpacked):
     ],
 )
 def test_a_machine_that_lacks_what_a_library_requires_is_refused(unpacked, requirements, message):
-    demand(unpacked, **requirements)
+    change_requirements(unpacked, **requirements)
     assert refusal(unpacked).startswith(message)
 
 
 def test_what_this_machine_has_is_enough(unpacked):
     minor = ".".join(torch.__version__.split(".")[:2])
-    demand(
+    change_requirements(
         unpacked,
         symbols={"GLIBC": os.confstr("CS_GNU_LIBC_VERSION").split()[1], "GLIBCXX": "3.4.21"},
         torch_stable_abi=minor,
@@ -210,5 +210,5 @@ def test_gpu_architectures(programs, intermediate, capability, runs):
 
 
 def test_a_worker_without_a_gpu_does_not_ask_for_gpu_code(unpacked):
-    demand(unpacked, cuda_programs=("1.0",))
+    change_requirements(unpacked, cuda_programs=("1.0",))
     check_archive(unpacked)

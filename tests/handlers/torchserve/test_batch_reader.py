@@ -32,7 +32,7 @@ def text(value: str | bytes) -> bytes:
 
 
 def message(requests: list) -> bytes:
-    """What the frontend writes for a batch, after the command."""
+    """The bytes that the frontend writes for a batch, after the command."""
     end = struct.pack("!i", -1)
     written = b""
     for identity, headers, parameters in requests:
@@ -66,7 +66,7 @@ def test_it_reads_what_torchserve_reads(pair, monkeypatch, name):
             }
 
 
-def test_nothing_after_a_batch_is_taken(pair):
+def test_nothing_after_a_batch_is_consumed(pair):
     writer, reader = pair
     stream = read_ahead(reader)
     writer.sendall(message(REQUESTS["eight"]) + b"I" + message(REQUESTS["one"]))

@@ -1,4 +1,4 @@
-"""A socket that reads ahead gives the bytes it gave before, and a worker's socket is left alone where it is unknown."""
+"""A socket that reads ahead returns the same bytes, and the socket of an unknown worker is left alone."""
 
 import socket
 import threading
@@ -26,7 +26,7 @@ def test_bytes_come_in_order_whatever_their_sizes(pair, sizes):
     assert got == sent
 
 
-def test_it_waits_for_what_is_asked_for_and_not_for_more(pair):
+def test_it_waits_for_the_requested_bytes_and_not_for_more(pair):
     writer, reader = pair
     read_ahead(reader)
     writer.sendall(b"ab")
@@ -36,7 +36,7 @@ def test_it_waits_for_what_is_asked_for_and_not_for_more(pair):
     assert reader.recv(2) == b"cd"
 
 
-def test_the_end_of_the_stream_is_still_an_empty_answer(pair):
+def test_the_end_of_the_stream_is_still_an_empty_result(pair):
     writer, reader = pair
     read_ahead(reader)
     writer.sendall(b"abc")
@@ -53,7 +53,7 @@ def test_it_is_the_same_object_and_still_writes(pair):
 
 
 class Answers:
-    """A model that answers nothing."""
+    """A model without responses."""
 
     broken = None
 
@@ -106,7 +106,7 @@ def test_a_worker_that_answers_in_another_thread_is_left_alone(pair):
 
 
 @pytest.mark.parametrize("connection", [None, object()])
-def test_what_is_no_socket_is_left_alone(connection):
+def test_anything_but_a_socket_is_left_alone(connection):
     assert handler_of("0.12.0").handle([], context_with(connection)) == []
 
 
@@ -120,7 +120,7 @@ def test_one_variable_switches_it_off(pair, monkeypatch):
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-def test_the_last_answer_is_sent_before_the_process_ends(pair, ahead):
+def test_the_last_response_is_sent_before_the_process_ends(pair, ahead):
     server, worker = pair
     server.sendall(b"next")
     if ahead:

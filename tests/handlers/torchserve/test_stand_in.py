@@ -41,7 +41,7 @@ def test_a_stand_in_comes_only_after_some_failures(folder: Path) -> None:
     tried = fail(folder, 1)
     assert tried.needs_stand_in()
     assert tried.error == "OSError: libmissing.so cannot be opened"
-    # Another worker of the model, which scaling starts, tries at once.
+    # A worker that scaling starts tries at once.
     assert not Attempts(folder, "9001").needs_stand_in()
     assert not list(folder.iterdir()), "nothing is written into the unpacked archive, whose files are checked"
 
@@ -86,7 +86,7 @@ def test_the_pauses_double_up_to_a_bound(folder: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"failures": "many", "last": 0, "error": ""}', "null"])
-def test_a_damaged_count_is_none(folder: Path, content: str) -> None:
+def test_a_damaged_record_counts_as_no_failures(folder: Path, content: str) -> None:
     (folder.parent / f".{folder.name}.9000.load").write_text(content)
     assert Attempts(folder, "9000").failures == 0
 

@@ -10,7 +10,7 @@ from ts.metrics.caching_metric import CachingMetric
 from handlers.torchserve import worker_log
 from handlers.torchserve.worker_log import MAX_RECORD, install_safe_formatters
 
-# What TorchServe's frontend looks for (WorkerLifeCycle of 0.12), after Java's Scanner has taken the lines apart.
+# What TorchServe's frontend looks for (WorkerLifeCycle of 0.12) after Java's Scanner has split the lines.
 LINE_ENDS = "\r\n|[\n\r\u2028\u2029\x85]"
 ADDRESSES_THE_SERVER = re.compile(r"^(INFO > )?(\[METRICS]|\[PID])")
 LIE = "[METRICS]Requests.count:1|#Level:Host|#hostname:x,1"
@@ -18,7 +18,7 @@ LIE = "[METRICS]Requests.count:1|#Level:Host|#hostname:x,1"
 
 @pytest.fixture
 def log(monkeypatch):
-    """What is written by a root logger as a worker has it."""
+    """The output of a root logger like a worker's."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -52,7 +52,7 @@ def test_metrics_still_do(log):
     assert ADDRESSES_THE_SERVER.match(log.getvalue())
 
 
-def test_a_metric_with_a_line_break_in_a_label_is_no_second_one(log):
+def test_a_line_break_in_a_label_does_not_begin_a_second_metric(log):
     CachingMetric("Requests", "count", ["Level"]).add_or_update(1, [f"a\n{LIE}"])
     lines = re.split(LINE_ENDS, log.getvalue())
     assert len([line for line in lines if ADDRESSES_THE_SERVER.match(line)]) == 1
