@@ -27,7 +27,7 @@ from handlers.torchserve.configuration import MODEL_CONFIG_KEYS, check_model_con
 
 CONFIG_FILE = "model-config.yaml"
 
-# The value of `threads: auto`; set by scripts/start.py to what the machine's cores allow.
+# The value of `threads: auto`; set by `make start` to what the machine's cores allow.
 THREADS_VARIABLE = "OPSERVE_THREADS"
 
 DEVICES = ("auto", "cpu", "cuda")
