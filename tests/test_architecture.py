@@ -37,6 +37,7 @@ FORBIDDEN = {
         for path in find_models().values()
     },
     "scripts": ("benchmarks", "tests"),
+    "scripts/torchserve": ("benchmarks", "scripts.load", "scripts.setup", "tests"),
     "benchmarks": ("tests",),
     "extensions": ("archive", "benchmarks", "handlers", "scripts", "tests"),
 }
