@@ -29,7 +29,7 @@ def test_the_processor_time_of_a_request_is_divided(tmp_path: Path, monkeypatch:
     parts = [value for title, value in found.items() if title.startswith(("frontend", "worker"))]
     assert sum(parts) == pytest.approx(found["total"])
     assert min(found["frontend: network"], found["worker: op"], found["worker: decode"], found["queue"]) > 0
-    assert profiling_command.tabulate({"tiny": found}).startswith("|  |  tiny |")
+    assert profiling_command.tabulate({"tiny": found}).startswith("|  | tiny |")
 
 
 @needs_wrk
