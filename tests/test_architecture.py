@@ -37,6 +37,7 @@ FORBIDDEN = {
         for path in find_models().values()
     },
     "scripts": ("benchmarks", "tests"),
+    "scripts/torchserve": ("benchmarks", "scripts.load", "scripts.setup", "tests"),
     "benchmarks": ("tests",),
     "extensions": ("archive", "benchmarks", "handlers", "scripts", "tests"),
 }
@@ -49,7 +50,7 @@ IMPERATIVE = frozenset(
     "Add Apply Ask Assert Begin Bring Build Change Choose Clear Close Collect Compare Compute Convert Copy Count "
     "Create Cut Decide Declare Decode Define Delete Describe Divide Do Draw Drop Encode End Ensure Export Find "
     "Finish Follow Forget Generate Get Give Handle Have Import Initialize Install Join Keep Kill Leave List Load "
-    "Log Look Make Measure Move Note Open Pack Parse Pass Post Prepare Print Put Raise Read Record Refuse "
+    "Log Look Make Measure Move Note Pack Parse Pass Post Prepare Print Put Raise Read Record Refuse "
     "Register Remember Remove Replace Reply Reset Restore Return Run Save Say Scale Send Serve Show Sign Split "
     "Start Stop Store Take Tell Terminate Train Translate Try Turn Undo Unpack Unregister Update Verify Wait "
     "Watch Write Yield".split()
