@@ -19,6 +19,8 @@ from handlers.errors import RequestError
 
 # Bytes of an .npz in addition to its arrays.
 _NPZ_OVERHEAD = 1 << 12
+# For responses in that protocol to other requests: all outputs, as JSON.
+_ALL_OUTPUTS = oip.InferRequest()
 
 
 def encode_outputs(
@@ -55,7 +57,7 @@ def _encode(
     outputs: Mapping[str, Any], response_format: ResponseFormat, model_name: str, model_version: str, max_bytes: int
 ) -> Response:
     arrays = _tensors(outputs)
-    request = response_format.infer_request or oip.InferRequest()
+    request = response_format.infer_request or _ALL_OUTPUTS
     if response_format.grpc_infer:
         document = oip_grpc.make_response(arrays, request, model_name, model_version, max_bytes)
         return Response(200, JSON_TYPE, write_json(document, max_bytes))
@@ -89,7 +91,7 @@ def encode_error(
     try:
         request = response_format.infer_request
         if response_format.grpc_infer:
-            request = request or oip.InferRequest()
+            request = request or _ALL_OUTPUTS
             document = oip_grpc.make_error_response(error.message, request, model_name, model_version)
         elif response_format.text_errors or request is not None or error.open_inference:
             document = {"error": error.message}
