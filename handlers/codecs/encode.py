@@ -73,7 +73,7 @@ def _encode(
 
 def _size_error(outputs: Mapping[str, Any], response_format: ResponseFormat, max_bytes: int) -> RequestError:
     size = sum(value.nbytes for value in outputs.values() if isinstance(value, numpy.ndarray | numpy.generic))
-    request, advice = response_format.infer_request, "send less at once"
+    request, advice = response_format.infer_request, "send less per request"
     is_binary = response_format.content_type == NPZ_TYPE or (request is not None and request.wants_binary)
     if not is_binary and 0 < size < max_bytes - _NPZ_OVERHEAD:
         advice = f"as {NPZ_TYPE} (Accept) or binary data of the Open Inference Protocol it takes about {size}"

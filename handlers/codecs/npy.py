@@ -108,7 +108,7 @@ def view_as_array(
 
 
 def reshape(flat: numpy.ndarray, shape: tuple[int, ...], field: str | None, order: Order = "C") -> numpy.ndarray:
-    """`flat` with a shape of as many elements.
+    """`flat` with a shape of the same number of elements.
 
     Raises:
         RequestError: there are no elements, and the sizes other than the zero are larger than any array's.
