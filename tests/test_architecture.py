@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,14 @@ def test_the_check_of_an_archive_needs_the_standard_library_only():
             assert {module.partition(".")[0] for module in imported(tree)} <= STANDARD | {
                 *("handlers", "cryptography", "onnxruntime", "torch")
             }, name
+
+
+def test_the_codecs_know_errors_and_the_signature_and_form_no_cycle():
+    paths = {name.removesuffix(".py").replace("/", "."): name for name in MODULES}
+    codecs = {module for module, path in paths.items() if path.startswith("handlers/codecs/")}
+    uses = {module: paths.keys() & set(imported(MODULES[paths[module]])) for module in codecs}
+    assert set().union(*uses.values()) <= codecs | {"handlers.errors", "handlers.signature"}
+    TopologicalSorter(uses).prepare()  # raises CycleError
 
 
 def test_every_import_of_ours_exists():

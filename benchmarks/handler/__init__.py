@@ -1,0 +1,1 @@
+"""Benchmark of the steps of a request inside a worker."""

@@ -1,58 +1,49 @@
-"""Measures where the time of a request goes inside a worker: `python -m benchmarks.handler [PATTERN]`.
+"""Measures where the time of a request goes inside a worker, in µs: the best of many turns of one thread.
 
-The first table takes one request of the graph model in each wire format through the steps one by one: decode (bytes
-to arrays of the signature), validate (that the graph holds together), collate, op (the model), split (with the check
-of the outputs) and encode. The second sends batches of a small JSON request through the handler class under
-TorchServe's own context, and counts what is not the model's call. All of it is the best of many turns of one thread:
-on a shared machine the rest is somebody else's.
+The first table has the steps of one request of the graph model in each format: decode (bytes to the arrays of the
+signature), validate (whether they are a graph), collate, op (the model), split (which checks the outputs) and encode.
+The second has the time that the handler class adds to the model's call for a small request, in batches of several
+sizes, under TorchServe's own context.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
-import re
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
+import numpy
 import torch
 from ts.context import Context, RequestProcessor
 
-from benchmarks.handler import workload
-from benchmarks.payloads import Payload, npz
+from archive.process.command import run
+from benchmarks.common import graph, workloads
+from benchmarks.common.command import describe_machine, make_parser, markdown_table, write_results
+from benchmarks.common.workloads import Workload
+from benchmarks.serving.archives import GRAPH, pack_models
+from benchmarks.serving.in_process import load_models, make_request
 from handlers.batching import check_outputs
 from handlers.codecs.decode import decode_request
 from handlers.codecs.encode import encode_outputs
-from handlers.codecs.request import Part, Request
 from handlers.model import ServableModel
 from handlers.opserve_handler import OpserveHandler
 
-TURNS = 200
+TURNS, QUICK_TURNS = 200, 20
 STEPS = ("decode", "validate", "collate", "op", "split", "encode")
+GRAPH_FORMATS = ("npz", "oip, binary", "npz, float16", "json", "oip")
+TINY_FORMATS = ("json", "oip", "oip, binary", "npz")
 BATCHES = (1, 8, 32)
+# Requests above this size take milliseconds.
+LARGE = 1 << 20
 
 
-def wires() -> Iterator[tuple[str, Payload]]:
-    """The graph in every wire format."""
-    arrays = workload.graph()
-    yield ".npz", npz(arrays)
-    yield "Open Inference Protocol, binary", workload.as_oip_binary(arrays)
-    small = workload.graph("int32", "float16")
-    yield ".npz, float16 and int32", npz(small)
-    yield "Open Inference Protocol, binary, FP16 and INT32", workload.as_oip_binary(small)
-    yield "JSON", workload.as_json(arrays)
-    yield "Open Inference Protocol, JSON", workload.as_oip_json(arrays)
-
-
-def _request(wire: Payload) -> Request:
-    return Request({"body": Part(bytearray(wire.body), wire.headers["Content-Type"])}, wire.headers)
-
-
-def steps(model: ServableModel, wire: Payload) -> Iterator[float]:
-    """Seconds of each of STEPS, for one request by itself."""
-    config, batching = model.config, model.batching
-    request = _request(wire)
+def time_steps(model: ServableModel, workload: Workload) -> list[float]:
+    """Measures the seconds of each of `STEPS` once, for one request by itself."""
+    config, batching, request = model.config, model.batching, make_request(workload)
     marks = [time.perf_counter()]
 
     def mark() -> None:
@@ -71,90 +62,103 @@ def steps(model: ServableModel, wire: Payload) -> Iterator[float]:
     mark()
     encode_outputs(outputs, response_format, model_name="bench", model_version="1.0")
     mark()
-    return (after - before for before, after in itertools.pairwise(marks))
+    return [after - before for before, after in itertools.pairwise(marks)]
 
 
-def graph_table(pattern: re.Pattern) -> None:
-    """Prints the steps of a request of the graph model, in microseconds."""
-    model = workload.load_graph_network()
-    print("| graph | bytes | " + " | ".join(STEPS) + " | sum | not the op |")
-    print("| --- | ---: |" + " ---: |" * (len(STEPS) + 2))
-    for name, wire in wires():
-        if not pattern.search(name):
-            continue
-        answer = model.answer([_request(wire)])[0]
-        if answer.status != 200:
-            raise SystemExit(f"error: {name}: {answer.body.decode()}")
-        turns = [list(steps(model, wire)) for _ in range(TURNS if len(wire[0]) < 1 << 20 else TURNS // 10)]
-        # A step apart from the others: a turn that is undisturbed in all of them is rare.
-        best = [min(turn[step] for turn in turns) * 1e6 for step in range(len(STEPS))]
-        total = sum(best)
-        share = 1 - best[STEPS.index("op")] / total
-        times = " | ".join(f"{step:.1f}" for step in best)
-        print(f"| {name} | {len(wire[0]):,} | {times} | {total:.0f} µs | {share:.1%} |", flush=True)
+def measure_steps(model: ServableModel, workload: Workload, turns: int) -> dict[str, float]:
+    """Measures the fewest microseconds of each of `STEPS` over many turns."""
+    (response,) = model.answer([make_request(workload)])
+    if response.status != 200:
+        raise ValueError(f"{workload.name}: {bytes(response.body).decode()}")
+    samples = [time_steps(model, workload) for _ in range(turns)]
+    # Each step by itself: turns that are undisturbed in all of them are rare.
+    return {step: min(sample[place] for sample in samples) * 1e6 for place, step in enumerate(STEPS)}
 
 
-class _Clocked:
-    """An engine that adds up the seconds of its calls."""
+def measure_overhead(model: ServableModel, workload: Workload, batch: int, turns: int) -> tuple[float, float]:
+    """Measures the fewest microseconds that the handler adds to each request of a batch, and those of the model's call.
 
-    def __init__(self, run: Callable) -> None:
-        self.run, self.seconds = run, 0.0
-
-    def __call__(self, inputs: dict) -> dict:
-        begun = time.perf_counter()
-        try:
-            return self.run(inputs)
-        finally:
-            self.seconds += time.perf_counter() - begun
-
-
-def overhead(wire: Payload, batch: int) -> tuple[float, float]:
-    """Seconds that the handler takes for one request of a batch beside the model's call, and the call's own."""
+    Args:
+        model: The model.
+        workload: The request.
+        batch: How many of it are in a batch.
+        turns: How often a batch is handled.
+    """
     handler = OpserveHandler()
-    handler.model = workload.load_scaled_add()
+    handler.model = model
     context = handler.context = Context("bench", "", {}, batch, None, "0.12")
-    clocked = handler.model.engine.run = _Clocked(handler.model.engine.run)
-    body, headers = wire
-    known = {"body": {"content-type": headers["Content-Type"]}, "Host": "localhost:8080", "User-Agent": "curl"}
-    known |= {"Accept": "*/*", "Content-Length": str(len(body))} | headers
-    best = call = math.inf
-    for _ in range(TURNS * 5):
-        data = [{"body": bytearray(body)} for _ in range(batch)]
-        context.request_processor = [RequestProcessor(dict(known)) for _ in range(batch)]
-        clocked.seconds, begun = 0.0, time.perf_counter()
-        handler.handle(data, context)
-        best = min(best, time.perf_counter() - begun - clocked.seconds)
-        call = min(call, clocked.seconds)
-    return best / batch, call / batch
+    run_engine, in_model = model.engine.run, 0.0
+
+    def timed_run(inputs: Mapping[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+        nonlocal in_model
+        begin = time.perf_counter()
+        try:
+            return run_engine(inputs)
+        finally:
+            in_model += time.perf_counter() - begin
+
+    body, headers = workload.payload()
+    sent: dict[str, object] = {"Host": "localhost:8080", "User-Agent": "curl", "Content-Length": str(len(body))}
+    sent |= {"body": {"content-type": headers["Content-Type"]}, "Accept": "*/*"} | dict(headers)
+    overhead = call = math.inf
+    model.engine.run = timed_run  # type: ignore[method-assign]
+    try:
+        for _ in range(turns):
+            data = [{"body": bytearray(body)} for _ in range(batch)]
+            context.request_processor = [RequestProcessor(dict(sent)) for _ in range(batch)]
+            in_model, begin = 0.0, time.perf_counter()
+            handler.handle(data, context)
+            overhead = min(overhead, time.perf_counter() - begin - in_model)
+            call = min(call, in_model)
+    finally:
+        model.engine.run = run_engine  # type: ignore[method-assign]
+    return overhead / batch * 1e6, call / batch * 1e6
 
 
-def overhead_table(pattern: re.Pattern) -> None:
-    """Prints the handler's time beside the model's call, in microseconds a request."""
-    x, y = [1.5, 2, 3], [0.5, 0.25, 4]
-    arrays = {"x": torch.tensor(x).numpy(), "y": torch.tensor(y).numpy()}
-    tiny = {
-        "JSON of 2 x 3 numbers": workload.as_json({"x": arrays["x"], "y": arrays["y"]}),
-        "Open Inference Protocol, JSON, 2 x 3 numbers": workload.as_oip_json(arrays),
-        "Open Inference Protocol, binary, 2 x 3 numbers": workload.as_oip_binary(arrays),
-        ".npz of 2 x 3 numbers": npz(arrays),
-    }
-    print("\n| scaled_add | " + " | ".join(f"batch of {batch}" for batch in BATCHES) + " | the call itself, of 8 |")
-    print("| --- |" + " ---: |" * (len(BATCHES) + 1))
-    for name, wire in tiny.items():
-        if pattern.search(name):
-            measured = [overhead(wire, batch) for batch in BATCHES]
-            times = " | ".join(f"{beside * 1e6:.1f} µs" for beside, _ in measured)
-            print(f"| {name} | {times} | {measured[1][1] * 1e6:.1f} µs |", flush=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pattern", nargs="?", default="", help="only the lines that match this regular expression")
-    pattern = re.compile(parser.parse_args().pattern)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark."""
+    options = make_parser("handler", __doc__, only="formats").parse_args(arguments)
     torch.set_num_threads(1)
-    graph_table(pattern)
-    overhead_table(pattern)
+    turns, machine = QUICK_TURNS if options.quick else TURNS, describe_machine()
+    with tempfile.TemporaryDirectory(prefix="opserve-bench-handler-") as name:
+        folder = Path(name)
+        inputs, outputs = graph.write_network(folder)
+        store = pack_models("latency", folder, folder / "store", ("scaled_add", GRAPH))
+        models = load_models(store, ("scaled_add", GRAPH), folder / "unpacked")
+        steps: dict[str, dict[str, float]] = {}
+        rows = []
+        for format in filter(options.only.search, GRAPH_FORMATS):
+            workload = Workload(GRAPH, format, inputs, outputs)
+            size = len(workload.payload().body)
+            best = steps[format] = measure_steps(models[GRAPH], workload, turns if size < LARGE else turns // 10)
+            total = sum(best.values())
+            cells = [f"{each:.1f}" for each in best.values()]
+            rows.append((format, f"{size:,}", *cells, f"{total:.0f}", f"{1 - best['op'] / total:.1%}"))
+        header = ("graph", " bytes", *(f" {step}" for step in STEPS), " sum", " without op")
+        steps_table = markdown_table(header, rows)
+        overheads: dict[str, dict[int, tuple[float, float]]] = {}
+        rows = []
+        for format in filter(options.only.search, TINY_FORMATS):
+            workload = replace(workloads.tiny(), format=format)
+            found = {batch: measure_overhead(models["scaled_add"], workload, batch, 5 * turns) for batch in BATCHES}
+            overheads[format] = found
+            cells = [f"{overhead:.1f}" for overhead, _ in found.values()]
+            rows.append((format, *cells, f"{found[8][1]:.1f}"))
+        header = ("scaled_add, 2 x 3 numbers", *(f" batch of {batch}" for batch in BATCHES), " the call, batch of 8")
+        overhead_table = markdown_table(header, rows)
+    tables = f"{steps_table}\n\n{overhead_table}"
+    print(tables)
+    write_results(
+        options.output,
+        "handler",
+        title="A request inside a worker",
+        introduction="µs for one request, one thread.",
+        machine=machine,
+        body=tables,
+        figures={"steps_us": steps, "overhead_us": overheads},
+    )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,50 +1,35 @@
-"""`python -m benchmarks.ops`: measures every operator against its peers."""
+"""Compares every operator on the CPU with what else computes the same.
 
-import argparse
+The ratio is the other's time divided by ours, so more is better. Times are in µs or ms; the rate is GFLOP/s, or GB/s of
+memory that is read and written.
+"""
+
 import importlib
 import pkgutil
-import sys
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-from benchmarks import ops, ops_bench
+from archive.process.command import run
+from benchmarks import ops
+from benchmarks.common.comparison import Comparison
+from benchmarks.common.suite import Comparisons, run_comparisons
 
-QUICK_TURNS = 5
-# Processes that want to run, on average over the last minute.
-BUSY = 0.5
+GROUPS = sorted({module.name for module in pkgutil.iter_modules(ops.__path__)} - {"__main__", "native"})
 
 
-def main() -> int:
-    names = sorted(module.name for module in pkgutil.iter_modules(ops.__path__) if not module.name.startswith("_"))
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ops", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help=f"few sizes, {QUICK_TURNS} turns: to see that it works")
-    parser.add_argument("--op", action="append", choices=names, metavar="NAME", help=f"only this: {', '.join(names)}")
-    parser.add_argument("--output", type=Path, help="folder for ops_benchmark.json, .md and .png")
-    arguments = parser.parse_args()
+def _load_when_called(name: str) -> Comparisons:
+    """Delays the import of a module, which may need a compiler or a package that others do not."""
 
-    description = ops_bench.machine()
-    for key, value in description.items():
-        print(f"{key}: {value}")
-    if description["load"] > BUSY:
-        print("this machine is, or was just now, busy: figures will be off, those with 2 threads most", file=sys.stderr)
-    modules = [importlib.import_module(f"benchmarks.ops.{name}") for name in arguments.op or names]
-    # Made once only to be counted: the data of all would not fit into memory.
-    total = sum(len(contest.threads) for module in modules for contest in module.contests(arguments.quick))
-    lines = []
-    for module in modules:
-        set_threads = getattr(module, "set_threads", None)
-        turns = QUICK_TURNS if arguments.quick else None
-        for line in ops_bench.run(module.contests(arguments.quick), set_threads, turns):
-            lines.append(line)
-            print(f"{len(lines):3} of {total}  {ops_bench.format_line(line)}", flush=True)
-    if not lines:
-        print("nothing measured", file=sys.stderr)
-        return 1
-    print("\n" + ops_bench.summary(lines))
-    if arguments.output is not None:
-        for path in ops_bench.write(lines, description, arguments.output):
-            print(f"wrote {path}")
-    return 0
+    def comparisons(*, quick: bool) -> Iterator[Comparison]:
+        return importlib.import_module(f"{ops.__name__}.{name}").comparisons(quick=quick)
+
+    return comparisons
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark."""
+    groups = {name: _load_when_called(name) for name in GROUPS}
+    return run_comparisons("ops", __doc__, "Operators on a CPU", groups, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -1,19 +1,19 @@
-"""What one call costs beside its work: scaled_add on 16 elements against the same operator written against ATen."""
+"""The cost of one call besides its work: scaled_add on 16 elements against the same operator written against ATen."""
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.ops import _native
-from benchmarks.ops_bench import Contest
+from benchmarks.common.comparison import Comparison
+from benchmarks.ops.native import register_unstable_operators
 
 
 @cache
 def _register_gradient() -> None:
-    """As opserve_ops registers its own, the gradient itself in ATen's operators."""
+    """Registers a gradient in Python, as opserve_ops registers its own; the gradient itself uses ATen's operators."""
 
     def save(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
         ctx.alpha = inputs[2]
@@ -24,45 +24,37 @@ def _register_gradient() -> None:
     torch.library.register_autograd("opserve_unstable::scaled_add_python_gradient", backward, setup_context=save)
 
 
-def contests(quick: bool) -> Iterator[Contest]:
-    _native.unstable_operators()
+def comparisons(*, quick: bool) -> Iterator[Comparison]:
+    """Generates the comparisons; there are few in any case."""
+    register_unstable_operators()
     _register_gradient()
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(16, generator=generator) for _ in range(2))
     trained_x, trained_y = x.clone().requires_grad_(), y.clone().requires_grad_()
-    # Without the functions of Python around them.
+    # The operators themselves, without the Python functions around them.
     ours = torch.ops.opserve.scaled_add.default
     unstable = torch.ops.opserve_unstable.scaled_add.default
     in_python = torch.ops.opserve_unstable.scaled_add_python_gradient.default
-    common = {"op": "one call", "goal": 1 / 1.1, "threads": (1,)}
-    yield Contest(
-        **common,
-        against="an unstable ATen operator",
-        case="16 elements, inference_mode",
-        ours=lambda: ours(x, y),
-        peers={"unstable": lambda: unstable(x, y)},
-    )
-    yield Contest(
-        **common,
-        against="an unstable ATen operator",
-        case="16 elements",
-        ours=lambda: ours(x, y),
-        peers={"unstable": lambda: unstable(x, y)},
-        gradients=True,
-    )
-    yield Contest(
-        **common,
-        against="the same, its gradient in Python",
+    one_call = partial(Comparison, subject="one call", goal=1 / 1.1, threads=(1,))
+    for gradients in (False, True):
+        yield one_call(
+            baseline="an unstable ATen operator",
+            case="16 elements" if gradients else "16 elements, inference_mode",
+            ours=lambda: ours(x, y),
+            forms={"unstable": lambda: unstable(x, y)},
+            gradients=gradients,
+        )
+    yield one_call(
+        baseline="the same, its gradient in Python",
         case="16 elements, requires_grad",
         ours=lambda: ours(trained_x, trained_y),
-        peers={"register_autograd": lambda: in_python(trained_x, trained_y)},
+        forms={"register_autograd": lambda: in_python(trained_x, trained_y)},
         gradients=True,
     )
-    yield Contest(
-        **common,
-        against="the same, its gradient in C++",
+    yield one_call(
+        baseline="the same, its gradient in C++",
         case="16 elements, requires_grad",
         ours=lambda: ours(trained_x, trained_y),
-        peers={"torch::autograd::Function": lambda: unstable(trained_x, trained_y)},
+        forms={"torch::autograd::Function": lambda: unstable(trained_x, trained_y)},
         gradients=True,
     )

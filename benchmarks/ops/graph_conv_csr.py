@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 import opserve_ops
-from benchmarks.ops_bench import Contest
+from benchmarks.common.comparison import Comparison
 
 NODES = (34, 1000, 2700, 20_000)
 DEGREES = (4, 16)
@@ -15,13 +16,13 @@ FEATURES = ((16, 7), (64, 64), (1433, 16), (256, 256))
 
 
 def random_graph(n: int, degree: int) -> tuple[Tensor, Tensor, Tensor]:
-    """rowptr, col and value of a symmetric random graph with self-loops and about `degree` entries a row."""
+    """Generates rowptr, col and value of a symmetric graph with self-loops and about `degree` entries in each row."""
     generator = torch.Generator().manual_seed(n + degree)
     one = torch.randint(0, n, (n * (degree - 1) // 2,), generator=generator)
     other = torch.randint(0, n, one.shape, generator=generator)
     loop = torch.arange(n)
     row, col = torch.cat((one, other, loop)), torch.cat((other, one, loop))
-    # No repetition: a sparse tensor of PyTorch must not have any.
+    # Without duplicates, which PyTorch's sparse tensors must not have.
     key = torch.unique(row * n + col)
     row, col = key // n, key % n
     count = torch.bincount(row, minlength=n)
@@ -30,52 +31,49 @@ def random_graph(n: int, degree: int) -> tuple[Tensor, Tensor, Tensor]:
     return rowptr, col, scale[row] * scale[col]
 
 
-def flops(n: int, nnz: int, f: int, k: int) -> float:
-    return 2.0 * n * f * k + 2.0 * nnz * min(f, k)
-
-
-def contests(quick: bool) -> Iterator[Contest]:
-    nodes, features = ((34, 1000), ((16, 7), (64, 64))) if quick else (NODES, FEATURES)
+def sparse_matrix(rowptr: Tensor, col: Tensor, value: Tensor) -> Tensor:
+    """Makes PyTorch's sparse CSR tensor of a graph: float32 [n, n]."""
+    n = len(rowptr) - 1
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        for n in nodes:
-            for degree in DEGREES:
-                rowptr, col, value = random_graph(n, degree)
-                a = torch.sparse_csr_tensor(rowptr, col, value, (n, n), check_invariants=True)
-                row = torch.repeat_interleave(torch.arange(n), rowptr.diff())
-                for f, k in features:
-                    yield from _contests(n, degree, rowptr, col, value, a, row, f, k)
+        return torch.sparse_csr_tensor(rowptr, col, value, (n, n), check_invariants=True)
 
 
-def _contests(
-    n: int,
-    degree: int,
-    rowptr: Tensor,
-    col: Tensor,
-    value: Tensor,
-    a: Tensor,
-    row: Tensor,
-    f: int,
-    k: int,
-) -> Iterator[Contest]:
+def comparisons(*, quick: bool) -> Iterator[Comparison]:
+    """Generates the comparisons."""
+    nodes, features = ((34, 1000), ((16, 7), (64, 64))) if quick else (NODES, FEATURES)
+    for n in nodes:
+        for degree in DEGREES:
+            rowptr, col, value = random_graph(n, degree)
+            a = sparse_matrix(rowptr, col, value)
+            row = torch.repeat_interleave(torch.arange(n), rowptr.diff())
+            for f, k in features:
+                case = f"n={n} degree={degree} {f}→{k}"
+                yield from _compare(case, rowptr, col, value, a, row, f, k)
+
+
+def _compare(
+    case: str, rowptr: Tensor, col: Tensor, value: Tensor, a: Tensor, row: Tensor, f: int, k: int
+) -> Iterator[Comparison]:
+    n = len(rowptr) - 1
     generator = torch.Generator().manual_seed(f + k)
     x = torch.randn(n, f, generator=generator)
     weight = torch.randn(f, k, generator=generator) / f**0.5
     bias = torch.randn(k, generator=generator)
-    common = {
-        "op": "graph_conv_csr",
-        "case": f"n={n} degree={degree} {f}→{k}",
-        "ours": lambda: opserve_ops.graph_conv_csr(rowptr, col, value, x, weight, bias),
-        "work": flops(n, len(col), f, k),
-    }
+    compare = partial(
+        Comparison,
+        subject="graph_conv_csr",
+        case=case,
+        ours=lambda: opserve_ops.graph_conv_csr(rowptr, col, value, x, weight, bias),
+        work=2.0 * n * f * k + 2.0 * len(col) * min(f, k),
+    )
 
     def gather(h: Tensor) -> Tensor:
         return h.new_zeros(h.shape).index_add_(0, row, h[col] * value[:, None])
 
-    yield Contest(
-        **common,
-        against="torch.sparse CSR (MKL)",
-        peers={
+    yield compare(
+        baseline="torch.sparse CSR (MKL)",
+        forms={
             "a @ (x @ w) + b": lambda: (a @ (x @ weight)).add_(bias),
             "(a @ x) @ w + b": lambda: torch.addmm(bias, a @ x, weight),
             "addmm(b, a, x @ w)": lambda: torch.addmm(bias, a, x @ weight),
@@ -83,10 +81,9 @@ def _contests(
         goal=1.3,
         floor=0.95,
     )
-    yield Contest(
-        **common,
-        against="gather + index_add",
-        peers={
+    yield compare(
+        baseline="gather + index_add",
+        forms={
             "a·(x·w) + b": lambda: gather(x @ weight).add_(bias),
             "(a·x)·w + b": lambda: torch.addmm(bias, gather(x), weight),
         },

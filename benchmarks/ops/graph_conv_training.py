@@ -1,16 +1,16 @@
-"""A training step, forward and backward, of graph_conv and graph_conv_csr against what one would write in PyTorch."""
+"""A training step (forward and backward) of graph_conv and graph_conv_csr against the same in PyTorch."""
 
-import warnings
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 import opserve_ops
-from benchmarks.ops import _native, graph_conv, graph_conv_csr
-from benchmarks.ops_bench import Call, Contest
+from benchmarks.common.comparison import Call, Comparison
+from benchmarks.ops import graph_conv, graph_conv_csr
+from benchmarks.ops.native import load_pybind_module
 
 DENSE_NODES = (34, 200, 2000)
 SPARSE_NODES = (34, 1000, 2700, 20_000)
@@ -19,29 +19,31 @@ DEGREE = 4
 
 
 class InPython(torch.autograd.Function):
-    """The formulas in ATen's operators, the backward only as far as it is needed."""
+    """graph_conv in ATen's operators; the backward computes only the gradients that are needed."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, a: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Computes a·(x·w) + b: float32 [n, k]."""
         ctx.save_for_backward(a, x, weight)
         return torch.addmm(bias, a, x @ weight)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Computes the gradients of a, x, weight and bias."""
         a, x, weight = ctx.saved_tensors
         before = a.mT @ grad
-        needs = ctx.needs_input_grad
+        output_mask = ctx.needs_input_grad
         return (
-            grad @ (x @ weight).mT if needs[0] else None,
-            before @ weight.mT if needs[1] else None,
-            x.mT @ before if needs[2] else None,
-            grad.sum(0) if needs[3] else None,
+            grad @ (x @ weight).mT if output_mask[0] else None,
+            before @ weight.mT if output_mask[1] else None,
+            x.mT @ before if output_mask[2] else None,
+            grad.sum(0) if output_mask[3] else None,
         )
 
 
 @cache
 def _pybind_function() -> type[torch.autograd.Function]:
-    module = _native.pybind_module()
+    module = load_pybind_module()
 
     class Pybind(torch.autograd.Function):
         @staticmethod
@@ -56,20 +58,19 @@ def _pybind_function() -> type[torch.autograd.Function]:
     return Pybind
 
 
-def contests(quick: bool) -> Iterator[Contest]:
+def comparisons(*, quick: bool) -> Iterator[Comparison]:
+    """Generates the comparisons."""
     features = FEATURES[:2] if quick else FEATURES
     for n in (34, 200) if quick else DENSE_NODES:
         for f, k in features:
-            yield from _dense(n, f, k)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        for n in (34, 1000) if quick else SPARSE_NODES:
-            rowptr, col, value = graph_conv_csr.random_graph(n, DEGREE)
-            for f, k in features:
-                yield _sparse(n, rowptr, col, value, f, k)
+            yield from _compare_dense(n, f, k)
+    for n in (34, 1000) if quick else SPARSE_NODES:
+        graph = graph_conv_csr.random_graph(n, DEGREE)
+        for f, k in features:
+            yield _compare_sparse(n, *graph, f, k)
 
 
-def _dense(n: int, f: int, k: int) -> Iterator[Contest]:
+def _compare_dense(n: int, f: int, k: int) -> Iterator[Comparison]:
     a, *rest = graph_conv.operands(n, f, k)
     x, weight, bias = (tensor.requires_grad_() for tensor in rest)
     grad = torch.randn(n, k, generator=torch.Generator().manual_seed(n))
@@ -82,34 +83,33 @@ def _dense(n: int, f: int, k: int) -> Iterator[Contest]:
         "a.mm(x.mm(w)) + b": step(lambda a, x, w, b: a.mm(x.mm(w)) + b),
         "addmm(b, a.mm(x), w)": step(lambda a, x, w, b: torch.addmm(b, a.mm(x), w)),
     }
-    common = {"case": f"n={n} {f}→{k}", "goal": 1.0, "floor": 1.0, "gradients": True}
-    names = {"graph_conv": step(opserve_ops.graph_conv), "the pybind11 module": step(_pybind_function().apply)}
-    for name, ours in names.items():
-        yield Contest(**common, op=f"{name}, training", against="plain PyTorch", ours=ours, peers=plain)
-    in_python = {"autograd.Function": step(InPython.apply)}
-    ours = names["graph_conv"]
-    yield Contest(**common, op="graph_conv, training", against="a Python autograd.Function", ours=ours, peers=in_python)
-    in_cpp = {"pybind11": names["the pybind11 module"]}
-    yield Contest(**common, op="graph_conv, training", against="the pybind11 module", ours=ours, peers=in_cpp)
+    ours, pybind = step(opserve_ops.graph_conv), step(_pybind_function().apply)
+    in_python = step(InPython.apply)
+    compare = partial(Comparison, case=f"n={n} {f}→{k}", goal=1.0, floor=1.0, gradients=True)
+    compare_ours = partial(compare, subject="graph_conv, training", ours=ours)
+    yield compare_ours(baseline="plain PyTorch", forms=plain)
+    yield compare(subject="the pybind11 module, training", ours=pybind, baseline="plain PyTorch", forms=plain)
+    yield compare_ours(baseline="a Python autograd.Function", forms={"autograd.Function": in_python})
+    yield compare_ours(baseline="the pybind11 module", forms={"pybind11": pybind})
 
 
-def _sparse(n: int, rowptr: Tensor, col: Tensor, value: Tensor, f: int, k: int) -> Contest:
+def _compare_sparse(n: int, rowptr: Tensor, col: Tensor, value: Tensor, f: int, k: int) -> Comparison:
     generator = torch.Generator().manual_seed(f + k)
     x = torch.randn(n, f, generator=generator).requires_grad_()
     weight = (torch.randn(f, k, generator=generator) / f**0.5).requires_grad_()
     bias = torch.randn(k, generator=generator).requires_grad_()
     grad = torch.randn(n, k, generator=generator)
-    a = torch.sparse_csr_tensor(rowptr, col, value, (n, n), check_invariants=True)
+    a = graph_conv_csr.sparse_matrix(rowptr, col, value)
 
     def step(forward: Callable[[], Tensor]) -> Call:
         return lambda: torch.autograd.grad(forward(), (x, weight, bias), grad)
 
-    return Contest(
-        op="graph_conv_csr, training",
-        against="torch.sparse CSR (MKL)",
+    return Comparison(
+        subject="graph_conv_csr, training",
+        baseline="torch.sparse CSR (MKL)",
         case=f"n={n} degree={DEGREE} {f}→{k}",
         ours=step(lambda: opserve_ops.graph_conv_csr(rowptr, col, value, x, weight, bias)),
-        peers={
+        forms={
             "a @ (x @ w) + b": step(lambda: a @ (x @ weight) + bias),
             "addmm(b, a @ x, w)": step(lambda: torch.addmm(bias, a @ x, weight)),
         },

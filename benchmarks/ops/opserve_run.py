@@ -7,7 +7,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy
 import torch
@@ -15,13 +14,13 @@ from PIL import Image
 
 import opserve_ops
 from archive.digits.build import SAMPLE_CORNERS
-from benchmarks.ops_bench import Clocked, Contest
+from archive.repository import BUILD
+from benchmarks.common.comparison import Comparison, SelfTimed
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "build" / "bin" / "opserve_run"
-MODEL = ROOT / "build" / "models" / "digits" / "digits.pt"
-# As opserve_run: calls before the measurement, whose median counts.
-WARM_UP, CALLS = 10, 300
+PROGRAM = BUILD / "bin" / "opserve_run"
+MODEL = BUILD / "models" / "digits" / "digits.pt"
+# Those of opserve_run, which reports the median of the measured calls.
+WARM_UP_CALLS, CALLS = 10, 300
 
 
 def _run(folder: str, *options: object) -> str:
@@ -33,15 +32,16 @@ def _run(folder: str, *options: object) -> str:
     return result.stdout
 
 
-def _median_milliseconds(text: str, threads: int) -> float:
-    """The median of the line that opserve_run prints; raises ValueError if it is another measurement's."""
+def _parse_median(text: str, threads: int) -> float:
+    """Reads the median in milliseconds from the output; raises ValueError if it is of another measurement."""
     found = re.search(r"^latency_ms .*\bmedian=(\S+) .*\bcalls=(\d+) threads=(\d+) ", text, re.MULTILINE)
     if found is None or (int(found[2]), int(found[3])) != (CALLS, threads):
-        raise ValueError(f"{PROGRAM} printed no figure for {CALLS} calls with {threads} threads: {text!r}")
+        raise ValueError(f"{PROGRAM} did not print the latency of {CALLS} calls with {threads} threads: {text!r}")
     return float(found[1])
 
 
-def contests(quick: bool) -> Iterator[Contest]:
+def comparisons(*, quick: bool) -> Iterator[Comparison]:
+    """Generates the comparison."""
     for path in (PROGRAM, MODEL):
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: `make ext train MODEL=digits` makes it")
@@ -55,30 +55,30 @@ def contests(quick: bool) -> Iterator[Contest]:
         numpy.save(f"{folder}/corners.npy", corners)
         inputs = (torch.from_numpy(image), torch.from_numpy(corners))
 
-        def answer() -> tuple[numpy.ndarray, ...]:
+        def run_program() -> tuple[numpy.ndarray, ...]:
             _run(folder, "--output", f"{folder}/label.npy", f"{folder}/probabilities.npy")
             return numpy.load(f"{folder}/label.npy"), numpy.load(f"{folder}/probabilities.npy")
 
-        def in_program(threads: int) -> float:
+        def time_program(threads: int) -> float:
             text = _run(folder, "--repeat", CALLS, "--threads", threads)
-            return _median_milliseconds(text, threads) * 1e-3
+            return _parse_median(text, threads) * 1e-3
 
-        def in_python(threads: int) -> float:
-            for _ in range(WARM_UP):
+        def time_python(threads: int) -> float:
+            for _ in range(WARM_UP_CALLS):
                 model(*inputs)
-            taken = []
+            seconds = []
             for _ in range(CALLS):
                 begin = time.perf_counter()
                 model(*inputs)
-                taken.append(time.perf_counter() - begin)
-            return statistics.median(taken)
+                seconds.append(time.perf_counter() - begin)
+            return statistics.median(seconds)
 
-        yield Contest(
-            op="opserve_run, digits",
-            against="the same ScriptModule in Python",
+        yield Comparison(
+            subject="opserve_run, digits",
+            baseline="the same ScriptModule in Python",
             case=f"{image.shape[1]}x{image.shape[2]} photograph",
-            ours=Clocked(answer, in_program),
-            peers={"model(image, corners)": Clocked(lambda: model(*inputs), in_python)},
+            ours=SelfTimed(run_program, time_program),
+            forms={"model(image, corners)": SelfTimed(lambda: model(*inputs), time_python)},
             goal=1.0,
             floor=1.0,
         )

@@ -1,5 +1,4 @@
-// scaled_add the way PyTorch's tutorials write an operator, against ATen: what a call of ours is compared
-// with.
+// scaled_add as PyTorch's tutorials write an operator, against ATen: the baseline of what one call costs.
 #include <ATen/Parallel.h>
 #include <torch/extension.h>
 
@@ -50,7 +49,7 @@ Tensor scaled_add_autograd(const Tensor& x, const Tensor& y, double alpha) {
 
 }  // namespace
 
-// The second differs in how its gradient is registered: in Python.
+// The gradient of the second one is registered in Python.
 TORCH_LIBRARY(opserve_unstable, m) {
     m.def("scaled_add(Tensor x, Tensor y, float alpha=2.0) -> Tensor");
     m.def("scaled_add_python_gradient(Tensor x, Tensor y, float alpha=2.0) -> Tensor");

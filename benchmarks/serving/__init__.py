@@ -1,7 +1,7 @@
-"""opserve's server beside others: the same models, the same bytes, one server at a time.
+"""Benchmark of opserve's server against others: the same models and the same bytes, one server at a time.
 
-`python -m benchmarks.serving` measures. The modules are: `network` (the graph model), `workloads` (what is sent, and
-what must come back), `answers` (is it right), `servers` and `torchserves` (how each server is started), `peers/` (their
-programs), `environments` (what runs those), `processes` (what a server's processes used), `limit` (the same work
-without a server), `rounds` (who is measured when), `goals` (what is aimed at) and `report`.
+`servers`, `torchserves` and `peer_servers` start the servers (the programs of the latter are in `peers/`, and what runs
+those in `environments`), `archives` packs the models, `processes` accounts for a server's processes, `in_process`
+measures the same work without a server, `rounds` measures all servers in turns, `goals` judges the outcome, and
+`report` and `plots` present it.
 """

@@ -1,4 +1,4 @@
-"""The peers' environments: made from requirements/, apart from `.venv`, and made again when a pin changes."""
+"""The peers' environments: installed from requirements/, apart from `.venv`, and again when a pin changes."""
 
 import hashlib
 import json
@@ -11,46 +11,51 @@ from pathlib import Path
 from archive.repository import BUILD
 
 REQUIREMENTS = Path(__file__).with_name("requirements")
+CONSTRAINTS = REQUIREMENTS / "constraints.txt"
 FOLDER = BUILD / "serving-peers"
-# Written last: an environment without it is half made.
+# Written last: an environment without it is incomplete.
 STAMP = "opserve-benchmark.txt"
 COMMON, BENTOML, TRITON = "common", "bentoml", "triton"
 
 
-def requirements(name: str) -> tuple[Path, Path]:
-    """The direct requirements of an environment, and what they pull in."""
-    return REQUIREMENTS / f"{name}.txt", REQUIREMENTS / f"{name}.constraints.txt"
+def requirements(name: str) -> Path:
+    """The file of an environment's direct requirements."""
+    return REQUIREMENTS / f"{name}.txt"
 
 
-def make(names: Iterable[str], say: Callable[[str], None] = print) -> tuple[dict[str, Path], dict[str, str]]:
-    """Make the environments that are missing or not as pinned: the Python of each, and why any could not be made."""
-    made, failed = {}, {}
+def install(names: Iterable[str], report: Callable[[str], None] = print) -> tuple[dict[str, Path], dict[str, str]]:
+    """Installs the environments that are missing or not as pinned.
+
+    Returns:
+        The Python of each environment, and for those that could not be installed the reason.
+    """
+    pythons, failures = {}, {}
     for name in names:
         try:
-            made[name] = _make(name, say)
+            pythons[name] = _install(name, report)
         except (OSError, subprocess.CalledProcessError) as error:
             lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-            reasons = [line for line in lines if line.startswith("ERROR:")] or lines or ["pip said nothing"]
-            failed[name] = f"cannot be installed: {reasons[-1].removeprefix('ERROR: ')[:300]}"
-            say(f"{name}: {failed[name]}")
-    return made, failed
+            reasons = [line for line in lines if line.startswith("ERROR:")] or lines or ["pip printed nothing"]
+            failures[name] = f"cannot be installed: {reasons[-1].removeprefix('ERROR: ')[:300]}"
+            report(f"{name}: {failures[name]}")
+    return pythons, failures
 
 
-def _make(name: str, say: Callable[[str], None]) -> Path:
-    folder, (direct, constraints) = FOLDER / name, requirements(name)
+def _install(name: str, report: Callable[[str], None]) -> Path:
+    folder, direct = FOLDER / name, requirements(name)
     python = folder / "bin" / "python"
-    wanted = hashlib.sha256(direct.read_bytes() + constraints.read_bytes() + sys.version.encode()).hexdigest()
+    pinned = hashlib.sha256(direct.read_bytes() + CONSTRAINTS.read_bytes() + sys.version.encode()).hexdigest()
     stamp = folder / STAMP
-    if stamp.is_file() and stamp.read_text() == wanted and _runs(python):
+    if stamp.is_file() and stamp.read_text() == pinned and _runs(python):
         return python
-    say(f"making {folder} (some minutes)")
+    report(f"installing {folder} (a few minutes)")
     shutil.rmtree(folder, ignore_errors=True)
     _run(sys.executable, "-m", "venv", str(folder))
     (torch,) = (line.split()[0] for line in direct.read_text().splitlines() if line.startswith("torch=="))
-    pip = (str(python), "-m", "pip", "install", "--disable-pip-version-check", "-q", "-c", str(constraints))
+    pip = (str(python), "-m", "pip", "install", "--disable-pip-version-check", "-q", "-c", str(CONSTRAINTS))
     _run(*pip, torch)  # first: what follows depends on it
     _run(*pip, "-r", str(direct))
-    stamp.write_text(wanted)
+    stamp.write_text(pinned)
     return python
 
 
@@ -67,7 +72,7 @@ def _run(*command: str) -> str:
 
 
 def versions(python: Path, distributions: Iterable[str]) -> dict[str, str]:
-    """The versions of packages in an environment; those that are not installed are left out."""
+    """Reads the versions of those packages that are installed in an environment."""
     code = (
         "import importlib.metadata as m, json, sys\n"
         "print(json.dumps({d.name.lower(): d.version for d in m.distributions() if d.name.lower() in sys.argv[1:]}))"

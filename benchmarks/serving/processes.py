@@ -1,4 +1,4 @@
-"""The processes of one server, wherever it put them: found by a mark in their environment, which every child inherits.
+"""The processes of one server, found by a mark in their environment, which every child inherits.
 
 A process tree would lose those that a server detaches, as TorchServe's launcher and Ray do.
 """
@@ -19,18 +19,18 @@ GRACE_S = 5.0
 
 
 class Processes:
-    """All processes of one server, and what they used."""
+    """All processes of one server."""
 
     def __init__(self) -> None:
         self.mark = secrets.token_hex(8)
 
     def environment(self, **variables: str) -> dict[str, str]:
-        """This process's environment with the mark, equal threads for everybody, and what is given."""
+        """This process's environment with the mark, one thread for numerical libraries, and the given variables."""
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         return os.environ | threads | variables | {MARK: self.mark}
 
     def spawn(self, command: list[str], folder: Path, log: Path, variables: Mapping[str, str]) -> subprocess.Popen:
-        """Start a command with the mark; it cannot get a Ctrl-C that is meant for the benchmark."""
+        """Starts a command with the mark, out of reach of a Ctrl-C that is meant for the benchmark."""
         with log.open("wb") as file:
             return subprocess.Popen(
                 command,
@@ -43,7 +43,7 @@ class Processes:
             )
 
     def find(self) -> list[psutil.Process]:
-        """Those that run now."""
+        """Finds those that are running."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
@@ -52,7 +52,7 @@ class Processes:
         return found
 
     def cpu_seconds(self) -> dict[int, float]:
-        """Processor time that each has used so far, by process id."""
+        """Reads the processor time that each has used so far, by process id."""
         used = {}
         for process in self.find():
             with contextlib.suppress(psutil.Error):
@@ -61,15 +61,15 @@ class Processes:
         return used
 
     def memory(self, without: Collection[int] = ()) -> int:
-        """Resident bytes together; pages that several share count for each of them."""
+        """Adds up their resident bytes; pages that several share count for each of them."""
         return processes.memory(process for process in self.find() if process.pid not in without)
 
-    def end(self) -> None:
-        """End all, those too that appear meanwhile; what does not go is killed."""
+    def terminate(self) -> None:
+        """Terminates all, including those that appear meanwhile, and kills those that do not end."""
         while running := self.find():
             processes.terminate(running, GRACE_S)
 
 
 def used_between(before: Mapping[int, float], after: Mapping[int, float]) -> float:
-    """Processor seconds used by those that ran at the end."""
+    """Adds up the processor seconds used by those that were running at the end."""
     return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())

@@ -1,38 +1,42 @@
-"""Who is measured when: one server at a time, the order reversed from round to round."""
+"""Measures servers in rounds: one server at a time, in reversed order in every second round."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from archive.errors import OpserveError
-from benchmarks.serving.answers import WrongAnswer
+from benchmarks.common.responses import WrongResponse
+from benchmarks.common.workloads import Workload
 from benchmarks.serving.processes import used_between
-from benchmarks.serving.servers import Running, Server, ServerFailed, work_folder
-from benchmarks.serving.workloads import Workload
-from scripts.load import wrk as loadtest_wrk
-from scripts.load.result import Load
+from benchmarks.serving.servers import Running, Server, work_folder
+from benchmarks.serving.torchserves import RunningTorchServe
 
-# Answers to each connection in a round, for which the beginning and the end of a measurement matter little.
+# Responses for each connection in a round below which the beginning and the end of a measurement matter.
 FEW = 5
-WARM_UP_REQUESTS, WARM_UP_CONNECTIONS = 3, 8
+WARM_UP_REQUESTS = 3
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One workload on one server with so many connections: medians over the rounds.
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One workload on one server with a number of connections: medians over the rounds.
 
     Attributes:
-        rate: right answers a second; p50_ms, p99_ms: of their latency.
-        requests, errors: of all rounds together.
-        cpu_ms: processor time of all the server's processes for each request.
-        memory: resident bytes of all the server's processes, those of models that are not asked left out.
-        generator_cpu: processors' worth of time that the generator used at most; generator_limited: whether it was
-            the limit in any round.
+        operator: Whose operator the model calls.
+        rate: Right responses per second.
+        p50_ms: Median latency in milliseconds.
+        p99_ms: 99th percentile of the latency.
+        requests: Responses in all rounds together.
+        errors: Failed requests in all rounds together.
+        cpu_ms: Processor time of all the server's processes for each request.
+        memory: Resident bytes of all the server's processes, without those of other models' workers.
+        generator_cpu: Processors that the load generator used, at most.
+        generator_limited: Whether the load generator was the limit in any round.
+        rounds: How often this was measured.
     """
 
     server: str
@@ -51,8 +55,8 @@ class Cell:
     rounds: int = 1
 
     @property
-    def few_answers(self) -> bool:
-        """Whether those that were under way at the end would have counted."""
+    def has_few_responses(self) -> bool:
+        """Whether the requests that were under way at the end would have counted."""
         return self.requests < FEW * self.connections * self.rounds
 
 
@@ -61,13 +65,13 @@ class Plan:
     """What is measured.
 
     Attributes:
-        groups: workloads that one start of a server serves together.
-        connections: for each workload's name, or "" for all others.
-        seconds: of one measurement.
-        rounds: how often every server has its turn.
-        warm_up_s: of load before each measurement; 0: a few requests one after the other.
-        first_warm_up_s: of load before everything else in a start.
-        limit_s: no server is started, and nothing measured, after so long; `None` for no limit.
+        groups: Workloads that one start of a server serves together.
+        connections: Numbers of connections by the name of the workload; those for "" apply to all others.
+        seconds: The duration of one measurement.
+        rounds: How often every server has its turn.
+        warm_up_s: Seconds of load before each measurement; 0: a few single requests.
+        first_warm_up_s: Seconds of load after a start, before everything else.
+        limit_s: After this time no server is started any more; `None` for no limit.
     """
 
     groups: Sequence[Sequence[Workload]]
@@ -78,51 +82,62 @@ class Plan:
     first_warm_up_s: int = 0
     limit_s: float | None = None
 
-    def cells(self, server: Server, group: Sequence[Workload]) -> list[tuple[Workload, int]]:
-        """What is measured of one server in one start."""
+    def tasks(self, server: Server, group: Sequence[Workload]) -> list[tuple[Workload, int]]:
+        """Lists the workloads and numbers of connections that one start of a server is measured with."""
         return [
             (workload, connections)
             for workload in group
-            if server.takes(workload)
+            if server.accepts(workload)
             for connections in self.connections.get(workload.name, self.connections[""])
         ]
 
 
 @dataclass
 class Findings:
-    """What came of it: the single measurements, starts and failures."""
+    """The outcome of all rounds, by the name of the server.
 
-    cells: list[Cell]
-    starts_s: dict[str, list[float]]
-    scale_s: dict[str, float]
-    worker_memory: dict[str, int]
-    failures: dict[str, str]
+    Attributes:
+        measurements: Every measurement.
+        starts_s: Seconds from each start to the first right response.
+        scale_s: Seconds until a second worker of a TorchServe responds.
+        worker_memory: Resident bytes of a TorchServe's worker.
+        failures: The reason for what could not be measured.
+    """
+
+    measurements: list[Measurement] = field(default_factory=list)
+    starts_s: dict[str, list[float]] = field(default_factory=dict)
+    scale_s: dict[str, float] = field(default_factory=dict)
+    worker_memory: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
 
-def measure(running: Running, workload: Workload, connections: int, seconds: int, warm_up_s: int) -> Cell:
-    """Check the answer, warm up, and measure; the answer is checked again when it is over.
+def measure(running: Running, workload: Workload, connections: int, seconds: int, warm_up_s: int) -> Measurement:
+    """Measures one workload; its response is checked before and after.
 
     Args:
-        running, workload, connections: what is measured.
-        seconds: of the measurement.
-        warm_up_s: of load before it; 0: a few requests one after the other.
+        running: The server.
+        workload: The request.
+        connections: How many send it at a time.
+        seconds: The duration.
+        warm_up_s: Seconds of load before; 0: a few single requests.
 
     Raises:
-        WrongAnswer, ServerFailed: it does not answer as it must; OpserveError: the generator does not run.
+        WrongResponse: The response is not the expected one.
+        OpserveError: The server or the load generator failed.
     """
-    running.ask(workload)
+    running.send_once(workload)
     if warm_up_s:
-        send(running, workload, connections, warm_up_s)
+        running.load(workload, connections, warm_up_s)
     else:
         for _ in range(WARM_UP_REQUESTS):
-            running.ask(workload)
-    idle = running.idle(workload.model)
+            running.send_once(workload)
+    unused = running.unused_workers(workload.model)
     before = running.processes.cpu_seconds()
-    load = send(running, workload, connections, seconds)
+    load = running.load(workload, connections, seconds)
     after = running.processes.cpu_seconds()
-    memory = running.processes.memory(idle)
-    running.ask(workload)
-    return Cell(
+    memory = running.processes.memory(unused)
+    running.send_once(workload)
+    return Measurement(
         server=running.server.name,
         workload=workload.name,
         operator=workload.operator,
@@ -139,131 +154,112 @@ def measure(running: Running, workload: Workload, connections: int, seconds: int
     )
 
 
-def send(running: Running, workload: Workload, connections: int, seconds: int) -> Load:
-    """Send a workload over and over for so many seconds."""
-    payload = running.server.payload(workload)
-    headers = dict(payload.headers) | running.headers
-    return loadtest_wrk.load(running.url(workload), payload.body, headers, connections, seconds)
-
-
-def warm_up(running: Running, workload: Workload, seconds: int) -> None:
-    """Load a server that has just been started; Java compiles again what it made when the first connections end."""
-    for part in (seconds - seconds // 2, seconds // 2):
-        send(running, workload, WARM_UP_CONNECTIONS, max(1, part))
-
-
 def run(
     plan: Plan,
     servers: Sequence[Server],
     files: Path,
     pythons: Mapping[str, Path],
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> Findings:
-    """Measure every server; one that fails is left out from then on, with the reason.
+    """Measures every server; one that fails is left out of the following rounds.
 
     Args:
-        plan: what is measured.
-        servers: in the order of the first round.
-        files: folder with the models' files.
-        pythons: the peers' environments that could be made.
-        say: told of every measurement and failure.
+        plan: What is measured.
+        servers: The servers in the order of the first round.
+        files: Folder with the models' files.
+        pythons: The peers' environments that are installed.
+        report: Receives a line for every measurement and failure.
     """
-    findings = Findings([], {}, {}, {}, {})
+    findings = Findings()
     turns = [
-        (number, group, server)
+        (server, tasks)
         for number in range(plan.rounds)
         for group in plan.groups
         for server in (servers if number % 2 == 0 else list(reversed(servers)))
-        if plan.cells(server, group)
+        if (tasks := plan.tasks(server, group))
     ]
-    total = sum(len(plan.cells(server, group)) for _, group, server in turns)
-    begun, behind = time.monotonic(), 0
-    for _, group, server in turns:
-        cells = plan.cells(server, group)
-        done, behind = behind, behind + len(cells)
+    total = sum(len(tasks) for _, tasks in turns)
+    begin, finished = time.monotonic(), 0
+    for server, tasks in turns:
+        done, finished = finished, finished + len(tasks)
         if server.name in findings.failures:
             continue
-        if plan.limit_s is not None and time.monotonic() - begun > plan.limit_s:
-            findings.failures[server.name] = "not measured: the time was over"
+        if plan.limit_s is not None and time.monotonic() - begin > plan.limit_s:
+            findings.failures[server.name] = "not measured: out of time"
             continue
         try:
-            for cell in _turn(server, cells, plan, files, pythons.get(server.environment), findings):
+            for measurement in _measure_all(server, tasks, plan, files, pythons.get(server.environment), findings):
                 done += 1
-                findings.cells.append(cell)
-                elapsed = time.monotonic() - begun
+                findings.measurements.append(measurement)
+                elapsed = time.monotonic() - begin
                 left = elapsed / done * (total - done)
                 if plan.limit_s is not None:
                     left = min(left, max(0.0, plan.limit_s - elapsed))
-                say(f"{done:4} of {total}, {_clock(left)} left  {format_cell(cell)}")
-        except (ServerFailed, WrongAnswer, OpserveError) as error:
+                report(f"{done:4} of {total}, {left / 60:.1f} min left  {format_measurement(measurement)}")
+        except (WrongResponse, OpserveError) as error:
             findings.failures[server.name] = str(error)
-            say(f"     {server.name}: {error}")
-    findings.cells = medians(findings.cells)
+            report(f"     {server.name}: {error}")
+    findings.measurements = medians(findings.measurements)
     return findings
 
 
-def _turn(
+def _measure_all(
     server: Server,
-    cells: Sequence[tuple[Workload, int]],
+    tasks: Sequence[tuple[Workload, int]],
     plan: Plan,
     files: Path,
     python: Path | None,
     findings: Findings,
-) -> Iterable[Cell]:
-    models = list(dict.fromkeys(workload.model for workload, _ in cells))
+) -> Iterator[Measurement]:
+    models = list(dict.fromkeys(workload.model for workload, _ in tasks))
     with work_folder() as folder:
-        begun = time.monotonic()
+        begin = time.monotonic()
         with server.launch(models, files, python, folder) as running:
-            running.wait(cells[0][0])
-            findings.starts_s.setdefault(server.name, []).append(time.monotonic() - begun)
+            running.wait_ready(tasks[0][0])
+            findings.starts_s.setdefault(server.name, []).append(time.monotonic() - begin)
             if plan.first_warm_up_s:
-                warm_up(running, cells[0][0], plan.first_warm_up_s)
-            for workload, connections in cells:
+                running.warm_up(tasks[0][0], plan.first_warm_up_s)
+            for workload, connections in tasks:
                 try:
                     yield measure(running, workload, connections, plan.seconds, plan.warm_up_s)
-                except (WrongAnswer, OpserveError) as error:
-                    # The other workloads may do well.
+                except (WrongResponse, OpserveError) as error:
+                    # The other workloads may succeed.
                     findings.failures[f"{server.name}: {workload.name}, {workload.operator}"] = str(error)
-            _look_at_workers(running, models[0], findings)
+            if isinstance(running, RunningTorchServe) and server.name not in findings.worker_memory:
+                _measure_workers(running, models[0], findings)
 
 
-def _look_at_workers(running: Running, model: str, findings: Findings) -> None:
-    """A TorchServe's workers: their memory, and how long a second one takes."""
-    if not hasattr(running, "workers"):
-        return
-    name = running.server.name
-    everything = {process.pid for process in running.processes.find()}
-    if name not in findings.worker_memory:
-        findings.worker_memory[name] = running.processes.memory(everything - set(running.workers(model)))
-        findings.scale_s[name] = running.scale(model, 2)
+def _measure_workers(running: RunningTorchServe, model: str, findings: Findings) -> None:
+    """Measures the memory of a TorchServe's worker, and the time until a second one responds."""
+    name, workers = running.server.name, set(running.workers(model))
+    others = {process.pid for process in running.processes.find()} - workers
+    findings.worker_memory[name] = running.processes.memory(others)
+    findings.scale_s[name] = running.scale(model, 2)
 
 
-def medians(cells: Sequence[Cell]) -> list[Cell]:
-    """One cell for all rounds of the same measurement."""
-    together: dict[tuple, list[Cell]] = {}
-    for cell in cells:
-        together.setdefault((cell.server, cell.workload, cell.operator, cell.connections), []).append(cell)
-    found = []
-    for rounds in together.values():
+def medians(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Combines the rounds of each measurement into one."""
+    groups: dict[tuple, list[Measurement]] = {}
+    for each in measurements:
+        groups.setdefault((each.server, each.workload, each.operator, each.connections), []).append(each)
+    combined = []
+    for rounds in groups.values():
         values: dict[str, Any] = asdict(rounds[0])
         for name in ("rate", "p50_ms", "p99_ms", "cpu_ms"):
-            values[name] = statistics.median(getattr(cell, name) for cell in rounds)
+            values[name] = statistics.median(getattr(each, name) for each in rounds)
         for name in ("requests", "errors"):
-            values[name] = sum(getattr(cell, name) for cell in rounds)
+            values[name] = sum(getattr(each, name) for each in rounds)
         for name in ("memory", "generator_cpu", "generator_limited"):
-            values[name] = max(getattr(cell, name) for cell in rounds)
-        found.append(Cell(**values | {"rounds": len(rounds)}))
-    return found
+            values[name] = max(getattr(each, name) for each in rounds)
+        combined.append(Measurement(**values | {"rounds": len(rounds)}))
+    return combined
 
 
-def format_cell(cell: Cell) -> str:
-    """A line of progress."""
-    limit = "  the generator was the limit" if cell.generator_limited else ""
+def format_measurement(measurement: Measurement) -> str:
+    """One line of progress."""
+    limit = "  limited by the load generator" if measurement.generator_limited else ""
     return (
-        f"{cell.server:20} {cell.workload:15} {cell.operator:8} {cell.connections:3} connections "
-        f"{cell.rate:9.1f}/s  p50 {cell.p50_ms:8.2f} ms  p99 {cell.p99_ms:8.2f} ms  {cell.errors} errors{limit}"
+        f"{measurement.server:20} {measurement.workload:15} {measurement.operator:8} "
+        f"{measurement.connections:3} connections {measurement.rate:9.1f}/s  p50 {measurement.p50_ms:8.2f} ms  "
+        f"p99 {measurement.p99_ms:8.2f} ms  {measurement.errors} errors{limit}"
     )
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

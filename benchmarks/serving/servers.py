@@ -1,104 +1,107 @@
-"""How a server is started, asked and stopped: one class for all, a few lines for each of them."""
+"""Starts a server, sends it requests and stops it."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-import numpy
 import requests
 
-from benchmarks.payloads import Payload, oip_binary, oip_json
-from benchmarks.serving import answers, environments, workloads
+from archive.errors import OpserveError
+from benchmarks.common.payloads import Payload
+from benchmarks.common.responses import WrongResponse, check_response
+from benchmarks.common.workloads import SHARED_MEMORY, Workload
+from benchmarks.serving import environments
 from benchmarks.serving.processes import Processes
-from benchmarks.serving.workloads import SHARED_MEMORY, Workload
+from scripts.load import wrk
+from scripts.load.result import Load
 from scripts.torchserve.ports import free_ports
 
 PEERS = Path(__file__).with_name("peers")
 START_S = 120.0
 POLL_S = 0.05
 REQUEST_S = 60.0
-OPERATORS = ("graph_plain", "graph_op")
+WARM_UP_CONNECTIONS = 8
 
 
-class ServerFailed(Exception):
-    """A server that does not start or dies; the message says what it said last."""
+class ServerFailed(OpserveError):
+    """A server does not start, or ended; the message contains its last output."""
 
 
-def over_the_network(workload: Workload) -> bool:
-    """Whether a server takes a request: one that takes all which hold their arrays themselves."""
+def is_sent(workload: Workload) -> bool:
+    """Whether a request contains its arrays, so that any server may accept it."""
     return workload.format != SHARED_MEMORY
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A server that can be measured; its subclasses say how it is started.
+    """A server that can be measured; its subclasses know how to start it.
 
     Attributes:
-        name: in the table.
-        distribution: the package whose version is shown; "" for none.
-        environment: the peers' environment it runs in; "" for opserve's own.
-        takes: whether it can take a workload at all.
-        payload: the request as this server takes it.
-        path: the path for a workload.
+        name: Its name in the tables.
+        distribution: The package whose version is reported; empty for none.
+        environment: The peers' environment that it runs in; empty for opserve's own.
+        accepts: Whether it can serve a workload.
+        payload: Encodes a workload as this server accepts it.
+        path: The path that a workload is sent to.
     """
 
     name: str
     distribution: str = ""
     environment: str = environments.COMMON
-    takes: Callable[[Workload], bool] = over_the_network
+    accepts: Callable[[Workload], bool] = is_sent
     payload: Callable[[Workload], Payload] = Workload.payload
     path: Callable[[Workload], str] = lambda workload: f"/{workload.model}"
 
     def launch(self, models: Sequence[str], files: Path, python: Path | None, folder: Path) -> Running:
-        """Start it.
+        """Starts the server.
 
         Args:
-            models: what it serves.
-            files: folder with the models' files.
-            python: the peers' Python; `None` if there is none.
-            folder: its current folder, and where its temporary files and its log go.
+            models: What it serves.
+            files: Folder with the models' files.
+            python: The Python of its environment; `None` if there is none.
+            folder: Its current folder, for its temporary files and its log.
 
         Raises:
-            ServerFailed: it did not start; nothing of it is left running.
+            ServerFailed: It did not start, and nothing of it is left running.
         """
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class PeerServer(Server):
-    """A server that is one command in the peers' environment.
+    """A server that is one command in a peers' environment.
 
     Attributes:
-        command: its words, given that environment's Python and the port.
-        variables: of its environment, beside those that say what is served.
+        command: The words of the command, for that environment's Python and a port.
+        variables: Further environment variables.
     """
 
     command: Callable[[Path, int], list[str]]
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def launch(self, models: Sequence[str], files: Path, python: Path | None, folder: Path) -> Running:
-        """Start the command; it may not listen yet when this returns."""
+        """Starts the command, which may not listen yet when this returns."""
         if python is None:
-            raise ServerFailed("its environment was not made")
+            raise ServerFailed("its environment was not installed")
         (port, *_) = free_ports(3)
-        variables = serving_variables(models, files, python, folder) | {"BENCH_PORT": str(port)} | dict(self.variables)
+        variables = peer_variables(models, files, python, folder) | {"BENCH_PORT": str(port)} | dict(self.variables)
         processes, log = Processes(), folder / "server.log"
         started = processes.spawn(self.command(python, port), folder, log, variables)
         return Running(self, processes, f"http://127.0.0.1:{port}", log, started)
 
 
-def serving_variables(models: Sequence[str], files: Path, python: Path, folder: Path) -> dict[str, str]:
-    """What peers/common.py reads, and what keeps a server's files in its own folder."""
+def peer_variables(models: Sequence[str], files: Path, python: Path, folder: Path) -> dict[str, str]:
+    """Environment variables that peers/common.py reads, and that keep a server's files in its own folder."""
     return {
         "BENCH_FOLDER": str(files),
         "BENCH_SERVED": ",".join(models),
@@ -111,7 +114,15 @@ def serving_variables(models: Sequence[str], files: Path, python: Path, folder: 
 
 
 class Running:
-    """A started server; `with` stops it whatever happens."""
+    """A started server, which `with` stops.
+
+    Args:
+        server: What was started.
+        processes: Its processes.
+        address: Its base URL.
+        log: The file with its output.
+        started: The process that was started, if the server ends with it.
+    """
 
     def __init__(
         self,
@@ -120,218 +131,97 @@ class Running:
         address: str,
         log: Path | None = None,
         started: subprocess.Popen | None = None,
-        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.server, self.processes, self.address, self.log = server, processes, address, log
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = {}
         self._started = started
         self._session = requests.Session()
         self._session.trust_env = False
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:
-        """End every process of it."""
+        """Ends all of its processes."""
         self._session.close()
-        self.processes.end()
+        self.processes.terminate()
         if self._started is not None:
             self._started.wait()
 
     def url(self, workload: Workload) -> str:
-        """Where a workload is sent."""
+        """The URL that a workload is sent to."""
         return self.address + self.server.path(workload)
 
-    def idle(self, model: str) -> Collection[int]:
-        """Process ids that serve only other models."""
+    def unused_workers(self, model: str) -> Collection[int]:
+        """Ids of the processes that serve only other models."""
         return ()
 
-    def ask(self, workload: Workload) -> None:
-        """Send a workload once.
+    def send_once(self, workload: Workload) -> None:
+        """Sends a workload once and checks the response.
 
         Raises:
-            answers.WrongAnswer: it is not answered as it must be.
-            ServerFailed: it is not answered.
+            WrongResponse: The response is not the expected one.
+            ServerFailed: There is no response.
         """
         payload = self.server.payload(workload)
         try:
             response = self._session.post(
-                self.url(workload), data=payload.body, headers=dict(payload.headers) | self.headers, timeout=REQUEST_S
+                self.url(workload), data=payload.body, headers={**payload.headers, **self.headers}, timeout=REQUEST_S
             )
         except requests.RequestException as error:
-            raise ServerFailed(f"{workload.name}: no answer ({type(error).__name__})") from None
-        answers.check(workload, response.status_code, response.content, response.headers)
+            raise ServerFailed(f"{workload.name}: no response ({type(error).__name__})") from None
+        check_response(workload, response.status_code, response.content, response.headers)
 
-    def wait(self, workload: Workload, limit: float = START_S) -> float:
-        """Wait for the first right answer; the seconds it took.
+    def load(self, workload: Workload, connections: int, seconds: int) -> Load:
+        """Sends a workload repeatedly."""
+        payload = self.server.payload(workload)
+        return wrk.load(self.url(workload), payload.body, {**payload.headers, **self.headers}, connections, seconds)
+
+    def warm_up(self, workload: Workload, seconds: int) -> None:
+        """Loads a server that was just started, twice: Java compiles again when the first connections end."""
+        for part in (seconds - seconds // 2, seconds // 2):
+            self.load(workload, WARM_UP_CONNECTIONS, max(1, part))
+
+    def wait_ready(self, workload: Workload, limit: float = START_S) -> float:
+        """Waits for the first right response; returns the seconds until then.
 
         Raises:
-            answers.WrongAnswer: its answer stays another one.
-            ServerFailed: it ended, or did not answer in time.
+            WrongResponse: Its response is another one.
+            ServerFailed: It ended, or did not respond in time.
         """
-        begun = time.monotonic()
+        begin = time.monotonic()
         while True:
             try:
-                self.ask(workload)
-                return time.monotonic() - begun
-            except (answers.WrongAnswer, ServerFailed) as error:
-                # 404 and 503 are what servers say that are still loading; the rest is their last word.
-                loading = isinstance(error, ServerFailed) or any(
-                    f"answered {code}" in str(error) for code in (404, 503)
-                )
+                self.send_once(workload)
+                return time.monotonic() - begin
+            except (WrongResponse, ServerFailed) as error:
+                # Servers that are still loading respond with 404 or 503.
+                loading = isinstance(error, ServerFailed) or re.search(r"status (404|503)", str(error))
                 if self._started is not None and self._started.poll() is not None:
-                    raise ServerFailed(f"it ended while it started: {self.last_words()}") from None
+                    raise ServerFailed(f"it ended while it started: {self.last_output()}") from None
                 if not loading:
                     raise
-                if time.monotonic() - begun > limit:
-                    raise ServerFailed(f"not ready after {limit:.0f} s ({error}): {self.last_words()}") from None
+                if time.monotonic() - begin > limit:
+                    raise ServerFailed(f"not ready after {limit:.0f} s ({error}): {self.last_output()}") from None
             time.sleep(POLL_S)
 
-    def last_words(self) -> str:
-        """The end of what it wrote, in a line: its last error, if it wrote of any."""
+    def last_output(self) -> str:
+        """Reads the last error from its output, or else the last lines."""
         if self.log is None or not self.log.is_file():
-            return "(it wrote nothing)"
+            return "(no output)"
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         errors = [line for line in lines if re.match(r"(error:|ERROR|\w*(Error|Exception):)", line)]
-        return " / ".join(errors[-1:] or lines[-3:])[-400:] or "(it wrote nothing)"
+        return " / ".join(errors[-1:] or lines[-3:])[-400:] or "(no output)"
 
 
 @contextlib.contextmanager
-def work_folder():
-    """A current folder and TMPDIR for one server: a short path, since sockets lie in it."""
+def work_folder() -> Iterator[Path]:
+    """Creates a current folder and TMPDIR for one server; its path is short because sockets are in it."""
     folder = Path(tempfile.mkdtemp(prefix="opserve-bs-", dir="/tmp"))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def script(name: str) -> Callable[[Path, int], list[str]]:
-    """A program of peers/ that listens by itself."""
-    return lambda python, port: [str(python), str(PEERS / f"{name}.py")]
-
-
-def npz_as_part(workload: Workload) -> Payload:
-    """For servers that take files as parts of a form only."""
-    if workload.format != "npz":
-        return workload.payload()
-    return workloads.form({"npz": workload.payload().body})
-
-
-def packed(workload: Workload) -> Payload:
-    """For mosec, which has no forms: the same PNG in MessagePack."""
-    if workload.format != "form":
-        return workload.payload()
-    return Payload(msgpack_map(workload.inputs), {"Content-Type": "application/msgpack"})
-
-
-def msgpack_map(values: Mapping[str, numpy.ndarray | bytes]) -> bytes:
-    """MessagePack of a map of bytes and of float32 matrices as nested lists."""
-
-    def packed(value: object) -> bytes:
-        if isinstance(value, bytes):
-            return b"\xc6" + len(value).to_bytes(4, "big") + value
-        if isinstance(value, list):
-            return b"\xdc" + len(value).to_bytes(2, "big") + b"".join(map(packed, value))
-        return b"\xcb" + numpy.array(value, ">f8").tobytes()
-
-    out = io.BytesIO()
-    out.write(bytes([0x80 | len(values)]))
-    for name, value in values.items():
-        out.write(bytes([0xA0 | len(name)]) + name.encode())
-        out.write(packed(value if isinstance(value, bytes) else value.tolist()))
-    return out.getvalue()
-
-
-def protocol(workload: Workload) -> Payload:
-    """For Triton, which speaks the Open Inference Protocol: JSON, or binary data in place of an `.npz` or a form."""
-    if workload.format in ("json", "oip"):
-        return oip_json(workload.inputs)
-    inputs = {
-        name: numpy.frombuffer(value, "uint8") if isinstance(value, bytes) else value
-        for name, value in workload.inputs.items()
-    }
-    return oip_binary(inputs)
-
-
-def bento_path(workload: Workload) -> str:
-    """Each kind of request has its own route."""
-    return f"/{workload.model}{'_npz' if workload.format == 'npz' else ''}"
-
-
-def bento_payload(workload: Workload) -> Payload:
-    """A form for files; its answer to them is a file as well."""
-    payload = npz_as_part(workload)
-    return Payload(payload.body, dict(payload.headers) | {"Accept": "*/*"})
-
-
-def uvicorn(python: Path, port: int) -> list[str]:
-    """One process, uvloop and httptools, no access log."""
-    words = [str(python), "-m", "uvicorn", "fastapi_app:app", "--host", "127.0.0.1", "--port", str(port)]
-    return [*words, "--workers", "1", "--no-access-log", "--log-level", "warning"]
-
-
-def gunicorn(python: Path, port: int) -> list[str]:
-    """One process whose threads hold the connections."""
-    words = [str(python), "-m", "gunicorn", "flask_app:app", "-b", f"127.0.0.1:{port}", "-w", "1"]
-    return [*words, "-k", "gthread", "--threads", "8", "--keep-alive", "60"]
-
-
-def mosec(python: Path, port: int) -> list[str]:
-    """Its program takes the address as arguments."""
-    words = [str(python), str(PEERS / "mosec_app.py"), "--address", "127.0.0.1", "--port", str(port)]
-    return [*words, "--log-level", "error"]
-
-
-def bentoml(python: Path, port: int) -> list[str]:
-    """Its own launcher."""
-    words = [str(python), "-m", "bentoml", "serve", "bentoml_app:Predict", "--working-dir", str(PEERS)]
-    return [*words, "--host", "127.0.0.1", "--port", str(port)]
-
-
-def triton_path(workload: Workload) -> str:
-    """The Open Inference Protocol's."""
-    return f"/v2/models/{workload.model}/infer"
-
-
-FASTAPI, FASTAPI_ORJSON = "FastAPI", "FastAPI, orjson"
-MOSEC, MOSEC_BATCHES = "mosec", "mosec, batches of 8"
-TRITON = "Triton"
-PEER_SERVERS = [
-    PeerServer(name=FASTAPI, distribution="fastapi", command=uvicorn),
-    PeerServer(name=MOSEC, distribution="mosec", command=mosec, payload=packed),
-    PeerServer(name=MOSEC_BATCHES, distribution="mosec", command=mosec, payload=packed, variables={"BENCH_BATCH": "8"}),
-    PeerServer(name="Flask", distribution="flask", command=gunicorn),
-    PeerServer(name="LitServe", distribution="litserve", command=script("litserve_app"), payload=npz_as_part),
-    PeerServer(
-        name="BentoML",
-        distribution="bentoml",
-        environment=environments.BENTOML,
-        command=bentoml,
-        variables={
-            "BENTOML_DO_NOT_TRACK": "True",
-            "BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false",
-        },
-        payload=bento_payload,
-        path=bento_path,
-    ),
-    PeerServer(
-        name="Ray Serve",
-        distribution="ray",
-        command=script("ray_app"),
-        variables={"RAY_USAGE_STATS_ENABLED": "0"},
-    ),
-    PeerServer(
-        name=TRITON,
-        distribution="nvidia-pytriton",
-        environment=environments.TRITON,
-        command=script("triton_app"),
-        payload=protocol,
-        path=triton_path,
-    ),
-    # Not what its guide shows: what is left of the difference when JSON is read and written as fast as a person can.
-    PeerServer(name=FASTAPI_ORJSON, distribution="fastapi", command=uvicorn, variables={"BENCH_JSON": "orjson"}),
-]

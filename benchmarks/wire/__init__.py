@@ -1,0 +1,1 @@
+"""Benchmark of the request formats on a server."""

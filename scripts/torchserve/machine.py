@@ -3,9 +3,8 @@
 import math
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple  # noqa: UP035  that of collections.abc has no parameters before 3.9
 
 from archive.errors import OpserveError
 

@@ -1,7 +1,7 @@
 """A real HTTP server of a few lines for the tests of the serving benchmark: `tiny_server.py FACTOR [REFUSE_EVERY]`.
 
-It answers FACTOR * x + y on BENCH_PORT, refuses every so many requests with 503, and starts a child that leaves its
-session.
+It responds with FACTOR * x + y on BENCH_PORT, refuses every REFUSE_EVERY-th request with 503, and starts a child that
+leaves its session.
 """
 
 import itertools

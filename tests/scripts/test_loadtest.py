@@ -11,7 +11,7 @@ import pytest
 
 from archive.errors import OpserveError
 from archive.repository import ROOT
-from benchmarks.serving import workloads
+from benchmarks.common import workloads
 from benchmarks.serving.servers import PeerServer, Running
 from scripts.load import rate, wrk
 from scripts.load.result import Load, percentiles
@@ -39,7 +39,7 @@ def half_refused(tmp_path: Path) -> Iterator[Running]:
     """A server that refuses every second request."""
     server = PeerServer(name="tiny", command=lambda python, port: [str(python), str(SERVER), "2", "2"])
     with server.launch(["scaled_add"], tmp_path, Path(sys.executable), tmp_path) as running:
-        running.wait(workloads.tiny())
+        running.wait_ready(workloads.tiny())
         yield running
 
 

@@ -1,4 +1,4 @@
-"""The peers' programs: each is what a person writes who follows that server's guide, around the same functions.
+"""The programs of the peers, written around the same functions as each server's guide has it.
 
-They run in an environment of their own, where nothing of opserve but its operator library is at hand.
+They run in their own environments, which have nothing of opserve but its operator library.
 """

@@ -4,19 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import bentoml
-from common import NPZ_TYPE, encode, jsonable, load_models, run, values_of
+from common import NPZ_TYPE, encode, jsonable, load_models, parse_body, run
 
 
 @bentoml.service(workers=1, threads=1, traffic={"timeout": 60, "max_concurrency": 1000})
 class Predict:
-    """All served models; a route is a method, so each has one for a form and one for JSON."""
+    """All served models; each has one route for forms and one for JSON, since a route is a method."""
 
     def __init__(self):
         self.models = load_models()
 
     def json(self, name: str, document: dict[str, Any]) -> dict[str, Any]:
-        values, is_call = values_of(document, "application/json")
-        return jsonable(run(self.models[name], values), is_call)
+        values, is_oip = parse_body(document, "application/json")
+        return jsonable(run(self.models[name], values), is_oip=is_oip)
 
     @bentoml.api(route="/scaled_add")
     def scaled_add(self, document: dict[str, Any], /) -> dict[str, Any]:
@@ -35,11 +35,11 @@ class Predict:
         return jsonable(run(self.models["digits"], {"image": image.read_bytes(), "corners": corners}))
 
     def npz(self, name: str, file: Path) -> Path:
-        values, _ = values_of(file.read_bytes(), NPZ_TYPE)
+        values, _ = parse_body(file.read_bytes(), NPZ_TYPE)
         body, _ = encode(run(self.models[name], values), NPZ_TYPE)
-        answer = file.with_name("answer.npz")
-        answer.write_bytes(body)
-        return answer
+        response = file.with_name("answer.npz")
+        response.write_bytes(body)
+        return response
 
     @bentoml.api(route="/graph_plain_npz")
     def graph_plain_npz(self, npz: Path) -> Path:

@@ -1,8 +1,7 @@
 """What every peer does with a request: bytes to arrays, the model, arrays to bytes.
 
-The harness says by the environment where the models' files lie (BENCH_FOLDER), which of them are served (BENCH_SERVED),
-on which port (BENCH_PORT), and whether JSON goes through the standard library or, as a person would write who minds
-speed, through orjson and NumPy (BENCH_JSON).
+The benchmark sets the folder of the models' files (BENCH_FOLDER), which of them are served (BENCH_SERVED), the port
+(BENCH_PORT), and whether JSON is handled by the standard library or, for speed, by orjson and NumPy (BENCH_JSON).
 """
 
 import io
@@ -27,7 +26,7 @@ torch.ops.load_library(str(FOLDER / "libopserve_torch.so"))
 
 
 def scaled_add(x, y):
-    """float32 [n] each; PyTorch's own, in one call."""
+    """PyTorch's own operator, in one call: float32 [n] each."""
     return {"z": torch.add(y, x, alpha=2)}
 
 
@@ -44,7 +43,7 @@ class Digits:
 
 
 class GraphOp:
-    """The same TorchScript file that opserve serves: opserve's operator."""
+    """The same TorchScript file that opserve serves, with opserve's operator."""
 
     def __init__(self):
         self.model = torch.jit.load(str(FOLDER / "graph.pt")).eval()
@@ -56,7 +55,7 @@ class GraphOp:
 
 
 class GraphPlain:
-    """The same network in PyTorch alone: a sparse CSR tensor, times the smaller of the two products."""
+    """The same network in plain PyTorch: a sparse CSR tensor, times the smaller of the two products."""
 
     def __init__(self):
         with numpy.load(FOLDER / "graph_weights.npz") as weights:
@@ -75,12 +74,12 @@ MAKERS = {"scaled_add": lambda: scaled_add, "digits": Digits, "graph_plain": Gra
 
 
 def load_models():
-    """The served models by name."""
+    """Loads the served models by name."""
     return {name: MAKERS[name]() for name in SERVED}
 
 
 def tensors(values):
-    """The tensors of JSON values, NumPy arrays or a PNG's bytes, by name."""
+    """Makes tensors of JSON values, NumPy arrays or the bytes of a part, by name."""
     made = {}
     for name, given in values.items():
         value = read_part(given) if isinstance(given, bytes | bytearray) else given
@@ -94,19 +93,19 @@ def tensors(values):
 
 
 def read_part(content):
-    """A part of a form: a PNG, or JSON."""
+    """Reads a part of a form: a PNG, or JSON."""
     return decode_image(content) if content[:4] == b"\x89PNG" else parse(content)
 
 
 def decode_image(content):
-    """float32 [H, W] of a PNG."""
+    """Decodes a PNG: float32 [H, W]."""
     from PIL import Image
 
     return numpy.asarray(Image.open(io.BytesIO(content)).convert("L"), dtype=numpy.float32)
 
 
 def parse(content):
-    """The JSON of bytes."""
+    """Parses JSON."""
     if FAST_JSON:
         import orjson
 
@@ -115,13 +114,13 @@ def parse(content):
 
 
 def run(model, values):
-    """The outputs for named values, by name."""
+    """Runs a model on named values; returns its outputs by name."""
     with torch.inference_mode():
         return model(**tensors(values))
 
 
-def values_of(content, content_type):
-    """(the named values of a body, whether it is in the Open Inference Protocol)."""
+def parse_body(content, content_type):
+    """Reads a body: its named values, and whether it is in the Open Inference Protocol."""
     if content_type.startswith(NPZ_TYPE):
         with numpy.load(io.BytesIO(content)) as file:
             return {name: file[name] for name in file.files}, False
@@ -135,9 +134,9 @@ def values_of(content, content_type):
     return made, True
 
 
-def jsonable(outputs, is_call=False):
-    """What a JSON encoder gets: lists, or NumPy arrays where orjson takes them."""
-    if is_call:
+def jsonable(outputs, *, is_oip=False):
+    """Prepares outputs for a JSON encoder: lists, or NumPy arrays where orjson accepts them."""
+    if is_oip:
         return {
             "outputs": [
                 {
@@ -149,22 +148,22 @@ def jsonable(outputs, is_call=False):
                 for name, tensor in outputs.items()
             ]
         }
-    # orjson takes arrays, but no scalars of NumPy's.
+    # orjson accepts NumPy's arrays, but not its scalars.
     return {name: tensor.numpy() if FAST_JSON and tensor.ndim else tensor.tolist() for name, tensor in outputs.items()}
 
 
 def npz(outputs):
-    """An `.npz`, uncompressed."""
+    """Encodes an uncompressed `.npz`."""
     file = io.BytesIO()
     numpy.savez(file, **{name: tensor.numpy() for name, tensor in outputs.items()})
     return file.getvalue()
 
 
-def encode(outputs, content_type, is_call=False):
-    """(body, media type), as the request came."""
+def encode(outputs, content_type, *, is_oip=False):
+    """Encodes outputs in the format of the request: body and media type."""
     if content_type.startswith(NPZ_TYPE):
         return npz(outputs), NPZ_TYPE
-    document = jsonable(outputs, is_call)
+    document = jsonable(outputs, is_oip=is_oip)
     if FAST_JSON:
         import orjson
 
@@ -172,7 +171,7 @@ def encode(outputs, content_type, is_call=False):
     return json.dumps(document).encode(), JSON_TYPE
 
 
-def answer(model, content, content_type):
-    """(body, media type) of the answer to a whole body."""
-    values, is_call = values_of(content, content_type)
-    return encode(run(model, values), content_type, is_call)
+def respond(model, content, content_type):
+    """Responds to a body: body and media type."""
+    values, is_oip = parse_body(content, content_type)
+    return encode(run(model, values), content_type, is_oip=is_oip)

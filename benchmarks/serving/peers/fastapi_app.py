@@ -1,6 +1,6 @@
 """FastAPI; run by uvicorn."""
 
-from common import answer, encode, load_models, run
+from common import encode, load_models, respond, run
 from fastapi import FastAPI, Request, Response
 
 app = FastAPI()
@@ -9,12 +9,12 @@ models = load_models()
 
 @app.post("/{name}")
 async def predict(name: str, request: Request):
-    """A form's parts or a whole body."""
+    """Responds to the parts of a form, or to a body."""
     kind = request.headers["content-type"]
     if kind.startswith("multipart/"):
         async with request.form() as form:
             parts = {key: await file.read() for key, file in form.items()}
         body, kind = encode(run(models[name], parts), "")
     else:
-        body, kind = answer(models[name], await request.body(), kind)
+        body, kind = respond(models[name], await request.body(), kind)
     return Response(body, media_type=kind)

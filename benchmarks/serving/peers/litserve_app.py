@@ -1,7 +1,7 @@
-"""LitServe, one worker a model."""
+"""LitServe, one worker for each model."""
 
 import litserve
-from common import NPZ_TYPE, PORT, SERVED, encode, load_models, run, values_of
+from common import NPZ_TYPE, PORT, SERVED, encode, load_models, parse_body, run
 from fastapi import Response
 
 
@@ -16,17 +16,17 @@ class Predict(litserve.LitAPI):
         self.model = load_models()[self.name]
 
     def decode_request(self, request):
-        """(named values, media type of the request, whether it is in the Open Inference Protocol)."""
+        """Reads the named values, the media type, and whether it is in the Open Inference Protocol."""
         if "npz" in request:
-            return (values_of(request["npz"].file.read(), NPZ_TYPE)[0], NPZ_TYPE, False)
+            return (parse_body(request["npz"].file.read(), NPZ_TYPE)[0], NPZ_TYPE, False)
         if "image" in request:
             return ({name: file.file.read() for name, file in request.items()}, "", False)
-        values, is_call = values_of(request, "application/json")
-        return (values, "", is_call)
+        values, is_oip = parse_body(request, "application/json")
+        return (values, "", is_oip)
 
     def predict(self, request):
-        values, kind, is_call = request
-        return encode(run(self.model, values), kind, is_call)
+        values, kind, is_oip = request
+        return encode(run(self.model, values), kind, is_oip=is_oip)
 
     def encode_response(self, output):
         body, kind = output

@@ -1,10 +1,10 @@
-"""mosec, one worker a model; BENCH_BATCH requests at most in a batch."""
+"""mosec, one worker for each model; at most BENCH_BATCH requests in a batch."""
 
 import os
 
 import numpy
 import torch
-from common import SERVED, answer, encode, load_models, parse, run, tensors
+from common import SERVED, encode, load_models, parse, respond, run, tensors
 from mosec import Runtime, Server, Worker
 from mosec.mixin import MsgpackMixin
 
@@ -13,7 +13,7 @@ DELAY_MS = 1
 
 
 class Base(Worker):
-    """Bytes in, bytes out: mosec hands a worker the body alone, so its first bytes say what it is."""
+    """Bytes in, bytes out; mosec passes only the body to a worker, so its first bytes tell the format."""
 
     name = ""
 
@@ -27,25 +27,25 @@ class Base(Worker):
     def serialize(self, data):
         return data
 
-    def one(self, body):
-        return answer(self.model, body, "application/x-npz" if body[:2] == b"PK" else "application/json")[0]
+    def respond_to_one(self, body):
+        return respond(self.model, body, "application/x-npz" if body[:2] == b"PK" else "application/json")[0]
 
     def forward(self, data):
-        return self.one(data) if BATCH == 1 else self.together(data)
+        return self.respond_to_one(data) if BATCH == 1 else self.respond_to_all(data)
 
-    def together(self, bodies):
-        return [self.one(body) for body in bodies]
+    def respond_to_all(self, bodies):
+        return [self.respond_to_one(body) for body in bodies]
 
 
 class ScaledAdd(Base):
-    """Joined along a new dimension, as mosec's guide does it, where the sizes agree."""
+    """Stacks requests of equal sizes, as mosec's guide does."""
 
     name = "scaled_add"
 
-    def together(self, bodies):
+    def respond_to_all(self, bodies):
         requests = [tensors(parse(body)) for body in bodies]
         if len({request["x"].shape for request in requests}) > 1:
-            return super().together(bodies)
+            return super().respond_to_all(bodies)
         with torch.inference_mode():
             z = self.model(*(torch.stack([request[name] for request in requests]) for name in ("x", "y")))["z"]
         return [encode({"z": row}, "application/json")[0] for row in z]
@@ -59,7 +59,7 @@ class Digits(MsgpackMixin, Base):
     def serialize(self, data):
         return data
 
-    def one(self, body):
+    def respond_to_one(self, body):
         parts = {"image": body["image"], "corners": numpy.array(body["corners"], numpy.float32)}
         return encode(run(self.model, parts), "application/json")[0]
 

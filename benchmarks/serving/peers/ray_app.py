@@ -2,7 +2,7 @@
 
 import signal
 
-from common import PORT, answer, encode, load_models, run
+from common import PORT, encode, load_models, respond, run
 from ray import serve
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,14 +16,14 @@ class Predict:
         self.models = load_models()
 
     async def __call__(self, request: Request):
-        """A form's parts or a whole body."""
+        """Responds to the parts of a form, or to a body."""
         model, kind = self.models[request.url.path.strip("/")], request.headers["content-type"]
         if kind.startswith("multipart/"):
             async with request.form() as form:
                 parts = {key: await file.read() for key, file in form.items()}
             body, kind = encode(run(model, parts), "")
         else:
-            body, kind = answer(model, await request.body(), kind)
+            body, kind = respond(model, await request.body(), kind)
         return Response(body, media_type=kind)
 
 

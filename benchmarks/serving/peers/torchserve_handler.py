@@ -1,11 +1,11 @@
-"""Stock TorchServe: a handler on its own BaseHandler, as its guide has it."""
+"""Stock TorchServe: a handler based on its BaseHandler, as its guide has it."""
 
-from common import NPZ_TYPE, encode, jsonable, load_models, run, values_of
+from common import NPZ_TYPE, encode, jsonable, load_models, parse_body, run
 from ts.torch_handler.base_handler import BaseHandler
 
 
 class Handler(BaseHandler):
-    """One model; JSON comes parsed, files as bytes."""
+    """One model; JSON arrives parsed, files arrive as bytes."""
 
     def initialize(self, context):
         self.context = context
@@ -13,25 +13,27 @@ class Handler(BaseHandler):
         self.initialized = True
 
     def preprocess(self, data):
-        """(named values, whether an `.npz`, whether in the Open Inference Protocol) of each request."""
+        """Reads each request: named values, whether an `.npz`, whether in the Open Inference Protocol."""
         requests = []
         for parts in data:
             body = parts.get("body") or parts.get("data")
             if body is None:
-                requests.append(({name: bytes_of(value) for name, value in parts.items()}, False, False))
+                requests.append(({name: to_bytes(value) for name, value in parts.items()}, False, False))
             elif isinstance(body, dict):
-                values, is_call = values_of(body, "application/json")
-                requests.append((values, False, is_call))
+                values, is_oip = parse_body(body, "application/json")
+                requests.append((values, False, is_oip))
             else:
-                requests.append((values_of(bytes(body), NPZ_TYPE)[0], True, False))
+                requests.append((parse_body(bytes(body), NPZ_TYPE)[0], True, False))
         return requests
 
     def inference(self, data):
-        return [(run(self.model, values), npz, is_call) for values, npz, is_call in data]
+        return [(run(self.model, values), npz, is_oip) for values, npz, is_oip in data]
 
     def postprocess(self, data):
-        return [encode(outputs, NPZ_TYPE)[0] if npz else jsonable(outputs, is_call) for outputs, npz, is_call in data]
+        return [
+            encode(outputs, NPZ_TYPE)[0] if npz else jsonable(outputs, is_oip=is_oip) for outputs, npz, is_oip in data
+        ]
 
 
-def bytes_of(value):
+def to_bytes(value):
     return bytes(value) if isinstance(value, bytearray) else value

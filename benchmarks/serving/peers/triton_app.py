@@ -1,4 +1,4 @@
-"""Triton by nvidia-pytriton: its server in C++ parses, a Python process runs the model."""
+"""Triton through nvidia-pytriton: its C++ server parses, and a Python process runs the model."""
 
 import numpy
 from common import PORT, load_models, run
@@ -22,30 +22,30 @@ OUTPUTS = {
 }
 
 
-def function_of(name, model):
-    """What Triton calls with a list of requests."""
+def make_function(name, model):
+    """Makes the function that Triton calls with a list of requests."""
 
     def infer(requests):
-        answers = []
+        responses = []
         for request in requests:
             values = {key: request.data[key] for key in INPUTS[name]}
             if name == "digits":
                 values["image"] = values["image"].tobytes()
             outputs = run(model, values)
-            answers.append(
-                {key: tensor.numpy().reshape(shape_of(name, key, tensor)) for key, tensor in outputs.items()}
+            responses.append(
+                {key: tensor.numpy().reshape(output_shape(name, key, tensor)) for key, tensor in outputs.items()}
             )
-        return answers
+        return responses
 
     return infer
 
 
-def shape_of(name, key, tensor):
-    # Triton has no scalars.
+def output_shape(name, key, tensor):
+    # Triton does not have scalars.
     return (1,) if OUTPUTS[name][key][1] == () else tuple(tensor.shape)
 
 
-def described(tensors):
+def describe(tensors):
     return [Tensor(name=name, dtype=dtype, shape=shape or (1,)) for name, (dtype, shape) in tensors.items()]
 
 
@@ -57,9 +57,9 @@ if __name__ == "__main__":
         for name, model in load_models().items():
             triton.bind(
                 model_name=name,
-                infer_func=function_of(name, model),
-                inputs=described(INPUTS[name]),
-                outputs=described(OUTPUTS[name]),
+                infer_func=make_function(name, model),
+                inputs=describe(INPUTS[name]),
+                outputs=describe(OUTPUTS[name]),
                 config=ModelConfig(batching=False),
             )
         triton.serve()

@@ -1,0 +1,1 @@
+"""What the benchmarks share: the command line, measuring, tables, models, requests and their expected responses."""

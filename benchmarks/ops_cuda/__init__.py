@@ -1,0 +1,1 @@
+"""Benchmark of the operators on a GPU."""

@@ -1,0 +1,1 @@
+"""Benchmark of the server's processor time: where it goes."""
