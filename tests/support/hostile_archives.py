@@ -21,7 +21,7 @@ class _Bits:
 
 
 def slow_blocks(count: int, each: int = 0) -> bytes:
-    """A raw deflate stream of `count` (a multiple of 8) small blocks, each with a Huffman code and `each` zero bytes."""
+    """A raw deflate stream of `count` (a multiple of 8) blocks, each with a Huffman code and `each` zero bytes."""
     block = _Bits()
     block.put(0b100, 3)  # not the last, with its own tables
     block.put(0, 10)  # 257 codes for literals, 1 for distances
