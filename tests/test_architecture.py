@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ IMPERATIVE = frozenset(
     "Add Apply Ask Assert Begin Bring Build Change Choose Clear Close Collect Compare Compute Convert Copy Count "
     "Create Cut Decide Declare Decode Define Delete Describe Divide Do Draw Drop Encode End Ensure Export Find "
     "Finish Follow Forget Generate Get Give Handle Have Import Initialize Install Join Keep Kill Leave List Load "
-    "Log Look Make Measure Move Note Open Pack Parse Pass Post Prepare Print Put Raise Read Record Refuse "
+    "Log Look Make Measure Move Note Pack Parse Pass Post Prepare Print Put Raise Read Record Refuse "
     "Register Remember Remove Replace Reply Reset Restore Return Run Save Say Scale Send Serve Show Sign Split "
     "Start Stop Store Take Tell Terminate Train Translate Try Turn Undo Unpack Unregister Update Verify Wait "
     "Watch Write Yield".split()
@@ -106,6 +107,14 @@ def test_the_check_of_an_archive_needs_the_standard_library_only():
             assert {module.partition(".")[0] for module in imported(tree)} <= STANDARD | {
                 *("handlers", "cryptography", "onnxruntime", "torch")
             }, name
+
+
+def test_the_codecs_know_errors_and_the_signature_and_form_no_cycle():
+    paths = {name.removesuffix(".py").replace("/", "."): name for name in MODULES}
+    codecs = {module for module, path in paths.items() if path.startswith("handlers/codecs/")}
+    uses = {module: paths.keys() & set(imported(MODULES[paths[module]])) for module in codecs}
+    assert set().union(*uses.values()) <= codecs | {"handlers.errors", "handlers.signature"}
+    TopologicalSorter(uses).prepare()  # raises CycleError
 
 
 def test_every_import_of_ours_exists():

@@ -164,7 +164,7 @@ class Result {
 };
 
 template <class T>
-constexpr DType find_dtype() {
+constexpr DType dtype_of() {
     if constexpr (std::is_same_v<T, float>) return DType::kFloat32;
     if constexpr (std::is_same_v<T, double>) return DType::kFloat64;
     if constexpr (std::is_same_v<T, int32_t>) return DType::kInt32;

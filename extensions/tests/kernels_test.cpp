@@ -43,7 +43,7 @@ void expect_error(const Status& status, const std::string& text, int line) {
 #define EXPECT_ERROR(status, text) expect_error(status, text, __LINE__)
 
 template <class T>
-constexpr DType find_dtype() {
+constexpr DType dtype_of() {
     if constexpr (std::is_same_v<T, float>) return DType::kFloat32;
     if constexpr (std::is_same_v<T, double>) return DType::kFloat64;
     if constexpr (std::is_same_v<T, int32_t>) return DType::kInt32;

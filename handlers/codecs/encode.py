@@ -43,7 +43,10 @@ def encode_outputs(
     try:
         if response_format == PLAIN_JSON:
             return Response(200, JSON_TYPE, write_json(dict(outputs), max_bytes))
-        return _encode(outputs, response_format, model_name, model_version, max_bytes)
+        response = _encode(outputs, response_format, model_name, model_version, max_bytes)
+        if len(response.body) > max_bytes:
+            raise ResponseTooLarge
+        return response
     except ResponseTooLarge:
         raise _size_error(outputs, response_format, max_bytes) from None
 
@@ -57,12 +60,10 @@ def _encode(
         document = oip_grpc.make_response(arrays, request, model_name, model_version, max_bytes)
         return Response(200, JSON_TYPE, write_json(document, max_bytes))
     if response_format.content_type == NPZ_TYPE:
-        _check_size(sum(array.nbytes for array in arrays.values()), max_bytes)
-        body = write_npz(arrays)
-        _check_size(len(body), max_bytes)
-        return Response(200, NPZ_TYPE, body)
+        if sum(array.nbytes for array in arrays.values()) > max_bytes:
+            raise ResponseTooLarge
+        return Response(200, NPZ_TYPE, write_npz(arrays))
     body, json_length = oip.write_infer_response(arrays, request, model_name, model_version, max_bytes)
-    _check_size(len(body), max_bytes)
     if json_length is None:
         return Response(200, response_format.content_type, body)
     return Response(200, BINARY_TYPE, body, {oip.JSON_LENGTH_HEADER: str(json_length)})
@@ -98,11 +99,6 @@ def encode_error(
     except Exception:  # a hook's own kind of error
         body = {"error": {"code": 500, "field": None, "message": "the error cannot be written as JSON"}}
         return Response(500, JSON_TYPE, orjson.dumps(body))
-
-
-def _check_size(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise ResponseTooLarge
 
 
 def _tensors(outputs: Mapping[str, Any]) -> dict[str, numpy.ndarray]:

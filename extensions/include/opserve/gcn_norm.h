@@ -14,8 +14,8 @@
 // s = deg^-1/2, and 0 where deg is 0. deg[i] is the sum of row i, its self-loop included: the weights of the
 // edges into a node. A node that has a self-loop already keeps it, and the loop that begins its row weighs 0,
 // so that the sizes of the result depend on no value. Several loops of one node are summed (PyTorch Geometric
-// keeps an unspecified one of them). Nothing is refused for its weight: a negative degree makes NaN, and NaN
-// and infinity propagate as IEEE arithmetic says.
+// keeps an unspecified one of them). No weight is refused: a negative degree results in NaN, and NaN and
+// infinity propagate by IEEE arithmetic.
 //
 // rowptr and col are both int32 or both int64; value is float32 or float64 on the CPU, those, float16 or
 // bfloat16 on CUDA (computed in float32 and rounded once); all on one device. n and nnz may be 0. Rejected:
@@ -25,8 +25,8 @@
 //
 // On CUDA the values of rowptr and col cannot be checked without waiting for the device. There nothing is
 // read through a wrong index: if rowptr is wrong anywhere, the indices of the result are -1 and its weights
-// NaN throughout; an entry whose column is outside [0, n) keeps that column, and its weight is NaN. Either
-// comes out of graph_conv_csr as NaN. The result of a call on one device is always the same, bit for bit.
+// NaN throughout; an entry whose column is outside [0, n) keeps that column, and its weight is NaN.
+// graph_conv_csr turns both into NaN. The result of a call on one device is always the same, bit for bit.
 //
 // Backward, of grad [nnz + n], the gradient of out_value. With g[e] for the element of grad that belongs to
 // entry e, and loop[i] for the weight of the loop that begins row i:
@@ -37,8 +37,7 @@
 //
 // A degree of 0 passes no gradient on (PyTorch Geometric: NaN). On CUDA the sums over columns are made in the
 // order in which threads arrive, so that grad_value can differ by roundings from call to call. Entries that
-// the guards would not follow are left out of the sums, and their grad_value is NaN; where rowptr is wrong,
-// all of it.
+// the guards refuse are left out of the sums, and their grad_value is NaN; if rowptr is wrong, all of it is.
 #pragma once
 
 #include <cstdint>
@@ -56,7 +55,7 @@ struct GcnNormSizes {
     int64_t out_nnz;  // nnz + n
 };
 
-// Device-independent check. Sets `sizes`.
+// Checks the arguments, on any device. Sets `sizes`.
 Status check_gcn_norm(const TensorArg& rowptr, const TensorArg& col, const TensorArg& value,
                       GcnNormSizes* sizes);
 
@@ -72,7 +71,7 @@ struct GcnNormParams {
     void* out_rowptr;
     void* out_col;
     void* out_value;
-    void* workspace;  // as many bytes as the size query says, aligned to 64; contents need not be set
+    void* workspace;  // of the queried size, aligned to 64 bytes; contents need not be set
 };
 
 // Sets `sizes`.
@@ -90,7 +89,7 @@ struct GcnNormBackwardParams {
     const void* col;
     const void* value;
     void* grad_value;
-    void* workspace;  // as many bytes as the size query says, aligned to 64; contents need not be set
+    void* workspace;  // of the queried size, aligned to 64 bytes; contents need not be set
 };
 
 namespace cpu {

@@ -11,8 +11,8 @@ namespace {
 
 constexpr const char* kOp = "gcn_norm";
 constexpr const char* kBackwardOp = "_gcn_norm_backward";
-// Rows a thread takes at a time. A row has few entries as a rule, and most of the time goes to reading the
-// scale of each entry's column: there is nothing here that wider vectors would speed up.
+// Rows that a thread takes at a time. A row usually has few entries, and most of the time is spent on reading
+// the scale of each entry's column: wider vectors would not speed this up.
 constexpr int64_t kGrain = 2048;
 
 template <class T, class Index>
@@ -123,7 +123,7 @@ Status run_backward(const GcnNormBackwardParams& p, const ParallelFor& parallel_
             slope[row] = sum;
         }
     });
-    // In one thread, so that the order of the sums does not depend on how many there are.
+    // In one thread, so that the order of the sums does not depend on the number of threads.
     for (int64_t row = 0; row < graph.n; ++row) {
         for (int64_t e = graph.begin(row); e < graph.end(row); ++e) {
             slope[graph.column(e)] += grad[e + row + 1] * graph.value[e] * scale[row];

@@ -240,50 +240,58 @@ int group_for(int64_t width, int64_t pack) {
     return group;
 }
 
+struct Division {
+    int group;
+    int64_t blocks;
+};
+
+template <class T>
+Division divide_rows(int64_t rows, int64_t width, bool packed) {
+    const int pack = packed ? kPackWidth<T> : 1;
+    const int group = group_for(width, pack);
+    return {group, divide_up(rows, kThreads / group) * divide_up(width, int64_t{group} * pack)};
+}
+
 bool divisible(int64_t elements, int64_t size) { return elements * size % kPackBytes == 0; }
 
 }  // namespace csr_kernels
 
 Status aggregate(const char* op, const AggregateParams& p, Stream stream) {
-    if (p.csr.n == 0 || p.width == 0) return {};
+    if (p.csr.n == 0 || p.x.columns == 0) return {};
     return with_floating(op, p.dtype, [&]<class T>(T*) {
         return with_index(p.csr.index_dtype, [&]<class Index>(Index*) -> Status {
-            OPSERVE_RETURN_IF_ERROR(check_aligned<T>(op, p.value, p.x, p.bias, p.out));
+            OPSERVE_RETURN_IF_ERROR(check_aligned<T>(op, p.value, p.x.data, p.bias, p.out));
             OPSERVE_RETURN_IF_ERROR(check_aligned<Index>(op, p.csr.rowptr, p.csr.col));
             constexpr int64_t size = sizeof(T);
-            const bool packed = aligned(p.x, kPackBytes) && aligned(p.out, kPackBytes) &&
-                                divisible(p.width, size) && divisible(p.x_stride, size);
-            const int group = group_for(p.width, packed ? kPackWidth<T> : 1);
-            const int64_t band = group * (packed ? kPackWidth<T> : 1);
-            const int64_t blocks = divide_up(p.csr.n, kThreads / group) * divide_up(p.width, band);
+            const bool packed = aligned(p.x.data, kPackBytes) && aligned(p.out, kPackBytes) &&
+                                divisible(p.x.columns, size) && divisible(p.x.row_stride, size);
+            const auto [group, blocks] = divide_rows<T>(p.csr.n, p.x.columns, packed);
             auto* kernel =
                 packed ? &aggregate_kernel<T, Index, kPackWidth<T>> : &aggregate_kernel<T, Index, 1>;
             return launch(op, kernel, blocks, kThreads, stream, make_graph<Index>(p.csr),
-                          static_cast<const T*>(p.value), p.width, group, static_cast<const T*>(p.x),
-                          p.x_stride, static_cast<const T*>(p.bias), static_cast<T*>(p.out));
+                          static_cast<const T*>(p.value), p.x.columns, group, static_cast<const T*>(p.x.data),
+                          p.x.row_stride, static_cast<const T*>(p.bias), static_cast<T*>(p.out));
         });
     });
 }
 
 Status scatter_add(const char* op, const ScatterAddParams& p, Stream stream) {
-    if (p.csr.n == 0 || p.width == 0 || p.csr.nnz == 0) return {};
+    if (p.csr.n == 0 || p.x.columns == 0 || p.csr.nnz == 0) return {};
     return with_floating(op, p.dtype, [&]<class T>(T*) {
         return with_index(p.csr.index_dtype, [&]<class Index>(Index*) -> Status {
-            OPSERVE_RETURN_IF_ERROR(check_aligned<T>(op, p.value, p.x));
+            OPSERVE_RETURN_IF_ERROR(check_aligned<T>(op, p.value, p.x.data));
             OPSERVE_RETURN_IF_ERROR(check_aligned<Index>(op, p.csr.rowptr, p.csr.col));
             using A = Accumulator<T>;
             OPSERVE_RETURN_IF_ERROR(check_aligned<A>(op, p.sums));
             constexpr int64_t size = sizeof(T);
-            const bool packed = aligned(p.x, kPackBytes) && aligned(p.sums, kPackBytes) &&
-                                divisible(p.width, size) && divisible(p.x_stride, size);
-            const int group = group_for(p.width, packed ? kPackWidth<T> : 1);
-            const int64_t band = group * (packed ? kPackWidth<T> : 1);
-            const int64_t blocks = divide_up(p.csr.n, kThreads / group) * divide_up(p.width, band);
+            const bool packed = aligned(p.x.data, kPackBytes) && aligned(p.sums, kPackBytes) &&
+                                divisible(p.x.columns, size) && divisible(p.x.row_stride, size);
+            const auto [group, blocks] = divide_rows<T>(p.csr.n, p.x.columns, packed);
             auto* kernel =
                 packed ? &scatter_add_kernel<T, Index, kPackWidth<T>> : &scatter_add_kernel<T, Index, 1>;
             return launch(op, kernel, blocks, kThreads, stream, make_graph<Index>(p.csr),
-                          static_cast<const T*>(p.value), p.width, group, static_cast<const T*>(p.x),
-                          p.x_stride, static_cast<A*>(p.sums));
+                          static_cast<const T*>(p.value), p.x.columns, group, static_cast<const T*>(p.x.data),
+                          p.x.row_stride, static_cast<A*>(p.sums));
         });
     });
 }
@@ -292,7 +300,7 @@ Status sddmm(const char* op, const SddmmParams& p, Stream stream) {
     if (p.csr.nnz == 0) return {};
     return with_floating(op, p.dtype, [&]<class T>(T*) {
         return with_index(p.csr.index_dtype, [&]<class Index>(Index*) -> Status {
-            OPSERVE_RETURN_IF_ERROR(check_aligned<T>(op, p.left, p.right, p.out));
+            OPSERVE_RETURN_IF_ERROR(check_aligned<T>(op, p.left.data, p.right.data, p.out));
             OPSERVE_RETURN_IF_ERROR(check_aligned<Index>(op, p.csr.rowptr, p.csr.col));
             T* out = static_cast<T*>(p.out);
             // For entries that belong to no row with usable ends.
@@ -300,8 +308,8 @@ Status sddmm(const char* op, const SddmmParams& p, Stream stream) {
                                            kThreads, stream, p.csr.nnz, out));
             if (p.csr.n == 0) return {};
             return launch(op, &sddmm_kernel<T, Index>, divide_up(p.csr.n, kWarps), kThreads, stream,
-                          make_graph<Index>(p.csr), p.width, static_cast<const T*>(p.left), p.left_stride,
-                          static_cast<const T*>(p.right), p.right_stride, out);
+                          make_graph<Index>(p.csr), p.left.columns, static_cast<const T*>(p.left.data),
+                          p.left.row_stride, static_cast<const T*>(p.right.data), p.right.row_stride, out);
         });
     });
 }

@@ -15,7 +15,7 @@ constexpr int kThreads = 256;
 constexpr int kTeam = 8;
 constexpr int kRows = kThreads / kTeam;
 
-// Summed over the entries of a row.
+// Sums over the entries of a row.
 template <class A>
 struct RowSum {
     A sum;
@@ -28,7 +28,7 @@ struct RowSum {
     }
 };
 
-// Over `Threads` neighbouring threads of a warp, of which all take part.
+// The sum over `Threads` neighbouring threads of a warp, all of which take part.
 template <int Threads, class A>
 __device__ __forceinline__ RowSum<A> sum_over(RowSum<A> total) {
 #pragma unroll
@@ -40,7 +40,7 @@ __device__ __forceinline__ RowSum<A> sum_over(RowSum<A> total) {
 }
 
 // Calls visit(row, entry) once for each entry and finish(row, total of what the row's visits returned) once
-// for each row. The order of each sum depends on the row's length only. To be called by all threads.
+// for each row. The order of each sum depends on the row's length only. All threads must call it.
 template <class A, class Index, class Visit, class Finish>
 __device__ __forceinline__ void for_rows(const Graph<Index>& graph, const Visit& visit,
                                          const Finish& finish) {
@@ -79,7 +79,7 @@ __device__ __forceinline__ void for_rows(const Graph<Index>& graph, const Visit&
     }
 }
 
-// The weighted graph, and what later kernels know of it from the first.
+// The weighted graph, and what the first kernel finds out about it for later ones.
 template <class T, class Index>
 struct Weighted {
     Graph<Index> graph;
@@ -102,7 +102,7 @@ __device__ __forceinline__ bool is_first_thread() { return blockIdx.x == 0 && th
 template <class T, class Index>
 __global__ void __launch_bounds__(kThreads) scale_kernel(Weighted<T, Index> g) {
     using A = Accumulator<T>;
-    // With no row, there is none to notice.
+    // Without rows, no thread would notice.
     if (is_first_thread() && (g.graph.rowptr[0] != 0 || g.graph.rowptr[g.graph.n] != g.graph.nnz)) {
         *g.rowptr_is_wrong = 1;
     }
@@ -210,7 +210,7 @@ struct Plan {
     void* slope;
 };
 
-// One at least: what is not a row's has to be done without rows too.
+// At least one: some of the work is done without rows, too.
 int64_t blocks_for(int64_t n) { return n == 0 ? 1 : divide_up(n, kRows); }
 
 template <class T, class Index, class Params>

@@ -64,15 +64,15 @@ Status graph_conv_csr(const GraphConvCsrParams& p, const Execution& execution) {
     Workspace workspace(p.workspace);
     const Plan plan(p, workspace);
     const Csr csr{p.index_dtype, n, nnz, p.rowptr, p.col};
-    const Matrix weight = matrix(p.weight, f, k, p.weight_stride);
+    const Matrix x = matrix(p.x, n, f, p.x_stride), weight = matrix(p.weight, f, k, p.weight_stride),
+                 intermediate = matrix(plan.intermediate, n, plan.width);
     if (plan.aggregate_first) {
         OPSERVE_RETURN_IF_ERROR(
-            aggregate(kOp, {p.dtype, csr, p.value, f, p.x, p.x_stride, nullptr, plan.intermediate}, stream));
-        return product(kOp, {p.dtype, matrix(plan.intermediate, n, f), weight, p.bias, p.out}, stream);
+            aggregate(kOp, {p.dtype, csr, p.value, x, nullptr, plan.intermediate}, stream));
+        return product(kOp, {p.dtype, intermediate, weight, p.bias, p.out}, stream);
     }
-    OPSERVE_RETURN_IF_ERROR(
-        product(kOp, {p.dtype, matrix(p.x, n, f, p.x_stride), weight, nullptr, plan.intermediate}, stream));
-    return aggregate(kOp, {p.dtype, csr, p.value, k, plan.intermediate, k, p.bias, p.out}, stream);
+    OPSERVE_RETURN_IF_ERROR(product(kOp, {p.dtype, x, weight, nullptr, plan.intermediate}, stream));
+    return aggregate(kOp, {p.dtype, csr, p.value, intermediate, p.bias, p.out}, stream);
 }
 
 Status graph_conv_csr_backward_workspace_size(const GraphConvCsrBackwardParams& params, int64_t* bytes) {
@@ -100,8 +100,7 @@ Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& p, const Execut
         // The sizes were checked when the workspace was planned.
         const int64_t count = n * width;
         OPSERVE_RETURN_IF_ERROR(set_to_zero(kBackwardOp, sums, count * sum_size(p.dtype), stream));
-        OPSERVE_RETURN_IF_ERROR(scatter_add(
-            kBackwardOp, {p.dtype, csr, p.value, width, rows.data, rows.row_stride, sums}, stream));
+        OPSERVE_RETURN_IF_ERROR(scatter_add(kBackwardOp, {p.dtype, csr, p.value, rows, sums}, stream));
         return plan.separate_sums ? round_sums(kBackwardOp, p.dtype, count, sums, out, stream) : Status();
     };
     if (plan.needs_back) {
@@ -110,17 +109,12 @@ Status graph_conv_csr_backward(const GraphConvCsrBackwardParams& p, const Execut
     }
     if (plan.needs_ahead) {
         OPSERVE_RETURN_IF_ERROR(
-            plan.narrow
-                ? multiply(x, weight, plan.ahead)
-                : aggregate(kBackwardOp, {p.dtype, csr, p.value, f, p.x, p.x_stride, nullptr, plan.ahead},
-                            stream));
+            plan.narrow ? multiply(x, weight, plan.ahead)
+                        : aggregate(kBackwardOp, {p.dtype, csr, p.value, x, nullptr, plan.ahead}, stream));
     }
     if (p.grad_value != nullptr) {
         const Matrix &left = plan.narrow ? grad : back, &right = plan.narrow ? ahead : x;
-        OPSERVE_RETURN_IF_ERROR(sddmm(
-            kBackwardOp,
-            {p.dtype, csr, width, left.data, left.row_stride, right.data, right.row_stride, p.grad_value},
-            stream));
+        OPSERVE_RETURN_IF_ERROR(sddmm(kBackwardOp, {p.dtype, csr, left, right, p.grad_value}, stream));
     }
     if (p.grad_x != nullptr) {
         OPSERVE_RETURN_IF_ERROR(plan.narrow ? multiply(back, weight.transposed(), p.grad_x)

@@ -41,16 +41,14 @@ struct Csr {
     const void* col;
 };
 
-// out = A·x + bias. Rows that the guards refuse are NaN.
+// out = A·x + bias. Rows that the guards refuse are NaN. Here and below the rows of a matrix are dense.
 struct AggregateParams {
     DType dtype;
     Csr csr;
     const void* value;  // or null: ones
-    int64_t width;
-    const void* x;  // rows x_stride apart
-    int64_t x_stride;
-    const void* bias;  // [width], or null
-    void* out;         // [n, width], contiguous
+    Matrix x;
+    const void* bias;  // [x.columns], or null
+    void* out;         // [n, x.columns], contiguous
 };
 Status aggregate(const char* op, const AggregateParams& params, Stream stream);
 
@@ -59,10 +57,8 @@ struct ScatterAddParams {
     DType dtype;
     Csr csr;
     const void* value;  // or null: ones
-    int64_t width;
-    const void* x;
-    int64_t x_stride;
-    void* sums;  // [n, width], contiguous
+    Matrix x;
+    void* sums;  // [n, x.columns], contiguous
 };
 Status scatter_add(const char* op, const ScatterAddParams& params, Stream stream);
 
@@ -70,11 +66,7 @@ Status scatter_add(const char* op, const ScatterAddParams& params, Stream stream
 struct SddmmParams {
     DType dtype;
     Csr csr;
-    int64_t width;
-    const void* left;
-    int64_t left_stride;
-    const void* right;
-    int64_t right_stride;
+    Matrix left, right;
     void* out;  // [nnz]
 };
 Status sddmm(const char* op, const SddmmParams& params, Stream stream);

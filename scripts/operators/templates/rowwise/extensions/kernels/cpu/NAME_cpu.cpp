@@ -1,6 +1,6 @@
 #include "opserve/${name}.h"
 
-#include "opserve/check.h"
+#include "dispatch.h"
 
 namespace opserve::cpu {
 namespace {
@@ -12,7 +12,7 @@ constexpr const char* kBackwardOp = "_${name}_backward";
 int64_t grain(int64_t f) { return 32768 / (f + 1) + 1; }
 
 template <class T>
-void run(const ${Class}Params& p, const ParallelFor& parallel_for) {
+Status run(const ${Class}Params& p, const ParallelFor& parallel_for) {
     const T scale = static_cast<T>(p.scale);
     const T* x = static_cast<const T*>(p.x);
     T* out = static_cast<T*>(p.out);
@@ -25,10 +25,11 @@ void run(const ${Class}Params& p, const ParallelFor& parallel_for) {
             out[i] = scale * sum;
         }
     });
+    return {};
 }
 
 template <class T>
-void run_backward(const ${Class}BackwardParams& p, const ParallelFor& parallel_for) {
+Status run_backward(const ${Class}BackwardParams& p, const ParallelFor& parallel_for) {
     const T scale = static_cast<T>(p.scale);
     const T* grad = static_cast<const T*>(p.grad);
     const T* x = static_cast<const T*>(p.x);
@@ -41,21 +42,18 @@ void run_backward(const ${Class}BackwardParams& p, const ParallelFor& parallel_f
             for (int64_t j = 0; j < width; ++j) grad_x[i * width + j] = 2 * scale * x[i * stride + j] * grad[i];
         }
     });
+    return {};
 }
 
 }  // namespace
 
 Status ${name}(const ${Class}Params& params, const ParallelFor& parallel_for) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kOp, "x", params.dtype));
-    params.dtype == DType::kFloat32 ? run<float>(params, parallel_for) : run<double>(params, parallel_for);
-    return {};
+    return for_dtype(kOp, "x", params.dtype, [&]<class T>(T) { return run<T>(params, parallel_for); });
 }
 
 Status ${name}_backward(const ${Class}BackwardParams& params, const ParallelFor& parallel_for) {
-    OPSERVE_RETURN_IF_ERROR(check::cpu_dtype(kBackwardOp, "x", params.dtype));
-    params.dtype == DType::kFloat32 ? run_backward<float>(params, parallel_for)
-                                    : run_backward<double>(params, parallel_for);
-    return {};
+    return for_dtype(kBackwardOp, "x", params.dtype,
+                     [&]<class T>(T) { return run_backward<T>(params, parallel_for); });
 }
 
 }  // namespace opserve::cpu
