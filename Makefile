@@ -233,10 +233,10 @@ fuzz: $(environment) ## fuzz the kernels under ASan and UBSan, and check that th
 sanitize-cuda: ## run the CUDA kernels on this machine's GPU under compute-sanitizer (after make env-dev ext)
 	@$(need-venv); tests/extensions/sanitize_cuda.sh "$$PWD/$(python)"
 
-bench-ops: env-dev ext build/models/digits/.built ## measure the operators against what people would use instead (QUICK=1: fewer shapes; OUTPUT=docs: write the table there)
+bench-ops: env-dev ext build/models/digits/.built ## measure the operators against what people would use instead (QUICK=1: fewer shapes; OUTPUT=benchmarks/results: publish them)
 	@$(python) -m benchmarks.ops $(if $(QUICK),--quick) --output "$${OUTPUT:-build/bench-ops}"
 
-bench-serving: env-dev archive ## measure the server against others, installed apart (QUICK=1: in 3 minutes; OUTPUT=docs: write the page there)
+bench-serving: env-dev archive ## measure the server against others, installed apart (QUICK=1: in 3 minutes; OUTPUT=benchmarks/results: publish them)
 	@$(python) -m benchmarks.serving $(if $(QUICK),--quick) --output "$${OUTPUT:-build/bench-serving}"
 
 loadtest: env-dev ## load the running server with a model's sample: MODEL=digits (CONNECTIONS=8 SECONDS=10; RATE=200: this many per second, answered or not)

@@ -1,4 +1,4 @@
-"""Hostile requests against a real TorchServe, next to innocent ones whose answers must stay correct.
+"""Hostile requests to a real TorchServe among innocent ones, whose responses must stay right.
 
 `python -m tests.attack` (`make attack`) runs all of them; test_attack.py runs some.
 """

@@ -1,7 +1,7 @@
-"""Attacks its own TorchServe: `python -m tests.attack [--only NAME …] [--seconds 45] [--seed 1]`.
+"""Attacks a TorchServe that it starts: `python -m tests.attack [--only NAME …] [--seconds 45] [--seed 1]`.
 
-Exit status 1, with a list of every broken promise, if a worker or the server ended, a neighbour's answer was wrong or
-missing, a request cost more than it may, or was answered in another way than is promised.
+Ends with status 1 and a list of violations if a worker or the server ended, an innocent request got a wrong response or
+none, or a hostile request exceeded its bounds or got a response that is not promised.
 """
 
 from __future__ import annotations
@@ -19,19 +19,17 @@ from tests.attack.target import MODELS, target
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the chosen attacks; returns 1 if a promise was broken."""
+    """Runs the selected attacks; returns 1 if there was a violation."""
     names = [attack.name for attack in ATTACKS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument(
-        "--seconds", type=float, default=45, help="that one attack may take before it is cut short (45)"
-    )
-    parser.add_argument("--seed", type=int, default=1, help="of what is random (1)")
-    parser.add_argument("--output", type=Path, help="file to write the table to")
+    parser.add_argument("--seconds", type=float, default=45, help="after which an attack is cut short (45)")
+    parser.add_argument("--seed", type=int, default=1, help="of random requests (1)")
+    parser.add_argument("--output", type=Path, help="file for the table")
     options = parser.parse_args(arguments)
     attacks = [attack for attack in ATTACKS if attack.name in options.only]
     wanted = {model for attack in attacks for model in (*attack.models, *(attack.neighbours or ()))}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped then too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which stops the server too
     bounds, begun, outcomes = Bounds(), time.monotonic(), []
     with (
         tempfile.TemporaryDirectory(prefix="opserve-attack-") as folder,
@@ -46,10 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"\n{text}")
     if options.output:
         options.output.write_text(text + "\n")
-    broken = report.complaints(outcomes)
-    if broken:
-        print(f"\nbroken promises:\n{broken}")
-    return 1 if broken else 0
+    violations = report.list_violations(outcomes)
+    if violations:
+        print(f"\nviolations:\n{violations}")
+    return 1 if violations else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs attacks against a target, one after the other, and checks every promise."""
+"""Runs attacks on a server, and compares what happens with what is promised."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from typing import NamedTuple
 from tests.attack import watch
 from tests.attack.target import Target
 from tests.attack.watch import Bounds, Logs, Meter, Reading
-from tests.attack.wire import TIMEOUT_S, Reply, Shot
+from tests.attack.wire import TIMEOUT_S, Request, Response
 
-# Threads that send innocent requests to each model under attack, and how long each rests between two.
+# Threads that send innocent requests to each model, and how long each waits after a response.
 NEIGHBOURS = 3
 REST_S = 0.005
-# An attack ends once it has broken this many promises; the rest would only take time.
+# An attack with this many violations has failed; the rest of it would only take time.
 ENOUGH = 6
 RECOVERY_S = 90.0
-# The beginning of the text that an attack tries to get into a log as a line, or into a metric.
+# Begins what an attack tries to make a line of a log, or a metric.
 FORGERY = "FORGED8181"
 _FORGED = re.compile(rf"(?:^|MODEL_LOG - )(?:\[METRICS\])?{FORGERY}")
 
@@ -35,35 +35,34 @@ class Attack:
     """Hostile requests of one kind.
 
     Attributes:
-        name: for `--only`, and in the report.
-        about: one line for people.
-        models: which models are attacked, and have neighbours asked meanwhile.
-        shots: the requests; `None` where `strike` does something else.
-        strike: everything else than sending `shots`.
-        together: requests at a time.
-        measured: how many requests are held against the bounds of one; 1 where they come one at a time, else 64.
-        measured: how many requests are checked against the bounds of one.
-        neighbours: the models whose innocent requests are sent meanwhile, if not those attacked.
-        model_fails: whether the attack makes a model raise, which is logged with a traceback.
+        name: Its name for `--only` and in the report.
+        about: A description in one line.
+        models: The models that are attacked.
+        requests: Generates the requests; `None` if `action` is given.
+        action: Does something other than sending requests.
+        together: How many requests are sent at a time.
+        measured: How many requests are measured together; by default 1 if they are sent one at a time, else 64.
+        neighbours: The models that receive innocent requests meanwhile, if not those that are attacked.
+        model_fails: Whether the attack makes a model raise, which is logged with a traceback.
     """
 
     name: str
     about: str
     models: tuple[str, ...]
-    shots: Callable[[random.Random], Iterator[Shot]] | None = None
-    strike: Callable[[Battle], None] | None = None
+    requests: Callable[[random.Random], Iterator[Request]] | None = None
+    action: Callable[[AttackRun], None] | None = None
     together: int = 4
     measured: int | None = None
     neighbours: tuple[str, ...] | None = None
     model_fails: bool = False
 
 
-# What a broken promise is about.
+# The kinds of violations.
 ANSWER, NEIGHBOUR, DEATH, MEMORY, PROCESSOR, LOG = "answer", "neighbour", "death", "memory", "processor", "log"
 
 
-class Complaint(NamedTuple):
-    """A broken promise: which, and how."""
+class Violation(NamedTuple):
+    """A promise that was not kept: its kind, and what happened."""
 
     kind: str
     text: str
@@ -74,14 +73,16 @@ class Outcome:
     """The outcome of an attack.
 
     Attributes:
-        statuses: how often each status was answered, in words.
-        asked, wrong: innocent requests, and those answered wrong or not at all.
-        deaths: processes that ended.
-        peak: the highest of each reading.
-        left: memory that stayed with a worker.
-        slowest_s: the longest anybody waited.
-        cut_short: whether the time was up before all of it was done.
-        complaints: every broken promise, in words.
+        statuses: The number of responses with each status.
+        asked: Innocent requests.
+        wrong: Innocent requests without the right response.
+        deaths: Processes that ended.
+        over: Measurements over the bounds.
+        peak: The highest of each reading.
+        left: Bytes of memory that a worker kept.
+        slowest_s: The longest time to a response.
+        cut_short: Whether time ran out.
+        violations: Promises that were not kept.
     """
 
     name: str
@@ -95,16 +96,16 @@ class Outcome:
     slowest_s: float = 0.0
     seconds: float = 0.0
     cut_short: bool = False
-    complaints: list[Complaint] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
 
     @property
     def requests(self) -> int:
-        """Hostile ones."""
+        """The number of hostile requests."""
         return self.statuses.total()
 
 
-class Battle:
-    """A running attack, for its strike to act on."""
+class AttackRun:
+    """One attack while it runs, as its action sees it."""
 
     def __init__(self, attack: Attack, target: Target, bounds: Bounds, generator: random.Random, deadline: float):
         self.attack, self.target, self.bounds, self.generator = attack, target, bounds, generator
@@ -117,42 +118,42 @@ class Battle:
 
     @property
     def over(self) -> bool:
-        """Whether to stop: enough promises are broken, or the time is up."""
+        """Whether to stop, because of enough violations or because time is up."""
         if time.monotonic() > self._deadline:
             self.outcome.cut_short = True
-        return self.outcome.cut_short or len(self.outcome.complaints) >= ENOUGH
+        return self.outcome.cut_short or len(self.outcome.violations) >= ENOUGH
 
-    def complain(self, kind: str, text: str) -> None:
-        """Records a broken promise."""
+    def report_violation(self, kind: str, text: str) -> None:
+        """Records a violation."""
         with self._lock:
-            self.outcome.complaints.append(Complaint(kind, text))
+            self.outcome.violations.append(Violation(kind, text))
 
     def count(self, status: str) -> None:
-        """Records an answer to a hostile request."""
+        """Counts a response to a hostile request."""
         with self._lock:
             self.outcome.statuses[status] += 1
 
-    def send(self, shot: Shot, timeout: float = TIMEOUT_S) -> Reply:
-        """Sends a hostile request over the calling thread's connection, and checks the answer."""
+    def send(self, request: Request, timeout: float = TIMEOUT_S) -> Response:
+        """Sends a hostile request over the calling thread's connection, and judges the response."""
         if not hasattr(self._local, "connection"):
             self._local.connection = self.target.connect()
             self._open.append(self._local.connection)
-        reply = self._local.connection.send(shot, timeout)
-        self.judge(shot, reply)
-        return reply
+        response = self._local.connection.send(request, timeout)
+        self.judge(request, response)
+        return response
 
-    def judge(self, shot: Shot, reply: Reply) -> None:
-        """Counts an answer and records what is wrong with it."""
-        self.count(str(reply.status or "none"))
-        complaint = shot.expect(reply)
-        if complaint:
-            self.complain(ANSWER, f"{shot.describe()}: {complaint}")
+    def judge(self, request: Request, response: Response) -> None:
+        """Counts a response, and records what is wrong with it."""
+        self.count(str(response.status or "none"))
+        violation = request.expect(response)
+        if violation:
+            self.report_violation(ANSWER, f"{request.describe()}: {violation}")
         with self._lock:
-            self.outcome.slowest_s = max(self.outcome.slowest_s, reply.seconds)
+            self.outcome.slowest_s = max(self.outcome.slowest_s, response.seconds)
 
     @contextlib.contextmanager
     def measured(self, what: str) -> Iterator[None]:
-        """Checks the cost of the block against the bounds of one request."""
+        """Compares the cost of what happens inside with the bounds of one request."""
         pids = [pid for model in self.attack.models for pid, _ in self.before.workers[model]]
         meter = Meter(pids, self.bounds).start()
         try:
@@ -162,13 +163,17 @@ class Battle:
             peak = self.outcome.peak
             self.outcome.peak = Reading(max(peak.memory, reading.memory), max(peak.processor_s, reading.processor_s))
             if meter.ended:
-                self.complain(MEMORY, f"{what}: a worker took more than {self.bounds.ceiling >> 20} MiB, and was ended")
+                self.report_violation(
+                    MEMORY, f"{what}: a worker was ended at more than {self.bounds.ceiling >> 20} MiB"
+                )
             if reading.memory > self.bounds.memory:
                 self.outcome.over += 1
-                self.complain(MEMORY, f"{what}: {reading.memory >> 20} MiB, {self.bounds.memory >> 20} are allowed")
+                self.report_violation(
+                    MEMORY, f"{what}: {reading.memory >> 20} MiB, allowed are {self.bounds.memory >> 20}"
+                )
             if reading.processor_s > self.bounds.processor_s:
                 self.outcome.over += 1
-                self.complain(
+                self.report_violation(
                     PROCESSOR, f"{what}: {reading.processor_s:.1f} processor seconds, {self.bounds.processor_s} allowed"
                 )
 
@@ -182,64 +187,64 @@ def run(attack: Attack, target: Target, bounds: Bounds, seed: int, seconds: floa
     """Runs an attack among innocent requests.
 
     Args:
-        attack: the attack.
-        target: the server; sound again afterwards, or restarted.
-        bounds: what one request may cost.
-        seed: of what is random in it.
-        seconds: after which no more requests begin.
+        attack: The attack.
+        target: The server, which is sound again afterwards, or is restarted.
+        bounds: What one request may cost.
+        seed: The seed of random requests.
+        seconds: After this time no more requests are sent.
     """
     begun = time.monotonic()
-    battle = Battle(attack, target, bounds, random.Random(f"{seed} {attack.name}"), begun + seconds)
+    attack_run = AttackRun(attack, target, bounds, random.Random(f"{seed} {attack.name}"), begun + seconds)
     logs = Logs(target.torchserve.server.logs)
-    resident = {pid: watch.resident(pid) for model in attack.models for pid, _ in battle.before.workers[model]}
+    resident = {pid: watch.resident(pid) for model in attack.models for pid, _ in attack_run.before.workers[model]}
     models = attack.models if attack.neighbours is None else attack.neighbours
-    with _neighbours(battle, models):
-        (attack.strike or _fire)(battle)
-    battle.close()
-    _judge_processes(battle)
-    _judge_leftover(battle, resident)
-    _judge_logs(battle, logs)
-    battle.outcome.seconds = time.monotonic() - begun
-    return battle.outcome
+    with _neighbours(attack_run, models):
+        (attack.action or _send_all)(attack_run)
+    attack_run.close()
+    _judge_processes(attack_run)
+    _judge_leftover(attack_run, resident)
+    _judge_logs(attack_run, logs)
+    attack_run.outcome.seconds = time.monotonic() - begun
+    return attack_run.outcome
 
 
-def _fire(battle: Battle) -> None:
-    """Sends the attack's shots, a few at a time, and measures what they cost."""
-    attack = battle.attack
-    shots = attack.shots(battle.generator)
+def _send_all(attack_run: AttackRun) -> None:
+    """Sends the attack's requests and measures what they cost."""
+    attack = attack_run.attack
+    requests = attack.requests(attack_run.generator)
     with ThreadPoolExecutor(attack.together) as pool:
         size = attack.measured or (1 if attack.together == 1 else 64)
-        while not battle.over and (part := list(itertools.islice(shots, size))):
+        while not attack_run.over and (part := list(itertools.islice(requests, size))):
             what = part[0].describe() if len(part) == 1 else f"{len(part)} requests from {part[0].describe()}"
-            with battle.measured(what):
-                list(pool.map(lambda shot: None if battle.over else battle.send(shot), part))
+            with attack_run.measured(what):
+                list(pool.map(lambda request: None if attack_run.over else attack_run.send(request), part))
 
 
 @contextlib.contextmanager
-def _neighbours(battle: Battle, models: Sequence[str]) -> Iterator[None]:
-    """Innocent requests to some models, for as long as the context lasts."""
+def _neighbours(attack_run: AttackRun, models: Sequence[str]) -> Iterator[None]:
+    """Sends innocent requests to models while the context lasts."""
     stop = threading.Event()
-    outcome, lock = battle.outcome, threading.Lock()
+    outcome, lock = attack_run.outcome, threading.Lock()
 
     def ask(model: str, offset: int) -> None:
-        connection = battle.target.connect()
-        innocents = battle.target.innocents[model]
-        more = len(innocents)  # of them are asked when all is over: what an attack leaves behind hurts these
+        connection = attack_run.target.connect()
+        innocents = attack_run.target.innocents[model]
+        more = len(innocents)  # that many follow the attack, to meet what it leaves behind
         for number in itertools.count(offset):
             more -= stop.is_set()
             if more < 0:
                 break
             innocent = innocents[number % len(innocents)]
-            reply = connection.send(innocent.shot)
-            wrong = innocent.wrong(reply.status, reply.body)
+            response = connection.send(innocent.request)
+            wrong = innocent.wrong(response.status, response.body)
             with lock:
                 outcome.asked += 1
-                outcome.slowest_s = max(outcome.slowest_s, reply.seconds)
+                outcome.slowest_s = max(outcome.slowest_s, response.seconds)
                 if wrong:
                     more = min(more, 1)
                     outcome.wrong += 1
                     if outcome.wrong <= ENOUGH:
-                        battle.complain(NEIGHBOUR, f"a neighbour at {model}: {wrong}")
+                        attack_run.report_violation(NEIGHBOUR, f"an innocent request to {model}: {wrong}")
             stop.wait(REST_S)
         connection.close()
 
@@ -256,50 +261,54 @@ def _neighbours(battle: Battle, models: Sequence[str]) -> Iterator[None]:
             thread.join()
 
 
-def _judge_processes(battle: Battle) -> None:
-    target = battle.target
+def _judge_processes(attack_run: AttackRun) -> None:
+    target = attack_run.target
     try:
         after = watch.processes(target.torchserve, target.models)
-        gone = watch.deaths(battle.before, after)
+        gone = watch.deaths(attack_run.before, after)
     except Exception as error:
-        gone = [f"the management API does not answer: {str(error).splitlines()[0]}"]
-    battle.outcome.deaths = len(gone)
+        gone = [f"the management API does not respond: {str(error).splitlines()[0]}"]
+    attack_run.outcome.deaths = len(gone)
     for each in gone:
-        battle.complain(DEATH, each)
-    if battle.outcome.complaints:
+        attack_run.report_violation(DEATH, each)
+    if attack_run.outcome.violations:
         _recover(target)
 
 
 def _recover(target: Target) -> None:
-    """Waits until every model answers again; restarts the server if one does not."""
-    healthy = all(watch.wait_until(lambda model=model: target.answers(model), RECOVERY_S) for model in target.models)
+    """Waits until every model responds again, or else restarts the server."""
+    healthy = all(watch.wait_until(lambda model=model: target.is_sound(model), RECOVERY_S) for model in target.models)
     if not healthy:
         target.torchserve.stop()
         started = target.torchserve.start()
         assert started.returncode == 0, f"{started.stdout}\n{started.stderr}"
 
 
-def _judge_leftover(battle: Battle, resident: dict[int, int]) -> None:
+def _judge_leftover(attack_run: AttackRun, resident: dict[int, int]) -> None:
     for pid, before in resident.items():
         left = watch.resident(pid) - before
-        battle.outcome.left = max(battle.outcome.left, left)
-        if left > battle.bounds.left:
-            battle.outcome.over += 1
-            battle.complain(MEMORY, f"{left >> 20} MiB stayed with a worker when all was answered")
+        attack_run.outcome.left = max(attack_run.outcome.left, left)
+        if left > attack_run.bounds.left:
+            attack_run.outcome.over += 1
+            attack_run.report_violation(MEMORY, f"{left >> 20} MiB stayed with a worker after all responses")
 
 
-def _judge_logs(battle: Battle, logs: Logs) -> None:
+def _judge_logs(attack_run: AttackRun, logs: Logs) -> None:
     for name, lines in logs.new().items():
-        if name in watch.FAULTS and not battle.attack.model_fails:
+        if name in watch.FAULTS and not attack_run.attack.model_fails:
             faults = [line for line in lines if watch.FAULTS[name].search(line)]
             if faults:
-                battle.complain(LOG, f"{name} has {len(faults)} lines of a fault, first: {faults[0][:300]}")
+                attack_run.report_violation(
+                    LOG, f"{name} has {len(faults)} lines of faults, the first: {faults[0][:300]}"
+                )
         forged = [line for line in lines if _FORGED.search(line)]
         if forged:
-            battle.complain(LOG, f"{name} has {len(forged)} lines that a client wrote, first: {forged[0][:100]}")
+            attack_run.report_violation(
+                LOG, f"{name} has {len(forged)} lines that a client wrote, the first: {forged[0][:100]}"
+            )
     try:
-        page = battle.target.torchserve.metrics().text
+        page = attack_run.target.torchserve.metrics().text
     except Exception:
-        return  # a server that has ended is recorded already
+        return  # that the server is gone is recorded already
     if FORGERY in page:
-        battle.complain(LOG, "the page of metrics has a name or a label that a client wrote")
+        attack_run.report_violation(LOG, "the page of metrics has a name or a label that a client wrote")

@@ -1,4 +1,4 @@
-"""The server under attack: shipped models in batches, and small ones made for what the shipped ones cannot show."""
+"""The server that is attacked, with shipped models in batches and small models for what those cannot show."""
 
 from __future__ import annotations
 
@@ -25,55 +25,55 @@ from archive.repository import BUILD
 from handlers.config import ModelConfig
 from handlers.sample import difference
 from scripts.torchserve.configuration import read_properties
-from tests.attack.wire import JSON, Connection, Shot
+from tests.attack.wire import JSON, Connection, Request
 from tests.serving.test_models import karate_subgraph
 from tests.support.torchserve import TorchServe
 
-# Hostile and innocent requests share batches of this size; the first of one waits this long.
+# Hostile and innocent requests share batches.
 BATCH = 8
 DELAY_MS = 20
 BATCHING = {"scaled_add": "stack", "digits": "stack", "karate": "graph", "karate_onnx": "graph"}
 # A value at which the model `in_place` fails after it has written into its inputs.
 POISON = 666.0
-# Seconds that `busy` may be asked to take.
+# The most seconds that a request to `busy` may take.
 MAX_BUSY_S = 20
 
 
 class InPlace(nn.Module):
-    """y = 2 x + 1, computed in x itself; fails for POISON, once x is spoilt."""
+    """y = 2 x + 1, computed in x itself; fails for POISON after it has changed x."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         poisoned = bool((x == 666.0).any())
         x.mul_(2.0)
         if poisoned:
-            raise RuntimeError("this model does not like 666")
+            raise RuntimeError("this model does not accept 666")
         return x.add_(1.0)
 
 
 class Whole(nn.Module):
-    """Whole numbers come back as they are."""
+    """Returns whole numbers unchanged."""
 
     def forward(self, n: torch.Tensor) -> torch.Tensor:
         return n + 0
 
 
 class Range(nn.Module):
-    """The largest and the smallest sample of each channel of pictures, as 256 x largest + smallest."""
+    """Returns 256 x largest + smallest sample of each channel of a picture."""
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        # Nothing as large as the picture is made of it: what is measured is what decoding costs.
+        # Allocates nothing as large as the picture, so that only the cost of decoding is measured.
         largest, smallest = picture.amax(dim=[2, 3]), picture.amin(dim=[2, 3])
         return 256 * largest.to(torch.int64) + smallest
 
 
 class Busy(nn.Module):
-    """x comes back; hooks.py takes its time."""
+    """Returns x; hooks.py waits."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + 0.0
 
 
-BUSY_HOOKS = f'''"""Takes as many seconds as the first number says."""
+BUSY_HOOKS = f'''"""Waits for the number of seconds that the first number gives."""
 
 import time
 
@@ -105,12 +105,12 @@ OWN = {
     "busy": Own(Busy, [_tensor("x", "float32", -1)], [_tensor("y", "float32", -1)], hooks=BUSY_HOOKS),
 }
 MODELS = (*BATCHING, *OWN)
-# Models that sum in an order which depends on the shape of the batch.
+# Models whose order of summation depends on the shape of the batch.
 NETWORKS = ("digits", "karate", "karate_onnx")
 
 
 def pack_model(name: str, folder: Path) -> Path:
-    """An archive of one of MODELS, batched where its model allows it."""
+    """Packs one of MODELS, batched if the model allows it."""
     return _pack_shipped(name, folder) if name in BATCHING else _pack_own(name, OWN[name], folder)
 
 
@@ -142,13 +142,13 @@ def _server_keys(batch: int) -> dict[str, int]:
 
 
 def pack_models(names: Sequence[str], folder: Path) -> list[Path]:
-    """Archives of these models."""
+    """Packs models."""
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(lambda name: pack_model(name, folder), names))
 
 
-def innocents(model: str) -> list[Shot]:
-    """Requests of several kinds that a model answers with 200, each with another answer."""
+def innocents(model: str) -> list[Request]:
+    """Makes requests of several kinds with different right responses."""
     generator = random.Random(model)
     if model == "digits":
         return _innocent_digits()
@@ -169,17 +169,17 @@ def innocents(model: str) -> list[Shot]:
         ]
     else:
         bodies = [{"x": [0.0, float(number)]} for number in range(1, 4)]
-    return [Shot(model, json.dumps(body).encode()) for body in bodies]
+    return [Request(model, json.dumps(body).encode()) for body in bodies]
 
 
-def _innocent_digits() -> list[Shot]:
+def _innocent_digits() -> list[Request]:
     folder = BUILD / "models" / "digits" / "sample" / "request"
     image, corners = (folder / "image.png").read_bytes(), json.loads((folder / "corners.json").read_text())
-    shots = []
+    requests = []
     for shift in range(5):
         moved = json.dumps([[x + shift, y - shift] for x, y in corners]).encode()
-        shots.append(form("digits", {"image": (image, "image/png"), "corners": (moved, JSON)}))
-    return shots
+        requests.append(form("digits", {"image": (image, "image/png"), "corners": (moved, JSON)}))
+    return requests
 
 
 def _as_oip(inputs: dict[str, list[float]]) -> dict[str, Any]:
@@ -187,8 +187,8 @@ def _as_oip(inputs: dict[str, list[float]]) -> dict[str, Any]:
     return {"id": "innocent", "inputs": tensors}
 
 
-def form(model: str, parts: dict[str, tuple[bytes, str]], **options: Any) -> Shot:
-    """A multipart form; a part is its content and media type. Names are sent as they are."""
+def form(model: str, parts: dict[str, tuple[bytes, str]], **options: Any) -> Request:
+    """Makes a multipart form of parts, each a content and a media type; names are sent as they are."""
     boundary = b"7d4a6d158c91opserve"
     pieces = []
     for name, (content, media_type) in parts.items():
@@ -196,36 +196,36 @@ def form(model: str, parts: dict[str, tuple[bytes, str]], **options: Any) -> Sho
         pieces += [b"--", boundary, b"\r\n", head.encode("utf-8", "surrogatepass"), content, b"\r\n"]
     body = b"".join([*pieces, b"--", boundary, b"--\r\n"])
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary.decode()}"} | options.pop("headers", {})
-    return Shot(model, body, headers, **options)
+    return Request(model, body, headers, **options)
 
 
 @dataclass(frozen=True)
 class Innocent:
-    """A request and the answer that it had before anything was attacked."""
+    """A request and its response before any attack."""
 
-    shot: Shot
-    answer: bytes
+    request: Request
+    expected: bytes
 
     def wrong(self, status: int, body: bytes) -> str | None:
-        """Returns what is wrong with a later answer to it, or None.
+        """Describes what is wrong with another response to it.
 
-        Elementwise models answer with the same bytes in every batch. Networks sum in an order that depends on the shape
-        of the batch: their floats may differ by rounding, their whole numbers not at all.
+        Elementwise models respond with the same bytes in every batch. Networks sum in an order that depends on the
+        shape of the batch: their floats may differ by rounding, their whole numbers not at all.
         """
         if status != 200:
             return f"status {status}: {body[:200]!r}"
-        if body == self.answer:
+        if body == self.expected:
             return None
-        if self.shot.model not in NETWORKS:
-            return f"answered {body[:200]!r}, not {self.answer[:200]!r}"
+        if self.request.model not in NETWORKS:
+            return f"answered {body[:200]!r}, not {self.expected[:200]!r}"
         try:
-            return difference(json.loads(body), json.loads(self.answer), 1e-5)
+            return difference(json.loads(body), json.loads(self.expected), 1e-5)
         except ValueError:
             return f"answered {body[:200]!r}"
 
 
 class Target:
-    """A server of some models, running, with their innocent requests."""
+    """A running server of some models, and innocent requests to them."""
 
     def __init__(self, torchserve: TorchServe, models: Sequence[str]):
         self.torchserve = torchserve
@@ -236,15 +236,17 @@ class Target:
     def _answered(self, model: str) -> list[Innocent]:
         connection = self.connect()
         found = []
-        for shot in innocents(model):
-            reply = connection.send(shot)
-            assert reply.status == 200, f"{model} refuses what is right: {reply.status} {reply.body[:300]!r}"
-            found.append(Innocent(shot, reply.body))
+        for request in innocents(model):
+            response = connection.send(request)
+            assert response.status == 200, (
+                f"{model} refuses an innocent request: {response.status} {response.body[:300]!r}"
+            )
+            found.append(Innocent(request, response.body))
         connection.close()
         return found
 
     def token(self) -> str | None:
-        """An inference token; looked up once in a while."""
+        """Returns an inference token, which is looked up once a minute."""
         asked, token = self._token
         if time.monotonic() - asked > 60:
             token = self.torchserve.server.token("inference")
@@ -259,27 +261,27 @@ class Target:
 
     @property
     def properties(self) -> dict[str, str]:
-        """The configuration that the server runs with, fitted to the machine."""
+        """The configuration of the running server, fitted to the machine."""
         return read_properties(self.torchserve.server.temp / "config.properties")
 
     def connect(self, token: Callable[[], str | None] | None = None) -> Connection:
-        """A new connection with a valid token."""
+        """Makes a connection with a valid token."""
         return Connection(*self.address, token or self.token)
 
-    def answers(self, model: str) -> bool:
-        """Whether a model answers an innocent request correctly."""
+    def is_sound(self, model: str) -> bool:
+        """Whether a model responds rightly to an innocent request."""
         connection = self.connect()
         try:
             innocent = self.innocents[model][0]
-            reply = connection.send(innocent.shot, 10)
-            return innocent.wrong(reply.status, reply.body) is None
+            response = connection.send(innocent.request, 10)
+            return innocent.wrong(response.status, response.body) is None
         finally:
             connection.close()
 
 
 @contextlib.contextmanager
 def target(folder: Path, models: Sequence[str], **changes: str) -> Iterator[Target]:
-    """A running server of these models in a folder; the keywords change its configuration."""
+    """Runs a server of some models in a folder; the keywords change its configuration."""
     store = folder / "packed"
     store.mkdir(parents=True)
     torchserve = TorchServe(folder / "home", pack_models(models, store), **changes)

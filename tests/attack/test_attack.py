@@ -1,4 +1,4 @@
-"""The attacks in a short form, and that the campaign notices broken promises."""
+"""Short forms of the attacks, and that a campaign notices every kind of violation."""
 
 import json
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from tests.attack.attacks import ATTACKS
 from tests.attack.campaign import ANSWER, DEATH, FORGERY, LOG, MEMORY, NEIGHBOUR, PROCESSOR, Attack, run
 from tests.attack.target import Target, target
 from tests.attack.watch import MIB, Bounds
-from tests.attack.wire import Shot
+from tests.attack.wire import Request
 from tests.support import archives
 from tests.support.torchserve import Serve
 
 pytestmark = pytest.mark.server
 
-# `make attack` has all attacks and models, and time for all of each.
+# `make attack` runs all attacks on all models, and each to its end.
 SHORT = (
     *("gpu-words", "describe-header", "odd-headers", "addresses", "in-place-model", "long-lists", "surrogates"),
     *("exact-numbers", "long-texts", "forged-lines", "declared-sizes", "zip-archives", "grpc-streams"),
@@ -32,14 +32,14 @@ def attacked(tmp_path_factory) -> Iterator[Target]:
 
 
 @pytest.mark.parametrize("name", SHORT)
-def test_nobody_is_hurt(attacked, name):
+def test_an_attack_is_harmless(attacked, name):
     (attack,) = (attack for attack in ATTACKS if attack.name == name)
     outcome = run(attack, attacked, Bounds(), seed=1, seconds=SECONDS)
     assert outcome.requests and outcome.asked
-    assert not outcome.complaints, report.complaints([outcome])
+    assert not outcome.violations, report.list_violations([outcome])
 
 
-# Gives back its numbers; `do` names what it does wrong.
+# Returns its numbers; `do` names what it does wrong.
 FRAGILE = f"""
 import json
 import os
@@ -71,7 +71,7 @@ def handle(data, context):
         print("{FORGERY} a line", flush=True)
     elif do == "refuse":
         context.set_response_status(400, "Bad Request", 0)
-        return ["no JSON"]
+        return ["not JSON"]
     return [json.dumps({{"y": [wrong.pop()] if wrong and do is None else request["x"]}})]
 """
 TIGHT = Bounds(memory=100 * MIB, processor_s=0.5, left=60 * MIB)
@@ -83,14 +83,14 @@ def fragile(serve: Serve, tmp_path_factory) -> Target:
 
 
 def attempt(fragile: Target, do: str | None, times: int = 1):
-    shot = Shot("fragile", json.dumps({"x": [1.0], "do": do}).encode())
-    attack = Attack("attempt", "whatever is asked for", ("fragile",), lambda _: iter([shot] * times), together=1)
+    request = Request("fragile", json.dumps({"x": [1.0], "do": do}).encode())
+    attack = Attack("attempt", "what the test says", ("fragile",), lambda _: iter([request] * times), together=1)
     return run(attack, fragile, TIGHT, seed=1, seconds=20)
 
 
-def test_a_sound_server_breaks_no_promise(fragile):
+def test_a_sound_server_has_no_violations(fragile):
     outcome = attempt(fragile, None, times=50)
-    assert not outcome.complaints
+    assert not outcome.violations
     assert (outcome.statuses, outcome.wrong, outcome.deaths, outcome.over) == ({"200": 50}, 0, 0, 0)
     assert outcome.asked >= 50
 
@@ -108,7 +108,7 @@ def test_a_sound_server_breaks_no_promise(fragile):
         ("refuse", {ANSWER}),
     ],
 )
-def test_what_goes_wrong_is_seen(fragile, do, kinds):
+def test_every_fault_is_noticed(fragile, do, kinds):
     outcome = attempt(fragile, do)
-    assert kinds <= {complaint.kind for complaint in outcome.complaints}, outcome.complaints
-    assert report.complaints([outcome])
+    assert kinds <= {violation.kind for violation in outcome.violations}, outcome.violations
+    assert report.list_violations([outcome])

@@ -1,4 +1,4 @@
-"""What an attack must not change: a server's processes, what they use, and what they log."""
+"""Watches a server: its processes, what they use, and what they log."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import psutil
 
 from tests.support.torchserve import TorchServe
 
-# /proc/PID/clear_refs: the peak of the resident memory starts again from what there is now.
+# Written to /proc/PID/clear_refs, this resets the peak of the resident memory.
 RESET_PEAK = "5"
 POLL_S = 0.05
 MIB = 1 << 20
 _TICKS = os.sysconf("SC_CLK_TCK")
 
-# Lines of the logs that mean that a worker or the server failed, not that a request was refused. TorchServe logs a
-# stack trace for every form that it cannot read, and for every connection for which there is no room.
+# Log lines that mean that a worker or the server failed. TorchServe also logs a stack trace for every form that it
+# cannot read and every connection that it has no memory for.
 FAULTS = {
     "model_log.log": re.compile(
         r"Traceback \(most recent call last\)|Invoking custom service failed|process died|Fatal"
@@ -37,28 +37,28 @@ class Bounds(NamedTuple):
 
     memory: int = 4 * (256 << 20)  # bytes, beyond what the worker had: four times the largest legal request
     processor_s: float = 5.0
-    # What stays with a worker when all is answered: its allocator keeps some of what it once had.
+    # What a worker keeps after all responses: its allocator does not return everything.
     left: int = 512 << 20
-    # A worker that takes this much more is ended, and counts as dead: the machine has other users.
+    # A worker that takes this much more is ended for the sake of the machine's other users, and counts as dead.
     ceiling: int = 4 << 30
 
 
 class Processes(NamedTuple):
-    """The processes of a server: the frontend and each model's workers, as (pid, start time)."""
+    """The frontend and the workers of each model, each as process id and start time."""
 
     frontend: tuple[int, float] | None
     workers: dict[str, list[tuple[int, float]]]
 
 
 class Reading(NamedTuple):
-    """What some requests cost the worker that they cost most: bytes of memory at the peak, processor seconds."""
+    """The highest cost of some requests for any worker: bytes of memory at the peak, and processor seconds."""
 
     memory: int
     processor_s: float
 
 
 def processes(torchserve: TorchServe, models: Iterable[str]) -> Processes:
-    """Returns the processes that serve now."""
+    """Finds the processes of a server."""
     frontend = torchserve.server.frontend()
     found = {}
     for model in models:
@@ -75,7 +75,7 @@ def _identity(pid: int) -> tuple[int, float]:
 
 
 def deaths(before: Processes, after: Processes) -> list[str]:
-    """Returns those of `before` that have ended."""
+    """Names the processes of `before` that are gone."""
     gone = [] if before.frontend == after.frontend else ["the frontend ended"]
     for model, workers in before.workers.items():
         lost = set(workers) - set(after.workers.get(model, []))
@@ -84,11 +84,11 @@ def deaths(before: Processes, after: Processes) -> list[str]:
 
 
 class Meter:
-    """Measures some processes between `start` and `stop`; ends one that goes over the ceiling.
+    """Measures processes between `start` and `stop`, and ends one that exceeds the ceiling.
 
     Args:
-        pids: the processes.
-        bounds: with the ceiling.
+        pids: The processes.
+        bounds: The ceiling is one of them.
     """
 
     def __init__(self, pids: Iterable[int], bounds: Bounds):
@@ -100,7 +100,7 @@ class Meter:
         self.ended: list[int] = []
 
     def start(self) -> Meter:
-        """Begins to measure."""
+        """Starts measuring."""
         for pid in self._pids:
             with contextlib.suppress(OSError, psutil.Error):
                 Path(f"/proc/{pid}/clear_refs").write_text(RESET_PEAK)
@@ -131,7 +131,7 @@ class Meter:
 
 
 def resident(pid: int) -> int:
-    """Resident memory of a process in bytes, 0 when it has ended."""
+    """Reads the resident memory of a process in bytes; 0 if it has ended."""
     try:
         return _memory(pid, "VmRSS")
     except OSError:
@@ -144,13 +144,13 @@ def _memory(pid: int, name: str) -> int:
 
 
 def processor_s(pid: int) -> float:
-    """Processor seconds that a process has taken."""
+    """Reads the processor seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 class Logs:
-    """The lines that a server's logs grow by."""
+    """Reads what is appended to a server's logs."""
 
     NAMES = ("model_log.log", "ts_log.log", "access_log.log", "console.log")
 
@@ -163,11 +163,11 @@ class Logs:
         return path.stat().st_size if path.exists() else 0
 
     def new(self) -> dict[str, list[str]]:
-        """The lines since the last call, by the log's name."""
+        """Reads the lines since the last call, by the name of the log."""
         found = {}
         for name in self.NAMES:
             size, begin = self._size(name), self._read[name]
-            if size < begin:  # the log was cut and began again
+            if size < begin:  # the log was rotated
                 begin = 0
             with contextlib.suppress(FileNotFoundError), (self._folder / name).open("rb") as file:
                 file.seek(begin)
@@ -177,7 +177,7 @@ class Logs:
 
 
 def wait_until(condition, seconds: float) -> bool:
-    """Whether a condition came true within some seconds."""
+    """Waits for a condition; returns whether it became true in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""Every attack, in the order in which they run: those that may fill the server's memory come last."""
+"""All attacks in the order in which they run; those that may fill the server's memory come last."""
 
 from tests.attack.attacks import arrays, connections, headers, models, mutations, pictures, streams, text
 

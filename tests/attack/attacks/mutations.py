@@ -1,4 +1,4 @@
-"""Small requests of every format with something changed, in great number."""
+"""Many small requests of every format with something changed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy
 from tests.attack.campaign import Attack
 from tests.attack.payloads import gzipped, npy, npz, oip_call
 from tests.attack.target import form, innocents
-from tests.attack.wire import JSON, Reply, Shot, refused_or_answered
+from tests.attack.wire import JSON, Request, Response, refused_or_answered
 from tests.support.hostile_images import photographs
 
-# What stands where a value should, in JSON.
+# JSON that replaces values.
 ODD_VALUES: list[Any] = [
     None,
     True,
@@ -89,12 +89,12 @@ ODD_BYTES = [
 COUNT = 4000
 
 
-def mutated(generator: random.Random) -> Iterator[Shot]:
+def mutated(generator: random.Random) -> Iterator[Request]:
     """Sound requests with something changed."""
     sound = _sound()
     for _ in range(COUNT):
-        shot = generator.choice(sound)
-        headers, body = dict(shot.headers), shot.body
+        request = generator.choice(sound)
+        headers, body = dict(request.headers), request.body
         if body[:1] == b"{" and generator.random() < 0.7:
             body = _changed_json(body, generator)
         if generator.random() < 0.5:
@@ -105,28 +105,32 @@ def mutated(generator: random.Random) -> Iterator[Shot]:
             name = generator.choice(list(ODD_HEADERS))
             headers[name] = generator.choice(ODD_HEADERS[name])
         expect = tolerant_of_forms if headers.get("Content-Type", "").startswith("multipart") else tolerant
-        yield Shot(shot.model, body, headers, expect, note="a changed request")
+        yield Request(request.model, body, headers, expect, note="a changed request")
 
 
-def tolerant(reply: Reply) -> str | None:
-    """As any request; but TorchServe answers an expectation that it does not know by itself."""
-    return None if reply.status == 417 and not reply.body else refused_or_answered(reply)
+def tolerant(response: Response) -> str | None:
+    """Accepts what any request may receive, and TorchServe's own response to an unknown `Expect`."""
+    return None if response.status == 417 and not response.body else refused_or_answered(response)
 
 
-def tolerant_of_forms(reply: Reply) -> str | None:
-    """The same; and TorchServe answers 500 to a form that it cannot take apart, before any worker sees it."""
-    theirs = (reply.status == 500 and b"io.netty" in reply.body) or b"IndexOutOfBounds" in reply.body
-    return None if theirs else tolerant(reply)
+def tolerant_of_forms(response: Response) -> str | None:
+    """Accepts the same, and TorchServe's own 500 to a form that it cannot parse."""
+    torchserves = (response.status == 500 and b"io.netty" in response.body) or b"IndexOutOfBounds" in response.body
+    return None if torchserves else tolerant(response)
 
 
-def _sound() -> list[Shot]:
+def _sound() -> list[Request]:
     numbers = numpy.random.default_rng(7)
     vectors = {name: numbers.normal(size=5).astype(numpy.float32) for name in "xy"}
-    found = [shot for model in ("scaled_add", "karate", "whole", "digits", "picture") for shot in innocents(model)]
-    found = [shot for shot in found if len(shot.body) < 60_000]
+    found = [
+        request for model in ("scaled_add", "karate", "whole", "digits", "picture") for request in innocents(model)
+    ]
+    found = [request for request in found if len(request.body) < 60_000]
     for arrays in (vectors, {name: array.astype(numpy.float16) for name, array in vectors.items()}):
         for compressed in (True, False):
-            found.append(Shot("scaled_add", npz(arrays, compressed=compressed), {"Content-Type": "application/x-npz"}))
+            found.append(
+                Request("scaled_add", npz(arrays, compressed=compressed), {"Content-Type": "application/x-npz"})
+            )
     found.append(form("scaled_add", {name: (npy(array), "application/x-npy") for name, array in vectors.items()}))
     found.append(
         form("scaled_add", {name: (npz({"a": array}), "application/x-npz") for name, array in vectors.items()})
@@ -134,21 +138,21 @@ def _sound() -> list[Shot]:
     found.append(
         form("scaled_add", {name: (json.dumps(array.tolist()).encode(), JSON) for name, array in vectors.items()})
     )
-    found.append(Shot("whole", npy(numpy.arange(9)), {"Content-Type": "application/x-npy"}))
-    found += [Shot("picture", content, {"Content-Type": "image/png"}) for content in photographs()]
+    found.append(Request("whole", npy(numpy.arange(9)), {"Content-Type": "application/x-npy"}))
+    found += [Request("picture", content, {"Content-Type": "image/png"}) for content in photographs()]
     padded = oip_call() | {"parameters": {"pad": "p" * 1500}}
-    found.append(Shot("scaled_add", json.dumps(padded).encode(), {"Content-Type": JSON}))
+    found.append(Request("scaled_add", json.dumps(padded).encode(), {"Content-Type": JSON}))
     tensors = [
         {"name": name, "shape": [5], "datatype": "FP32", "parameters": {"binary_data_size": 20}} for name in vectors
     ]
     head = json.dumps({"inputs": tensors, "outputs": [{"name": "z", "parameters": {"binary_data": True}}]}).encode()
     body = head + b"".join(array.tobytes() for array in vectors.values())
-    found += [Shot("scaled_add", body, {"Inference-Header-Content-Length": str(len(head))})] * 3
+    found += [Request("scaled_add", body, {"Inference-Header-Content-Length": str(len(head))})] * 3
     return found
 
 
 def _changed_json(body: bytes, generator: random.Random) -> bytes:
-    """With a value or a name of the document replaced, taken out or put twice."""
+    """Replaces, removes or renames a member of the document."""
     try:
         document = json.loads(body)
     except ValueError:

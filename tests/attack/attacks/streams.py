@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from scripts import grpc_client
-from tests.attack.campaign import ANSWER, Attack, Battle
+from tests.attack.campaign import ANSWER, Attack, AttackRun
 from tests.attack.payloads import document
 
 SERVICE = f"/{grpc_client.PACKAGE}.InferenceAPIsService"
@@ -19,7 +19,7 @@ CALLS = {
     "no part": {},
     "not JSON": {"body": b"{"},
     "a missing input": {"x": b"[1]"},
-    "words of a GPU": SOUND | {"CUDA error": b"1"},
+    "a message about a GPU": SOUND | {"CUDA error": b"1"},
     "an empty name": {"": b"1"},
     "a long name": {"n" * 100_000: b"1"},
     "binary": {"body": bytes(range(256)) * 100},
@@ -28,10 +28,10 @@ ROUNDS = 6
 TIMEOUT_S = 10.0
 
 
-def strike(battle: Battle) -> None:
-    """Every call, as a single answer and as a stream, several at once; each ends in bounded time."""
-    host, port = battle.target.torchserve.server.ports()["grpc_inference_port"]
-    metadata = [("authorization", f"Bearer {battle.target.token()}")]
+def send_calls(attack_run: AttackRun) -> None:
+    """Sends every call for a single response and for a stream, several at a time; each must end in time."""
+    host, port = attack_run.target.torchserve.server.ports()["grpc_inference_port"]
+    metadata = [("authorization", f"Bearer {attack_run.target.token()}")]
     marks = [[], [("describe", "True")], [("ts_stream_next", "true")], [("accept", "CUDA error")]]
 
     def call(channel: grpc.Channel, stream: bool, name: str, extra: list) -> None:
@@ -48,24 +48,26 @@ def strike(battle: Battle) -> None:
             answers = [each.prediction for each in replied] if stream else [replied.prediction]
         except grpc.RpcError as error:
             status = error.code()
-        battle.count(f"gRPC {status.name}")
+        attack_run.count(f"gRPC {status.name}")
         note = f"gRPC, {'stream of ' if stream else ''}{name} {extra}"
         if status == grpc.StatusCode.DEADLINE_EXCEEDED:
-            battle.complain(ANSWER, f"{note}: no answer")
+            attack_run.report_violation(ANSWER, f"{note}: no response")
         elif status in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE) and name.startswith(
             ("a sound", "sound")
         ):
-            battle.complain(ANSWER, f"{note}: {status.name}")
+            attack_run.report_violation(ANSWER, f"{note}: {status.name}")
         elif name.startswith(("a sound", "sound")) and answers[:1] != [b'{"z":[2.5,4.25]}'] and not extra:
-            battle.complain(ANSWER, f"{note}: answered {answers[:2]}")
+            attack_run.report_violation(ANSWER, f"{note}: answered {answers[:2]}")
 
     with grpc.insecure_channel(f"{host}:{port}", grpc_client.OPTIONS) as channel, ThreadPoolExecutor(4) as pool:
         for _ in range(ROUNDS):
-            if battle.over:
+            if attack_run.over:
                 break
             todo = [(stream, name, extra) for name in CALLS for extra in marks for stream in (True, False)]
-            with battle.measured("gRPC calls"), contextlib.suppress(RuntimeError):
-                list(pool.map(lambda each: None if battle.over else call(channel, *each), todo))
+            with attack_run.measured("gRPC calls"), contextlib.suppress(RuntimeError):
+                list(pool.map(lambda each: None if attack_run.over else call(channel, *each), todo))
 
 
-ATTACKS = [Attack("grpc-streams", "StreamPredictions, and Predictions of odd parts", ("scaled_add",), strike=strike)]
+ATTACKS = [
+    Attack("grpc-streams", "StreamPredictions, and Predictions of odd parts", ("scaled_add",), action=send_calls)
+]
