@@ -145,7 +145,7 @@ model: train ## the same as train
 .SECONDEXPANSION:
 # archive/digits/build.py builds digits, archive/digits/build_onnx.py builds digits_onnx.
 module = $(subst /,.,$(subst model-config,build,$(subst model-config.,build_,$(config-$1:%.yaml=%))))
-build/models/%/.built: $$(wildcard $$(dir $$(config-$$*))*.py) $(wildcard archive/building/*.py) | $(library) $(link)
+build/models/%/.built: $$(wildcard $$(dir $$(config-$$*))*.py) archive/building/export.py | $(library) $(link)
 	@$(python) -m "$(call module,$*)" --output "build/models/$*"
 	@touch $@
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from archive.packer.contents import DEFAULT_VERSION
-from archive.packer.pack import pack_and_describe
+from archive.packer.pack import pack_from_options
 from archive.process.command import run
 from archive.repository import MODEL_STORE
 
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--profile", help="one of its configuration's profiles (the one that it names)")
     parser.add_argument("--sign-key", type=Path, metavar="FILE", help="private key (archive.keys makes one)")
     parser.add_argument("--model-store", type=Path, default=MODEL_STORE, metavar="FOLDER")
-    print(pack_and_describe(**vars(parser.parse_args())))
+    print(pack_from_options(parser.parse_args()))
     return 0
 
 

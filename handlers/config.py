@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy
 import yaml
@@ -27,12 +27,9 @@ from handlers.torchserve.configuration import MODEL_CONFIG_KEYS, check_model_con
 
 CONFIG_FILE = "model-config.yaml"
 
-# The value of `threads: auto`; set by scripts/start.py to what the machine's cores allow.
+# The value of `threads: auto`; set by `make start` to what the machine's cores allow.
 THREADS_VARIABLE = "OPSERVE_THREADS"
 
-DEVICES = ("auto", "cpu", "cuda")
-BATCHINGS = ("none", "stack", "graph")
-GRAPH_OPTIMIZATIONS = ("none", "basic", "extended", "all")
 # Keys that apply to one format only; for others they would silently change nothing.
 FORMAT_KEYS = {
     "freeze": ".pt",
@@ -42,59 +39,119 @@ FORMAT_KEYS = {
 }
 
 
+def _checked(
+    accepts: Callable[[Any], bool], expected: str, convert: Callable[[Any], Any] = lambda value: value
+) -> dict[str, Any]:
+    """The metadata of a key: how its value is checked and converted, and what an error says was expected."""
+
+    def read(value: Any, where: str) -> Any:
+        if not accepts(value):
+            raise ModelError(f"{where}: expected {expected}, got {value!r}")
+        return convert(value)
+
+    return {"read": read}
+
+
+def _choice(*allowed: str) -> dict[str, Any]:
+    return _checked(lambda value: value in allowed, "one of " + ", ".join(allowed))
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value and "\\" not in value
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _read_threads(value: int | str) -> int:
+    if isinstance(value, int):
+        return value
+    text = os.environ.get(THREADS_VARIABLE, "1")
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ModelError(f"{THREADS_VARIABLE}: expected a number of threads, got {text!r}")
+    return int(text)
+
+
+def _tensors(*keys: str) -> dict[str, Any]:
+    def read(value: Any, where: str) -> tuple[TensorSpec, ...]:
+        if not isinstance(value, list) or not value:
+            raise ModelError(f"{where}: expected a list of {{name, dtype, shape}}, got {value!r}")
+        specs = tuple(_tensor_spec(item, keys, f"{where}[{index}]") for index, item in enumerate(value))
+        names = [spec.name for spec in specs]
+        if len(set(names)) < len(names):
+            raise ModelError(f"{where}: two entries have the same name: {', '.join(names)}")
+        return specs
+
+    return {"read": read}
+
+
+_BOOLEAN = _checked(lambda value: isinstance(value, bool), "true or false")
+_POSITIVE = _checked(_is_positive, "a whole number of 1 or more")
+_THREADS = _checked(
+    lambda value: value == "auto" or _is_positive(value), "a whole number of 1 or more, or auto", _read_threads
+)
+_FRACTION = _checked(lambda value: type(value) in (int, float) and 0 <= value < 1, "a number from 0 to below 1", float)
+_FILE = _checked(_is_file_name, "the name of a file next to the configuration")
+_OPTIONAL_FILE = _checked(
+    lambda value: value is None or _is_file_name(value), "the name of a file next to the configuration"
+)
+_FILES = _checked(
+    lambda value: (
+        not value or (isinstance(value, list) and all(map(_is_file_name, value)) and len(set(value)) == len(value))
+    ),
+    "a list of different file names, each next to the configuration",
+    lambda value: tuple(value or ()),
+)
+_IDENTIFIER = _checked(
+    lambda value: value is None or (isinstance(value, str) and value.isidentifier()),
+    "a name of letters, digits and '_'",
+)
+_KEY_PREFIX = _checked(
+    lambda value: value is None or (isinstance(value, str) and is_shared_memory_key(value)),
+    "a prefix of names: letters, digits, '_', '-' or '.', which must not come first",
+)
+_OPTIONS = _checked(
+    lambda value: (
+        not value or (isinstance(value, dict) and all(isinstance(item, str | int) for item in value.values()))
+    ),
+    "a mapping of names to texts or whole numbers",
+    lambda value: {str(name): item for name, item in (value or {}).items()},
+)
+
+
 @dataclass(frozen=True)
 class ModelConfig:
-    """The `opserve:` section.
+    """The `opserve:` section; docs/configuration.md describes each key.
 
     Attributes:
-        artifact: file name of the model, next to the configuration; its suffix is its format: `.pt` TorchScript, `.pt2`
-            exported program or AOTInductor package, `.onnx`.
-        op_libraries: file names of the shared libraries to load before the artifact, in this order.
-        device: `auto` (the worker's GPU if it has one), `cpu`, or `cuda` (refuses to run without a GPU).
-        threads: intra-op threads of one worker; `auto` is the value of OPSERVE_THREADS, or 1.
-        profile: name of the profile that the archive was packed with, or `None`; changes nothing, but is reported.
-        batching: `none`: the model is called once per request with the tensors as the signature gives them;
-            `stack`: requests of equal shapes are joined along a new first dimension; `graph`: graphs in CSR form
-            (inputs `rowptr`, `col` and optionally `value`) are joined block-diagonally.
-        inputs: the tensors of a request, in the order of the model's arguments.
-        outputs: the tensors that the model returns, in its order. Shapes are those of one request.
-        hooks: file name of a module with `preprocess`, `postprocess` or `explain` (see handlers/hooks.py), or `None`.
-        max_image_pixels: the most pixels of all images of a request together; more are refused before decoding.
-        max_npz_bytes: the most bytes of all inputs of a request together, in their dtypes. More are refused before
-            arrays are made, before an .npz or a compressed body is unpacked, and before shared memory is read.
-        max_json_bytes: the most bytes of a JSON text, unpacked; more are refused before parsing.
-        shared_memory: the prefix of the shared memory regions that requests may name, or `None`: none.
-        warm_up: whether a worker answers the archive's sample before it reports that it is ready.
-        freeze: TorchScript only: `torch.jit.freeze` after loading.
-        optimize_for_inference: TorchScript only: `torch.jit.optimize_for_inference` after loading.
-        graph_optimization: ONNX only: `none`, `basic`, `extended` or `all`.
-        provider_options: ONNX only: options of the CUDA execution provider.
-        tolerance: the largest absolute or relative difference between the response to the archive's sample and the
-            expected one.
-        max_response_bytes: the most bytes of a response, and of all responses of a batch; larger ones are replaced by
-            an error. TorchServe's max_response_size, beyond which it ends a worker, must not be smaller.
+        threads: intra-op threads of one worker, with `auto` replaced by their number.
+        inputs: the tensors of one request, in the order of the model's arguments.
+        outputs: the tensors that the model returns for one request, in its order.
+        max_npz_bytes: the most bytes of all inputs of a request together, in their dtypes and in every format.
+        profile: the profile that the archive was packed with; changes nothing, but is reported.
     """
 
-    artifact: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    op_libraries: tuple[str, ...] = ()
-    device: str = "auto"
-    threads: int = 1
-    profile: str | None = None
-    batching: str = "none"
-    hooks: str | None = None
-    max_image_pixels: int = MAX_IMAGE_PIXELS
-    max_npz_bytes: int = MAX_UNPACKED_BYTES
-    max_json_bytes: int = MAX_JSON_BYTES
-    shared_memory: str | None = None
-    warm_up: bool = True
-    freeze: bool = False
-    optimize_for_inference: bool = False
-    graph_optimization: str = "all"
-    provider_options: Mapping[str, str | int] = field(default_factory=dict)
-    tolerance: float = TOLERANCE
-    max_response_bytes: int = MAX_RESPONSE_BYTES
+    artifact: str = field(metadata=_FILE)
+    inputs: tuple[TensorSpec, ...] = field(metadata=_tensors("name", "dtype", "shape", "optional", "minimum"))
+    outputs: tuple[TensorSpec, ...] = field(metadata=_tensors("name", "dtype", "shape", "optional"))
+    op_libraries: tuple[str, ...] = field(default=(), metadata=_FILES)
+    device: str = field(default="auto", metadata=_choice("auto", "cpu", "cuda"))
+    threads: int = field(default=1, metadata=_THREADS)
+    profile: str | None = field(default=None, metadata=_IDENTIFIER)
+    batching: str = field(default="none", metadata=_choice("none", "stack", "graph"))
+    hooks: str | None = field(default=None, metadata=_OPTIONAL_FILE)
+    max_image_pixels: int = field(default=MAX_IMAGE_PIXELS, metadata=_POSITIVE)
+    max_npz_bytes: int = field(default=MAX_UNPACKED_BYTES, metadata=_POSITIVE)
+    max_json_bytes: int = field(default=MAX_JSON_BYTES, metadata=_POSITIVE)
+    shared_memory: str | None = field(default=None, metadata=_KEY_PREFIX)
+    warm_up: bool = field(default=True, metadata=_BOOLEAN)
+    freeze: bool = field(default=False, metadata=_BOOLEAN)
+    optimize_for_inference: bool = field(default=False, metadata=_BOOLEAN)
+    graph_optimization: str = field(default="all", metadata=_choice("none", "basic", "extended", "all"))
+    provider_options: Mapping[str, str | int] = field(default_factory=dict, metadata=_OPTIONS)
+    tolerance: float = field(default=TOLERANCE, metadata=_FRACTION)
+    max_response_bytes: int = field(default=MAX_RESPONSE_BYTES, metadata=_POSITIVE)
 
     @classmethod
     def read(cls, path: Path) -> ModelConfig:
@@ -113,29 +170,15 @@ class ModelConfig:
         section = document.get("opserve")
         if not isinstance(section, dict):
             raise ModelError(f"{source}: the section 'opserve:' is missing")
-        _refuse_unknown_keys(section, cls.__dataclass_fields__.keys(), f"{source}: opserve")
-        reader = _Section(section, f"{source}: opserve")
+        where = f"{source}: opserve"
+        keys = {each.name: each for each in fields(cls)}
+        _refuse_unknown_keys(section, keys, where)
         config = cls(
-            artifact=reader.file_name("artifact"),
-            inputs=reader.specs("inputs"),
-            outputs=reader.specs("outputs"),
-            op_libraries=reader.file_names("op_libraries"),
-            device=reader.choice("device", DEVICES, cls.device),
-            threads=reader.threads("threads"),
-            profile=reader.identifier("profile"),
-            batching=reader.choice("batching", BATCHINGS, cls.batching),
-            hooks=reader.file_name("hooks") if section.get("hooks") is not None else None,
-            max_image_pixels=reader.positive("max_image_pixels", cls.max_image_pixels),
-            max_npz_bytes=reader.positive("max_npz_bytes", cls.max_npz_bytes),
-            max_json_bytes=reader.positive("max_json_bytes", cls.max_json_bytes),
-            shared_memory=reader.key_prefix("shared_memory"),
-            warm_up=reader.boolean("warm_up", default=cls.warm_up),
-            freeze=reader.boolean("freeze", default=cls.freeze),
-            optimize_for_inference=reader.boolean("optimize_for_inference", default=cls.optimize_for_inference),
-            graph_optimization=reader.choice("graph_optimization", GRAPH_OPTIMIZATIONS, cls.graph_optimization),
-            provider_options=reader.options("provider_options"),
-            tolerance=reader.fraction("tolerance", cls.tolerance),
-            max_response_bytes=reader.positive("max_response_bytes", cls.max_response_bytes),
+            **{
+                name: key.metadata["read"](section.get(name), f"{where}.{name}")
+                for name, key in keys.items()
+                if name in section or (key.default is MISSING and key.default_factory is MISSING)
+            }
         )
         _check_format_keys(section, config.artifact, source)
         _check_graph(config, source)
@@ -186,97 +229,6 @@ def _check_graph(config: ModelConfig, source: str) -> None:
     optional = [spec.name for spec in config.inputs if spec.optional]
     if optional and (config.batching != "graph" or optional != ["value"]):
         raise ModelError(f"{source}: only the input 'value' with batching: graph may be optional, not '{optional[0]}'")
-
-
-class _Section:
-    """Typed look-ups in one mapping; errors name the key."""
-
-    def __init__(self, values: dict[str, Any], where: str):
-        self.values = values
-        self.where = where
-
-    def fail(self, key: str, expected: str) -> ModelError:
-        return ModelError(f"{self.where}.{key}: expected {expected}, got {self.values.get(key)!r}")
-
-    def choice(self, key: str, allowed: tuple[str, ...], default: str) -> str:
-        value = self.values.get(key, default)
-        if value not in allowed:
-            raise self.fail(key, "one of " + ", ".join(allowed))
-        return value
-
-    def boolean(self, key: str, *, default: bool) -> bool:
-        value = self.values.get(key, default)
-        if not isinstance(value, bool):
-            raise self.fail(key, "true or false")
-        return value
-
-    def options(self, key: str) -> dict[str, str | int]:
-        value = self.values.get(key) or {}
-        if not isinstance(value, dict) or not all(isinstance(item, str | int) for item in value.values()):
-            raise self.fail(key, "a mapping of names to texts or whole numbers")
-        return {str(name): item for name, item in value.items()}
-
-    def positive(self, key: str, default: int) -> int:
-        value = self.values.get(key, default)
-        if type(value) is not int or value < 1:
-            raise self.fail(key, "a whole number of 1 or more")
-        return value
-
-    def threads(self, key: str) -> int:
-        value = self.values.get(key, 1)
-        if value != "auto":
-            if type(value) is not int or value < 1:
-                raise self.fail(key, "a whole number of 1 or more, or auto")
-            return value
-        text = os.environ.get(THREADS_VARIABLE, "1")
-        if not (text.isascii() and text.isdigit() and int(text) > 0):
-            raise ModelError(f"{THREADS_VARIABLE}: expected a number of threads, got {text!r}")
-        return int(text)
-
-    def identifier(self, key: str) -> str | None:
-        value = self.values.get(key)
-        if value is not None and not (isinstance(value, str) and value.isidentifier()):
-            raise self.fail(key, "a name of letters, digits and '_'")
-        return value
-
-    def fraction(self, key: str, default: float) -> float:
-        value = self.values.get(key, default)
-        if type(value) not in (int, float) or not 0 <= value < 1:
-            raise self.fail(key, "a number from 0 to below 1")
-        return float(value)
-
-    def key_prefix(self, key: str) -> str | None:
-        value = self.values.get(key)
-        if value is not None and not (isinstance(value, str) and is_shared_memory_key(value)):
-            raise self.fail(key, "a prefix of names: letters, digits, '_', '-' or '.', which must not come first")
-        return value
-
-    def file_name(self, key: str) -> str:
-        value = self.values.get(key)
-        if not _is_plain_file_name(value):
-            raise self.fail(key, "the name of a file next to the configuration")
-        return value
-
-    def file_names(self, key: str) -> tuple[str, ...]:
-        value = self.values.get(key) or []
-        if not isinstance(value, list) or not all(map(_is_plain_file_name, value)) or len(set(value)) < len(value):
-            raise self.fail(key, "a list of different file names, each next to the configuration")
-        return tuple(value)
-
-    def specs(self, key: str) -> tuple[TensorSpec, ...]:
-        value = self.values.get(key)
-        if not isinstance(value, list) or not value:
-            raise self.fail(key, "a list of {name, dtype, shape}")
-        keys = ("name", "dtype", "shape", "optional", *(("minimum",) if key == "inputs" else ()))
-        specs = tuple(_tensor_spec(item, keys, f"{self.where}.{key}[{index}]") for index, item in enumerate(value))
-        names = [spec.name for spec in specs]
-        if len(set(names)) < len(names):
-            raise ModelError(f"{self.where}.{key}: two entries have the same name: {', '.join(names)}")
-        return specs
-
-
-def _is_plain_file_name(value: Any) -> TypeGuard[str]:
-    return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value and "\\" not in value
 
 
 def _tensor_spec(item: Any, keys: tuple[str, ...], where: str) -> TensorSpec:

@@ -82,8 +82,8 @@ def printable(value: object, limit: int) -> str:
     A line break, a terminal's escape sequence or half of a surrogate pair that a client sent thus gets into neither a
     log nor a response.
     """
-    text = _shortened(safe_str(value), limit)
-    return text if text.isprintable() else _shortened("".join(map(escaped, text)), limit)
+    text = shortened(safe_str(value), limit)
+    return text if text.isprintable() else shortened("".join(map(escaped, text)), limit)
 
 
 def escaped(char: str) -> str:
@@ -91,7 +91,8 @@ def escaped(char: str) -> str:
     return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
 
 
-def _shortened(text: str, limit: int) -> str:
+def shortened(text: str, limit: int) -> str:
+    """A text of at most `limit` characters, whose middle is left out."""
     if len(text) <= limit:
         return text
     end = limit // 3
@@ -101,6 +102,11 @@ def _shortened(text: str, limit: int) -> str:
 def error_lines(error: BaseException) -> "list[str]":
     """The message of an exception, line by line; the name of its type if it has none."""
     return safe_str(error).strip().splitlines() or [type(error).__name__]
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an exception's message, bounded and printable: in a chain of reasons, the most precise one."""
+    return printable(error_lines(error)[-1], MAX_LOGGED)
 
 
 def release_frames(error: BaseException) -> None:
@@ -149,7 +155,7 @@ def _as_request_error(error: BaseException, step: str) -> RequestError:
         return RequestError(safe_str(error), status=HTTPStatus.INTERNAL_SERVER_ERROR)
     # PyTorch's error is matched by name: a worker of ONNX Runtime does not import it.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        logger.error("%s ran out of memory: %s", step, printable(error_lines(error)[-1], MAX_LOGGED))
+        logger.error("%s ran out of memory: %s", step, last_line(error))
         return RequestError(f"{step} ran out of memory", status=HTTPStatus.INSUFFICIENT_STORAGE)
     logger.error("%s failed", step, exc_info=error)
-    return RequestError(f"{step} failed: {error_lines(error)[-1]}", status=HTTPStatus.INTERNAL_SERVER_ERROR)
+    return RequestError(f"{step} failed: {last_line(error)}", status=HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -24,14 +24,11 @@ class Kind(NamedTuple):
 
 
 # As metrics.yaml declares them to TorchServe, which drops undeclared ones.
+_NUMBERS = ("requests", "batches", "model_calls")
+_STEPS = ("decode", "collate", "inference", "encode")
 METRICS: Mapping[str, Kind] = {
-    "opserve_requests_total": Kind("counter", "count"),
-    "opserve_batches_total": Kind("counter", "count"),
-    "opserve_model_calls_total": Kind("counter", "count"),
-    "opserve_decode_seconds_total": Kind("counter", "seconds"),
-    "opserve_collate_seconds_total": Kind("counter", "seconds"),
-    "opserve_inference_seconds_total": Kind("counter", "seconds"),
-    "opserve_encode_seconds_total": Kind("counter", "seconds"),
+    **{f"opserve_{name}_total": Kind("counter", "count") for name in _NUMBERS},
+    **{f"opserve_{step}_seconds_total": Kind("counter", "seconds") for step in _STEPS},
     "opserve_rejected_requests_total": Kind("counter", "count", ("code", "field")),
     "opserve_model_info": Kind("gauge", "count", ("artifact", "format", "runtime", "device")),
     "opserve_op_library_info": Kind("gauge", "count", ("library", "sha256")),
@@ -51,16 +48,7 @@ class Counts:
         rejected: responses that were errors, by status and the input at fault (`""`: the request as a whole).
     """
 
-    __slots__ = (
-        "batches",
-        "collate_s",
-        "decode_s",
-        "encode_s",
-        "inference_s",
-        "model_calls",
-        "rejected",
-        "requests",
-    )
+    __slots__ = (*_NUMBERS, *(f"{step}_s" for step in _STEPS), "rejected")
 
     def __init__(self) -> None:
         self.requests = self.batches = self.model_calls = 0
@@ -73,20 +61,15 @@ class Counts:
 
     def sums(self) -> dict[tuple[str, tuple[str, ...]], float]:
         """Every sum, by the name of its metric and its labels."""
-        plain = {
-            "opserve_requests_total": self.requests,
-            "opserve_batches_total": self.batches,
-            "opserve_model_calls_total": self.model_calls,
-            "opserve_decode_seconds_total": self.decode_s,
-            "opserve_collate_seconds_total": self.collate_s,
-            "opserve_inference_seconds_total": self.inference_s,
-            "opserve_encode_seconds_total": self.encode_s,
-        }
         # The copy is atomic: nothing is added meanwhile.
         rejected = self.rejected.copy()
-        return {(name, ()): value for name, value in plain.items()} | {
-            ("opserve_rejected_requests_total", (str(status), field or "none")): count
-            for (status, field), count in rejected.items()
+        return {
+            **{(f"opserve_{name}_total", ()): getattr(self, name) for name in _NUMBERS},
+            **{(f"opserve_{step}_seconds_total", ()): getattr(self, f"{step}_s") for step in _STEPS},
+            **{
+                ("opserve_rejected_requests_total", (str(status), field or "none")): count
+                for (status, field), count in rejected.items()
+            },
         }
 
 

@@ -18,16 +18,7 @@ from handlers.codecs.request import Request, Response
 from handlers.codecs.shared_memory import SharedMemory
 from handlers.config import CONFIG_FILE, ModelConfig
 from handlers.engines import load_engine
-from handlers.errors import (
-    MAX_LOGGED,
-    DeviceError,
-    ModelError,
-    RequestError,
-    as_request_error,
-    error_lines,
-    printable,
-    release_frames,
-)
+from handlers.errors import DeviceError, ModelError, RequestError, as_request_error, last_line, release_frames
 from handlers.hooks import Hooks, check_inputs, load_hooks
 from handlers.metrics import Counts
 from handlers.sample import SAMPLE_FOLDER, SAMPLE_REFUSED, read_sample_request
@@ -209,7 +200,7 @@ class ServableModel:
         try:
             returned = self.engine.run(joined)
         except DeviceError as error:
-            self.broken = printable(error_lines(error)[-1], MAX_LOGGED)
+            self.broken = last_line(error)
             raise
         finally:
             done = time.perf_counter()

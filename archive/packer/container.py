@@ -161,6 +161,7 @@ class Container:
         try:
             self._directory_start = self._check_end()
             self._entries = self._read_directory()
+            check_growth(os.fstat(self._file.fileno()).st_size, self.total())
             self._data_starts = self._check_layout()
         except ArchiveError:
             self._file.close()
@@ -311,12 +312,7 @@ class Container:
             for parent in Path(name).parents:
                 if str(parent) in found:
                     raise ArchiveError(f"{parent}: is both a file and the folder of {name}")
-        self._check_total(found)
         return found
-
-    def _check_total(self, entries: Mapping[str, zipfile.ZipInfo]) -> None:
-        total = sum(info.file_size for info in entries.values())
-        check_growth(os.fstat(self._file.fileno()).st_size, total)
 
     def _check_layout(self) -> dict[str, int]:
         """Walks the entries as TorchServe does, from the first byte on, and requires that they match the directory.

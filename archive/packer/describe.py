@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container
 from archive.packer.verify import has_manifest
-from handlers.integrity.manifest import MANIFEST_FILE, Manifest
+from handlers.integrity.manifest import MANIFEST_FILE, Manifest, hash_file
 from handlers.integrity.signing import SIGNATURE_FILE
 
 
 def describe(path: Path, manifest: Manifest, *, signed: bool = False) -> str:
     """The name, version, profile, size and sha256 of an archive, what its libraries need, and whether it is signed."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256, size = hash_file(path)
     profile = "" if manifest.profile is None else f", profile {manifest.profile}"
-    size = path.stat().st_size
     lines = [
-        f"{manifest.name} {manifest.version}{profile}: {os.path.relpath(path)}, {size:,} bytes, sha256 {digest}",
+        f"{manifest.name} {manifest.version}{profile}: {os.path.relpath(path)}, {size:,} bytes, sha256 {sha256}",
         *(f"  {name} needs {requirements.describe()}" for name, requirements in manifest.libraries.items()),
         *(["  signed"] if signed else []),
     ]

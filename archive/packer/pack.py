@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,43 +42,34 @@ HANDLER = HANDLERS / "opserve_handler.py"
 RETRY_SECONDS = 2_000_000
 
 
-def pack_and_describe(
-    *,
-    model: str | None,
-    artifact: Path | None,
-    ops: str,
-    name: str | None,
-    config: Path | None,
-    sample: Path | None,
-    version: str,
-    profile: str | None,
-    sign_key: Path | None,
-    model_store: Path,
-) -> str:
-    """Packs a model of `archive/` or your own files, as the options of `archive.pack` say; returns a description.
+def pack_from_options(options: Namespace) -> str:
+    """Packs a model of `archive/` or your own files, by the options of `python -m archive.pack`; returns a description.
 
     Raises:
         OpserveError: as `pack` does, or because the options contradict each other.
     """
-    if model and not (artifact or ops or name or config or sample):
-        contents = ArchiveContents.from_model(model, version=version, profile=profile)
-    elif artifact and name and config and not model:
-        libraries = [Path(library) for library in ops.split(",") if library]
+    own = (options.artifact, options.name, options.config)
+    if options.model and not any((*own, options.ops, options.sample)):
+        contents = ArchiveContents.from_model(options.model, version=options.version, profile=options.profile)
+    elif all(own) and not options.model:
         contents = ArchiveContents.from_files(
-            name, artifact, libraries, config, sample, version=version, profile=profile
+            options.name,
+            options.artifact,
+            [Path(library) for library in options.ops.split(",") if library],
+            options.config,
+            options.sample,
+            version=options.version,
+            profile=options.profile,
         )
     else:
         raise ArchiveError("name a model of archive/, or give --artifact, --name and --config of your own; not both")
-    path, manifest = pack(contents, model_store, _load_key(sign_key))
-    return describe(path, manifest, signed=sign_key is not None)
+    key = None
+    if options.sign_key:
+        from archive.packer.keys import load_private_key  # needs cryptography, which only signing does
 
-
-def _load_key(path: Path | None) -> Ed25519PrivateKey | None:
-    if path is None:
-        return None
-    from archive.packer.keys import load_private_key  # needs cryptography, which only signing does
-
-    return load_private_key(path)
+        key = load_private_key(options.sign_key)
+    path, manifest = pack(contents, options.model_store, key)
+    return describe(path, manifest, signed=key is not None)
 
 
 def pack(
@@ -99,8 +91,9 @@ def pack(
     with temporary_folder("opserve-pack-") as work:
         stage = work / "stage"
         stage_files(contents, stage)
-        if not (stage / SAMPLE_FOLDER / "answer.json").exists():
-            record_answer(contents, stage)
+        answer = stage / SAMPLE_FOLDER / "answer.json"
+        if not answer.exists():
+            answer.write_text(run_selfcheck(contents, stage, "--print"), encoding="utf-8")
         folder = run_model_archiver(
             contents.name,
             stage / HANDLER.name,
@@ -114,7 +107,7 @@ def pack(
         archive = work / contents.file_name
         manifest = write_archive_with_manifest(folder, archive, key)
         verify(archive, run=False)
-        run_selfcheck(contents.name, unpack(archive, work / "unpacked"))
+        run_selfcheck(contents, unpack(archive, work / "unpacked"))
         return put_in_place(archive, model_store), manifest
 
 
@@ -140,15 +133,18 @@ def stage_files(contents: ArchiveContents, stage: Path) -> None:
     (sample / "request" / "body.json").write_bytes(body)
 
 
-def record_answer(contents: ArchiveContents, stage: Path) -> None:
-    """Makes the model's own answer to the sample the expected one, where none was given."""
+def run_selfcheck(contents: ArchiveContents, folder: Path, *options: str) -> str:
+    """Runs the archive unpacked in `folder` on its sample, with its own code and in a fresh process; returns stdout.
+
+    Raises:
+        ArchiveError: it does not load, or its answer is not the expected one.
+    """
     try:
-        answer = run_in_fresh_process([sys.executable, "-m", "handlers.selfcheck", "--print"], stage)
+        return run_in_fresh_process([sys.executable, "-m", "handlers.selfcheck", *options], folder)
     except ArchiveError as error:
         made_up = contents.sample is None and SAMPLE_REFUSED in str(error)
         hint = " (it was made up from the signature; SAMPLE=request.json gives a real one)" if made_up else ""
         raise ArchiveError(f"{contents.name}: {error}{hint}") from error
-    (stage / SAMPLE_FOLDER / "answer.json").write_text(answer, encoding="utf-8")
 
 
 def unpack(archive: Path, folder: Path) -> Path:
@@ -157,18 +153,6 @@ def unpack(archive: Path, folder: Path) -> Path:
     with Container(archive) as container:
         container.extract(folder)
     return folder
-
-
-def run_selfcheck(name: str, unpacked: Path) -> None:
-    """Runs an unpacked archive on its sample with the archive's own code, in a fresh process.
-
-    Raises:
-        ArchiveError: it does not load, or its answer is not the expected one.
-    """
-    try:
-        run_in_fresh_process([sys.executable, "-m", "handlers.selfcheck"], unpacked)
-    except ArchiveError as error:
-        raise ArchiveError(f"{name}: {error}") from error
 
 
 def put_in_place(archive: Path, model_store: Path) -> Path:

@@ -6,6 +6,11 @@ from handlers.codecs.limits import MAX_JSON_BYTES
 from handlers.errors import RequestError
 
 
+def over_bound(reason: str, bound: int, field: str | None) -> RequestError:
+    """The 413 of a request that exceeds a bound."""
+    return RequestError(f"{reason}; at most {bound} are accepted", field=field, status=413)
+
+
 class Budget:
     """What is left of one request's bounds; anything that would exceed them is refused with 413 before it is made.
 
@@ -31,12 +36,8 @@ class Budget:
         """
         self._unpacked -= count
         if self._unpacked < 0:
-            raise RequestError(
-                f"the request unpacks to {self.max_bytes - self._unpacked} bytes or more; at most {self.max_bytes} are "
-                "accepted",
-                field=field,
-                status=413,
-            )
+            size = self.max_bytes - self._unpacked
+            raise over_bound(f"the request unpacks to {size} bytes or more", self.max_bytes, field)
 
     def take_bytes(self, count: int, field: str | None) -> None:
         """Counts bytes that are about to be filled.
@@ -46,12 +47,8 @@ class Budget:
         """
         self._bytes -= count
         if self._bytes < 0:
-            raise RequestError(
-                f"the inputs take {self.max_bytes - self._bytes} bytes or more in this model's dtypes; at most "
-                f"{self.max_bytes} are accepted",
-                field=field,
-                status=413,
-            )
+            size = self.max_bytes - self._bytes
+            raise over_bound(f"the inputs take {size} bytes or more in this model's dtypes", self.max_bytes, field)
 
     def take_pixels(self, width: int, height: int, field: str) -> None:
         """Counts an image that is about to be decoded.
@@ -63,8 +60,4 @@ class Budget:
         if self._pixels < 0:
             others = self.max_pixels - self._pixels - width * height
             more = f", after {others} of other images" if others else ""
-            raise RequestError(
-                f"'{field}' is an image of {width} x {height} pixels{more}; at most {self.max_pixels} are accepted",
-                field=field,
-                status=413,
-            )
+            raise over_bound(f"'{field}' is an image of {width} x {height} pixels{more}", self.max_pixels, field)

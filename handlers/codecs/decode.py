@@ -61,7 +61,7 @@ def decode_request(
 
     Raises:
         RequestError: naming the field that is missing, unknown, unreadable or of the wrong type, shape or size; or 406
-            if no response format of ours is accepted; or 413 if it exceeds a bound, before anything is made for it.
+            if no response format is accepted; or 413 if it exceeds a bound, before anything is made for it.
     """
     if not request:
         # curl -d without a Content-Type arrives as a form without any part.
@@ -80,8 +80,7 @@ def decode_request(
             if unpacked is not body.content:
                 budget.take_unpacked(len(unpacked))
                 body = body._replace(content=unpacked)
-        json_length = headers.get(_JSON_LENGTH)
-        values, infer_request, typed = _read_body(body, json_length, specs, names, budget, memory)
+        values, infer_request, typed = _read_body(body, headers.get(_JSON_LENGTH), specs, names, budget, memory)
     try:
         if values.keys() != names:
             _raise_for_names(values, specs, form=values is request)
@@ -236,6 +235,5 @@ def _looks_like_json(content: Buffer) -> bool:
 
 
 def _json_type(value: Any) -> str:
-    return {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(
-        type(value), "a number"
-    )
+    names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -19,6 +19,8 @@ from handlers.errors import RequestError
 
 # Bytes of an .npz in addition to its arrays.
 _NPZ_OVERHEAD = 1 << 12
+# For responses in that protocol to other requests: all outputs, as JSON.
+_ALL_OUTPUTS = oip.InferRequest()
 
 
 def encode_outputs(
@@ -43,7 +45,10 @@ def encode_outputs(
     try:
         if response_format == PLAIN_JSON:
             return Response(200, JSON_TYPE, write_json(dict(outputs), max_bytes))
-        return _encode(outputs, response_format, model_name, model_version, max_bytes)
+        response = _encode(outputs, response_format, model_name, model_version, max_bytes)
+        if len(response.body) > max_bytes:
+            raise ResponseTooLarge
+        return response
     except ResponseTooLarge:
         raise _size_error(outputs, response_format, max_bytes) from None
 
@@ -52,17 +57,15 @@ def _encode(
     outputs: Mapping[str, Any], response_format: ResponseFormat, model_name: str, model_version: str, max_bytes: int
 ) -> Response:
     arrays = _tensors(outputs)
-    request = response_format.infer_request or oip.InferRequest()
+    request = response_format.infer_request or _ALL_OUTPUTS
     if response_format.grpc_infer:
         document = oip_grpc.make_response(arrays, request, model_name, model_version, max_bytes)
         return Response(200, JSON_TYPE, write_json(document, max_bytes))
     if response_format.content_type == NPZ_TYPE:
-        _check_size(sum(array.nbytes for array in arrays.values()), max_bytes)
-        body = write_npz(arrays)
-        _check_size(len(body), max_bytes)
-        return Response(200, NPZ_TYPE, body)
+        if sum(array.nbytes for array in arrays.values()) > max_bytes:
+            raise ResponseTooLarge
+        return Response(200, NPZ_TYPE, write_npz(arrays))
     body, json_length = oip.write_infer_response(arrays, request, model_name, model_version, max_bytes)
-    _check_size(len(body), max_bytes)
     if json_length is None:
         return Response(200, response_format.content_type, body)
     return Response(200, BINARY_TYPE, body, {oip.JSON_LENGTH_HEADER: str(json_length)})
@@ -70,7 +73,7 @@ def _encode(
 
 def _size_error(outputs: Mapping[str, Any], response_format: ResponseFormat, max_bytes: int) -> RequestError:
     size = sum(value.nbytes for value in outputs.values() if isinstance(value, numpy.ndarray | numpy.generic))
-    request, advice = response_format.infer_request, "send less at once"
+    request, advice = response_format.infer_request, "send less per request"
     is_binary = response_format.content_type == NPZ_TYPE or (request is not None and request.wants_binary)
     if not is_binary and 0 < size < max_bytes - _NPZ_OVERHEAD:
         advice = f"as {NPZ_TYPE} (Accept) or binary data of the Open Inference Protocol it takes about {size}"
@@ -88,7 +91,7 @@ def encode_error(
     try:
         request = response_format.infer_request
         if response_format.grpc_infer:
-            request = request or oip.InferRequest()
+            request = request or _ALL_OUTPUTS
             document = oip_grpc.make_error_response(error.message, request, model_name, model_version)
         elif response_format.text_errors or request is not None or error.open_inference:
             document = {"error": error.message}
@@ -98,11 +101,6 @@ def encode_error(
     except Exception:  # a hook's own kind of error
         body = {"error": {"code": 500, "field": None, "message": "the error cannot be written as JSON"}}
         return Response(500, JSON_TYPE, orjson.dumps(body))
-
-
-def _check_size(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise ResponseTooLarge
 
 
 def _tensors(outputs: Mapping[str, Any]) -> dict[str, numpy.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import cast
 
 from isal import isal_zlib
@@ -42,7 +42,8 @@ class InflateStream:
     """
 
     def __init__(self, pieces: Iterable[Buffer], wbits: int):
-        self._pieces = _split(pieces)
+        views = (memoryview(piece) for piece in pieces)
+        self._pieces = (view[at : at + _PIECE] for view in views for at in range(0, len(view), _PIECE))
         self._unpacker = isal_zlib.decompressobj(wbits)
         self._until = time.thread_time() + MAX_SECONDS
         self._rest: Buffer = b""  # of a piece
@@ -82,7 +83,7 @@ class InflateStream:
 
 
 def inflate(data: Buffer, wbits: int, max_bytes: int) -> tuple[Buffer, bool]:
-    """What `data` unpacks to, and whether it is one whole stream with nothing behind it.
+    """What `data` unpacks to, and whether it is one whole stream with nothing after it.
 
     Returns:
         All of its bytes, or the first `max_bytes` and at least one more. Many are writable.
@@ -103,10 +104,3 @@ def inflate(data: Buffer, wbits: int, max_bytes: int) -> tuple[Buffer, bool]:
     while len(joined) <= max_bytes and (piece := stream.read(min(_OUTPUT, max_bytes + 1 - len(joined)))):
         joined += piece
     return joined, stream.ended and not stream.has_more
-
-
-def _split(pieces: Iterable[Buffer]) -> Iterator[memoryview]:
-    for piece in pieces:
-        view = memoryview(piece)
-        for start in range(0, len(view), _PIECE):
-            yield view[start : start + _PIECE]

@@ -24,7 +24,7 @@ import simdjson
 
 from handlers.codecs.datatypes import DATATYPES
 from handlers.codecs.limits import MAX_JSON_BYTES
-from handlers.codecs.request import Buffer
+from handlers.codecs.request import Buffer, subject
 from handlers.errors import RequestError
 from handlers.signature import EXACT_BELOW, TensorSpec, has_magnitude
 
@@ -90,8 +90,7 @@ def parse_json_tensors(
             # The strict parser is the fast one.
             return _parse_leniently(content)
         except (ValueError, RecursionError):
-            name = f"'{field}'" if field else "the request's body"
-            raise RequestError(f"{name} is not valid JSON: {error}", field=field) from error
+            raise RequestError(f"{subject(field)} is not valid JSON: {error}", field=field) from error
 
 
 def _check_counts(content: Buffer, arrays: int, field: str | None) -> None:
@@ -108,19 +107,15 @@ def _check_object_counts(content: Buffer, arrays: int, field: str | None) -> Non
     if len(content) <= MAX_CONTAINERS:
         return
     containers = arrays + _count(content, b"{")
-    if containers > MAX_CONTAINERS or (
-        len(content) > MAX_OBJECT_VALUES and containers + _count(content, b",") > MAX_OBJECT_VALUES
-    ):
-        raise _too_large(
-            field,
-            f"holds more than {MAX_CONTAINERS} arrays and objects or {MAX_OBJECT_VALUES} values, not all of them in "
-            "regular arrays of numbers",
-        )
+    values = containers + _count(content, b",") if len(content) > MAX_OBJECT_VALUES else 0
+    if containers > MAX_CONTAINERS or values > MAX_OBJECT_VALUES:
+        bounds = f"{MAX_CONTAINERS} arrays and objects or {MAX_OBJECT_VALUES} values"
+        raise _too_large(field, f"holds more than {bounds}, not all of them in regular arrays of numbers")
 
 
 def _too_large(field: str | None, reason: str) -> RequestError:
-    name = f"'{field}'" if field else "the request's body"
-    return RequestError(f"{name} {reason}; send large tensors as .npy, .npz or binary data", field=field, status=413)
+    message = f"{subject(field)} {reason}; send large tensors as .npy, .npz or binary data"
+    return RequestError(message, field=field, status=413)
 
 
 def _parse_leniently(content: Buffer) -> Any:
@@ -253,7 +248,7 @@ class _Document:
         for depth in range(1, rank):
             level = chain.from_iterable(level)
             if depth < rank - 1:
-                level = list(level)  # to be gone through once more
+                level = list(level)  # it is iterated over twice
             (size,) = set(map(len, level))
             shape.append(size)
         flat = _numbers(root, kind)

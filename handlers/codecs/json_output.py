@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import numpy
@@ -21,24 +23,14 @@ class ResponseTooLarge(Exception):
 def write_json(document: dict[str, Any], max_bytes: int) -> bytes:
     """The JSON of a document whose values may be arrays; NaN and infinity become null.
 
-    Arrays whose text may be too long are written piece by piece, so that no more than `max_bytes` of it ever exist.
-    Everything else in the document is in memory already, and is measured once it is written.
+    Arrays whose text may be too long are written piece by piece, and no further than `max_bytes`. Everything else in
+    the document is in memory already, and is measured once it is written.
 
     Raises:
         ResponseTooLarge: it has more than `max_bytes`.
         TypeError: it holds something that JSON cannot.
     """
-    if _may_exceed(document, max_bytes):
-        pieces: list[bytes] = []
-        left = max_bytes
-        for name, value in document.items():
-            head = dump({name: 0})[1:-2]  # the name as orjson writes it, or refuses it
-            for piece in (b"," if pieces else b"{", head, *_text(value, left)):
-                left -= len(piece)
-                pieces.append(piece)
-        body = b"".join([*pieces, b"}"])
-    else:
-        body = orjson.dumps(document, _convert, _OPTIONS)
+    body = orjson.dumps(preserialize(document, max_bytes), _convert, _OPTIONS)
     if len(body) > max_bytes:
         raise ResponseTooLarge
     return body
@@ -49,11 +41,13 @@ def preserialize(document: dict[str, Any], max_bytes: int) -> dict[str, Any]:
 
     Raises:
         ResponseTooLarge: the text has more than `max_bytes`.
+        TypeError: a name or a value is not one of JSON's.
     """
     if not _may_exceed(document, max_bytes):
         return document
     texts, left = {}, max_bytes
     for name, value in document.items():
+        left -= len(dump({name: 0})) - len("{0}")
         text = b"".join(_text(value, left))
         left -= len(text)
         texts[name] = orjson.Fragment(text)
@@ -93,12 +87,7 @@ def _text(value: Any, max_bytes: int) -> list[bytes]:
 
 def _items(array: numpy.ndarray) -> int:
     """The number of numbers, or of innermost empty lists, in the text of an array."""
-    items = 1
-    for length in array.shape:
-        if length == 0:
-            break
-        items *= length
-    return items
+    return math.prod(takewhile(bool, array.shape))
 
 
 def _pieces(array: numpy.ndarray) -> Iterator[bytes]:

@@ -12,14 +12,15 @@ import math
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy
 from isal import isal_zlib
 
 from handlers.codecs import inflate
+from handlers.codecs.budget import over_bound
 from handlers.codecs.limits import MAX_UNPACKED_BYTES
-from handlers.codecs.request import Buffer
+from handlers.codecs.request import Buffer, subject
 from handlers.errors import RequestError
 
 NPY_MAGIC = b"\x93NUMPY"
@@ -107,7 +108,7 @@ def view_as_array(
 
 
 def reshape(flat: numpy.ndarray, shape: tuple[int, ...], field: str | None, order: Order = "C") -> numpy.ndarray:
-    """`flat` with a shape of as many elements.
+    """`flat` with a shape of the same number of elements.
 
     Raises:
         RequestError: there are no elements, and the sizes other than the zero are larger than any array's.
@@ -181,8 +182,7 @@ def list_npz(content: Buffer, field: str | None, max_bytes: int = MAX_UNPACKED_B
     # Members may overlap; each counts as if it were the only one.
     total = sum(member.size for member in members.values())
     if total > max_bytes:
-        message = f"the .npz file unpacks to {total} bytes; at most {max_bytes} are accepted"
-        raise RequestError(message, field=field, status=413)
+        raise over_bound(f"the .npz file unpacks to {total} bytes", max_bytes, field)
     return members
 
 
@@ -200,35 +200,30 @@ def read_member(content: Buffer, member: Member, field: str | None) -> numpy.nda
     data = view[start : start + member.packed]
     if local[0] != b"PK\x03\x04" or len(data) < member.packed:
         raise _unreadable(field, "the .npz file is truncated")
-    unpacked = data if member.method == _STORED else _inflate(data, member.size, field)
-    if unpacked is None or len(unpacked) != member.size or isal_zlib.crc32(unpacked) != member.crc:
-        raise _unreadable(field, "its bytes do not match their checksum")
-    return read_npy(unpacked, field)
-
-
-def _inflate(data: memoryview, size: int, field: str | None) -> Buffer | None:
-    """What `data` unpacks to, or a little more than `size` bytes of it; `None` if it is damaged."""
     try:
-        return inflate.inflate(data, inflate.RAW, size)[0]
+        unpacked = data if member.method == _STORED else inflate.inflate(data, inflate.RAW, member.size)[0]
     except inflate.DamagedStream:
-        return None
+        unpacked = b""
     except inflate.TooSlow:
         message = f"'{field}' takes too long to unpack; compress it with zlib, or not at all"
         raise RequestError(message, field=field, status=413) from None
+    if len(unpacked) != member.size or isal_zlib.crc32(unpacked) != member.crc:
+        raise _unreadable(field, "its bytes do not match their checksum")
+    return read_npy(unpacked, field)
 
 
 def write_npz(arrays: Mapping[str, numpy.ndarray]) -> bytes:
     """An uncompressed `.npz` file of arrays in C order; the same arrays give the same bytes."""
     # The standard library's writer takes longer than a small model.
-    pieces: list[Buffer] = []
+    pieces: list[Any] = []  # of bytes, and of arrays, which typeshed does not take for buffers
     directory: list[bytes] = []
     at = 0
     for name, array in arrays.items():
         file_name, header = f"{name}.npy".encode(), _npy_header(array.dtype, array.shape)
         flags = 0 if file_name.isascii() else _UTF8
-        crc, size = isal_zlib.crc32(array.data, isal_zlib.crc32(header)), len(header) + array.nbytes
+        crc, size = isal_zlib.crc32(array, isal_zlib.crc32(header)), len(header) + array.nbytes
         shared = (flags, _STORED, 0, _FIRST_DAY, crc, size, size, len(file_name))
-        pieces += [_LOCAL.pack(b"PK\3\4", _VERSION, *shared, 0), file_name, header, array.data]
+        pieces += [_LOCAL.pack(b"PK\3\4", _VERSION, *shared, 0), file_name, header, array]
         directory += [_ENTRY.pack(b"PK\1\2", _VERSION, _VERSION, *shared, 0, 0, 0, 0, 0, at), file_name]
         at += _LOCAL.size + len(file_name) + size
     listed = sum(map(len, directory))
@@ -246,5 +241,4 @@ def _npy_header(dtype: numpy.dtype, shape: tuple[int, ...]) -> bytes:
 
 
 def _unreadable(field: str | None, reason: str) -> RequestError:
-    name = f"'{field}'" if field else "the request's body"
-    return RequestError(f"{name} cannot be read: {reason}", field=field)
+    return RequestError(f"{subject(field)} cannot be read: {reason}", field=field)

@@ -17,6 +17,7 @@ import numpy
 import orjson
 
 from handlers.codecs import shared_memory
+from handlers.codecs.budget import over_bound
 from handlers.codecs.datatypes import DATATYPE_NAMES, DATATYPES
 from handlers.codecs.json_output import ResponseTooLarge, preserialize
 from handlers.codecs.npy import is_shape, reshape, view_as_array
@@ -149,8 +150,7 @@ def read_tensors(
                 raise RequestError(f"'{name}' must have either data or a place in shared memory", field=name)
             shared += region.size * (2 if datatype == "BF16" else 1)  # it is widened before it is counted again
             if shared > memory.max_bytes:
-                message = f"the inputs in shared memory have {shared} bytes; at most {memory.max_bytes} are accepted"
-                raise RequestError(message, field=name, status=413)
+                raise over_bound(f"the inputs in shared memory have {shared} bytes", memory.max_bytes, name)
             tensors[name] = _from_memory(region, name, datatype, shape)
             continue
         if size is None:
@@ -231,7 +231,7 @@ def write_infer_response(
     """
     wanted = request.outputs if request.outputs is not None else tuple((name, request.binary) for name in arrays)
     outputs: list[dict[str, Any]] = []
-    tail: list[memoryview] = []
+    tail: list[Any] = []  # of arrays, which typeshed does not take for buffers
     flat: dict[str, Any] = {}
     for name, binary in wanted:
         if name not in arrays:
@@ -242,11 +242,11 @@ def write_infer_response(
             output["parameters"] = shared_memory.write(request.regions[name], array, name).describe()
         elif binary:
             output["parameters"] = {"binary_data_size": array.nbytes}
-            tail.append(array.data)
+            tail.append(array)
         else:
             output["data"] = flat[name] = array.ravel()
         outputs.append(output)
-    left = max_bytes - sum(data.nbytes for data in tail) if tail else max_bytes
+    left = max_bytes - sum(array.nbytes for array in tail) if tail else max_bytes
     if left < 0:
         raise ResponseTooLarge
     if flat and (texts := preserialize(flat, left)) is not flat:

@@ -192,9 +192,8 @@ def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         elif end > len(view):
             return
         else:
-            if kind in (b"IHDR", b"PLTE") and isal_zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(
-                view[end - 4 : end], "big"
-            ):
+            checksum = int.from_bytes(view[end - 4 : end], "big")
+            if kind in (b"IHDR", b"PLTE") and isal_zlib.crc32(view[at + 4 : end - 4]) != checksum:
                 raise DamagedImage(f"its {kind.decode()} does not match its checksum")
             yield kind, view[at + 8 : end - 4]
         at = end

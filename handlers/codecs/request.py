@@ -15,6 +15,11 @@ Buffer = bytes | bytearray | memoryview
 BODY = "body"
 
 
+def subject(field: str | None) -> str:
+    """What a message is about: a field, or with `None` the body."""
+    return f"'{field}'" if field else "the request's body"
+
+
 class Part(NamedTuple):
     """One named part of a request: its bytes and the media type that its sender declared (`""` if none)."""
 

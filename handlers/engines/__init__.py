@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy
 
 from handlers.config import ModelConfig
-from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError, error_lines, safe_str
+from handlers.errors import DeviceError, ModelError, OutOfMemoryError, RequestError, last_line, safe_str
 from handlers.signature import Arrays
 
 
-class Engine(Protocol):
-    """A loaded model."""
+class Engine(ABC):
+    """A loaded model.
 
-    @property
-    def device(self) -> str:
-        """Where it runs: `cpu`, `cuda:0`."""
+    Attributes:
+        device: where it runs: `cpu`, `cuda:0`.
+        lends_outputs: whether an output may be memory that the next run overwrites.
+    """
 
-    @property
-    def lends_outputs(self) -> bool:
-        """Whether an output may be memory that the next run overwrites."""
+    device: str
+    lends_outputs: bool
 
     def run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
         """Calls the model; an optional input may be absent.
@@ -35,7 +36,23 @@ class Engine(Protocol):
             DeviceError: the GPU has failed, and nothing more can run in this process.
             Exception: anything else that the runtime raises for these inputs.
         """
+        try:
+            return self._run(inputs)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+            classified = classify_error(error, self.device, self._probe)
+            if classified is error:
+                raise
+            raise classified from error
 
+    @abstractmethod
+    def _run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
+        """Calls the model by its runtime."""
+
+    @abstractmethod
+    def _probe(self) -> None:
+        """Makes a small use of the GPU, and raises if that fails."""
+
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Format, runtime with its version, device and threads, as JSON can hold them."""
 
@@ -99,14 +116,14 @@ def classify_error(error: Exception, device: str, probe: Callable[[], None]) -> 
         return error
     text = safe_str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _OUT_OF_MEMORY.search(text):
-        return OutOfMemoryError(error_lines(error)[-1])
+        return OutOfMemoryError(last_line(error))
     if device != "cpu":
         if type(error).__name__ == "AcceleratorError" or _DEVICE_FAILURE.search(text):
-            return DeviceError(error_lines(error)[-1])
+            return DeviceError(last_line(error))
         try:
             probe()
         except Exception as failure:
-            return DeviceError(error_lines(failure)[-1])
+            return DeviceError(last_line(failure))
     refusal = _OPERATOR_ERROR.search(text)
     if refusal and not _GPU_REPORTS.search(text):
         return RequestError(refusal[0].strip())

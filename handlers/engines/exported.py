@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from handlers.engines.pytorch import PyTorchEngine
-from handlers.errors import ModelError, error_lines
+from handlers.errors import ModelError, last_line
 
 # The folder of code compiled by AOTInductor in torch's package format.
 _COMPILED = "/data/aotinductor/"
@@ -41,6 +41,4 @@ class ExportedEngine(PyTorchEngine):
         except Exception as error:
             missing = re.search(r"opserve[.:]+\w+|\w+::\w+", str(error))
             hint = f"; is the library that registers {missing[0]} under op_libraries?" if missing else ""
-            raise ModelError(
-                f"{path.name}: not a .pt2 file that can be loaded: {error_lines(error)[-1]}{hint}"
-            ) from error
+            raise ModelError(f"{path.name}: not a .pt2 file that can be loaded: {last_line(error)}{hint}") from error

@@ -10,7 +10,7 @@ import numpy
 import onnxruntime
 
 from handlers.config import ModelConfig
-from handlers.engines import artifact_path, classify_error, missing_gpu_error
+from handlers.engines import Engine, artifact_path, missing_gpu_error
 from handlers.engines.op_library import check_library, load_error, select_libraries
 from handlers.errors import ModelError
 from handlers.signature import Arrays
@@ -35,7 +35,7 @@ _ELEMENT = {
 }
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(Engine):
     """An ONNX model in one session.
 
     Raises:
@@ -54,7 +54,7 @@ class OnnxRuntimeEngine:
         path = artifact_path(folder, config)
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # the runtime's exceptions have no common base but Exception
+        except Exception as error:  # its exceptions have no common base but Exception
             raise ModelError(f"{path.name}: ONNX Runtime does not load it: {_reason(error)}") from error
         # A provider that fails to start is only logged, and left out.
         got = self._session.get_providers()
@@ -77,7 +77,7 @@ class OnnxRuntimeEngine:
             check_library(path)
             try:
                 options.register_custom_ops_library(str(path.resolve()))
-            except Exception as error:  # the runtime's exceptions have no common base but Exception
+            except Exception as error:
                 raise load_error(path, _reason(error)) from error
         return options
 
@@ -111,16 +111,6 @@ class OnnxRuntimeEngine:
                 if given[spec.name] != _ELEMENT[str(spec.dtype)]:
                     raise ModelError(f"{artifact}: {kind} '{spec.name}' is {given[spec.name]}, not {spec.dtype}")
 
-    def run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
-        """Runs the session; on a GPU the arrays are bound, so that each is transferred once."""
-        try:
-            return self._run(inputs)
-        except Exception as error:  # the runtime's exceptions have no common base but Exception
-            classified = classify_error(error, self.device, self._probe)
-            if classified is error:
-                raise
-            raise classified from error
-
     def _probe(self) -> None:
         onnxruntime.OrtValue.ortvalue_from_numpy(numpy.zeros(1, numpy.float32), "cuda", self._device_index).numpy()
 
@@ -128,6 +118,7 @@ class OnnxRuntimeEngine:
         names = [spec.name for spec in self.config.outputs]
         if self.device == "cpu":
             return self._named(self._session.run(names, dict(inputs)))
+        # The arrays are bound, so that each is transferred once.
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(

@@ -10,13 +10,13 @@ import numpy
 import torch
 
 from handlers.config import ModelConfig
-from handlers.engines import artifact_path, classify_error, missing_gpu_error
+from handlers.engines import Engine, artifact_path, missing_gpu_error
 from handlers.engines.op_library import load_op_library, select_libraries
 from handlers.errors import ModelError
 from handlers.signature import Arrays
 
 
-class PyTorchEngine:
+class PyTorchEngine(Engine):
     """Runs a callable of tensors on one device; subclasses load the artifact as that callable.
 
     Raises:
@@ -29,7 +29,9 @@ class PyTorchEngine:
         self.config = config
         self._device = select_device(config.device, device_index)
         torch.set_num_threads(config.threads)
-        self._on_cpu = self._device.type == "cpu"
+        self.device = str(self._device)
+        # On the processor a tensor is returned as it is, even if the model keeps it.
+        self.lends_outputs = self._on_cpu = self._device.type == "cpu"
         for library in select_libraries(config.op_libraries, gpu=not self._on_cpu, cuda_replaces=False):
             load_op_library(folder / library)
         self._model = self._load(artifact_path(folder, config))
@@ -37,30 +39,11 @@ class PyTorchEngine:
     def _load(self, path: Path) -> Callable[..., Any]:
         raise NotImplementedError
 
-    @property
-    def device(self) -> str:
-        """Where the model runs: `cpu`, `cuda:0`."""
-        return str(self._device)
-
-    @property
-    def lends_outputs(self) -> bool:
-        """On the processor a tensor is returned as it is, even if the model keeps it."""
-        return self._on_cpu
-
-    def run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
-        """Calls the model with the inputs in the order of the signature; an absent optional one is None."""
-        try:
-            return self._run(inputs)
-        except Exception as error:
-            classified = classify_error(error, self.device, self._probe)
-            if classified is error:
-                raise
-            raise classified from error
-
     def _probe(self) -> None:
         torch.cuda.synchronize(self._device)
 
     def _run(self, inputs: Mapping[str, numpy.ndarray]) -> Arrays:
+        # In the order of the signature; an absent optional input is None.
         tensors = [self._tensor(inputs.get(spec.name)) for spec in self.config.inputs]
         with torch.inference_mode():
             returned = self._model(*tensors)

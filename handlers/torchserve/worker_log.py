@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 
-from handlers.errors import escaped
+from handlers.errors import escaped, shortened
 
 # Characters of one record; a traceback with its source lines takes a few thousand.
 MAX_RECORD = 16_384
@@ -43,19 +43,12 @@ class _SafeFormatter(logging.Formatter):
         if not text.isprintable():
             text = _printable_lines(text)
         elif len(text) > MAX_RECORD:
-            text = _shortened(text)
+            text = shortened(text, MAX_RECORD)
         if _MARK.match(text) and not record.name.startswith(_TORCHSERVES_METRICS):
             text = f"  {text}"
         return text
 
 
 def _printable_lines(text: str) -> str:
-    lines = _OTHER_LINE_ENDS.sub("\n", _shortened(text)).split("\n")
+    lines = _OTHER_LINE_ENDS.sub("\n", shortened(text, MAX_RECORD)).split("\n")
     return "\n  ".join("".join(char if char == "\t" else escaped(char) for char in line) for line in lines)
-
-
-def _shortened(text: str) -> str:
-    if len(text) <= MAX_RECORD:
-        return text
-    half = MAX_RECORD // 2
-    return f"{text[:half]} … {len(text) - 2 * half} characters … {text[-half:]}"

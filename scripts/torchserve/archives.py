@@ -60,7 +60,7 @@ class Archive:
         """Returns the sample.
 
         Raises:
-            OpserveError: The archive has none.
+            OpserveError: the archive has none.
         """
         if self.sample is None:
             raise OpserveError(

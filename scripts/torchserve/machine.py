@@ -3,8 +3,9 @@
 import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable, NamedTuple  # noqa: UP035  that of collections.abc has no parameters before 3.9
+from typing import Any, NamedTuple
 
 from archive.errors import OpserveError
 
@@ -15,7 +16,6 @@ MIB = 2**20
 PROC_CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
-Reader = Callable[[Path], Any]
 
 
 class Machine(NamedTuple):
@@ -97,7 +97,13 @@ def memory_limit(proc_cgroup: Path = PROC_CGROUP, cgroups: Path = CGROUPS) -> "i
     return _smallest("memory", _memory_v1, _memory_v2, proc_cgroup, cgroups)
 
 
-def _smallest(controller: str, read_v1: "Reader", read_v2: "Reader", proc_cgroup: Path, cgroups: Path) -> Any:
+def _smallest(
+    controller: str,
+    read_v1: "Callable[[Path], Any]",
+    read_v2: "Callable[[Path], Any]",
+    proc_cgroup: Path,
+    cgroups: Path,
+) -> Any:
     """The smallest value of a controller in this process's control group and those around it, or None."""
     limits = []
     for line in _text(proc_cgroup).splitlines():

@@ -1,4 +1,4 @@
-"""Attacks a TorchServe of its own: `python -m tests.attack [--only NAME …] [--seconds 45] [--seed 1]`.
+"""Attacks its own TorchServe: `python -m tests.attack [--only NAME …] [--seconds 45] [--seed 1]`.
 
 Exit status 1, with a list of every broken promise, if a worker or the server ended, a neighbour's answer was wrong or
 missing, a request cost more than it may, or was answered in another way than is promised.
@@ -19,7 +19,7 @@ from tests.attack.target import MODELS, target
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the attacks that are asked for; 1 if a promise was broken."""
+    """Runs the chosen attacks; returns 1 if a promise was broken."""
     names = [attack.name for attack in ATTACKS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))

@@ -1,4 +1,4 @@
-"""Runs attacks against a target, one after the other, and holds every promise against what happened."""
+"""Runs attacks against a target, one after the other, and checks every promise."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tests.attack.wire import TIMEOUT_S, Reply, Shot
 # Threads that send innocent requests to each model under attack, and how long each rests between two.
 NEIGHBOURS = 3
 REST_S = 0.005
-# An attack has failed once it has broken so many promises; the rest of it would only take time.
+# An attack ends once it has broken this many promises; the rest would only take time.
 ENOUGH = 6
 RECOVERY_S = 90.0
-# Begins what an attack wants to see as a line of its own in a log, or as a metric.
+# The beginning of the text that an attack tries to get into a log as a line, or into a metric.
 FORGERY = "FORGED8181"
 _FORGED = re.compile(rf"(?:^|MODEL_LOG - )(?:\[METRICS\])?{FORGERY}")
 
@@ -42,7 +42,7 @@ class Attack:
         strike: everything else than sending `shots`.
         together: requests at a time.
         measured: how many requests are held against the bounds of one; 1 where they come one at a time, else 64.
-        measured: so many requests are held against the bounds of one.
+        measured: how many requests are checked against the bounds of one.
         neighbours: the models whose innocent requests are sent meanwhile, if not those attacked.
         model_fails: whether the attack makes a model raise, which is logged with a traceback.
     """
@@ -71,7 +71,7 @@ class Complaint(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What came of an attack.
+    """The outcome of an attack.
 
     Attributes:
         statuses: how often each status was answered, in words.
@@ -81,7 +81,7 @@ class Outcome:
         left: memory that stayed with a worker.
         slowest_s: the longest anybody waited.
         cut_short: whether the time was up before all of it was done.
-        complaints: every promise that was broken, in words.
+        complaints: every broken promise, in words.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Outcome:
 
 
 class Battle:
-    """One attack under way: what a strike may do."""
+    """A running attack, for its strike to act on."""
 
     def __init__(self, attack: Attack, target: Target, bounds: Bounds, generator: random.Random, deadline: float):
         self.attack, self.target, self.bounds, self.generator = attack, target, bounds, generator
@@ -123,17 +123,17 @@ class Battle:
         return self.outcome.cut_short or len(self.outcome.complaints) >= ENOUGH
 
     def complain(self, kind: str, text: str) -> None:
-        """Note a broken promise."""
+        """Records a broken promise."""
         with self._lock:
             self.outcome.complaints.append(Complaint(kind, text))
 
     def count(self, status: str) -> None:
-        """Note an answer to a hostile request."""
+        """Records an answer to a hostile request."""
         with self._lock:
             self.outcome.statuses[status] += 1
 
     def send(self, shot: Shot, timeout: float = TIMEOUT_S) -> Reply:
-        """Send a hostile request by the calling thread's connection, and judge the answer."""
+        """Sends a hostile request over the calling thread's connection, and checks the answer."""
         if not hasattr(self._local, "connection"):
             self._local.connection = self.target.connect()
             self._open.append(self._local.connection)
@@ -142,7 +142,7 @@ class Battle:
         return reply
 
     def judge(self, shot: Shot, reply: Reply) -> None:
-        """Count an answer and complain of what is wrong with it."""
+        """Counts an answer and records what is wrong with it."""
         self.count(str(reply.status or "none"))
         complaint = shot.expect(reply)
         if complaint:
@@ -152,7 +152,7 @@ class Battle:
 
     @contextlib.contextmanager
     def measured(self, what: str) -> Iterator[None]:
-        """Hold what happens inside against the bounds of one request."""
+        """Checks the cost of the block against the bounds of one request."""
         pids = [pid for model in self.attack.models for pid, _ in self.before.workers[model]]
         meter = Meter(pids, self.bounds).start()
         try:
@@ -173,13 +173,13 @@ class Battle:
                 )
 
     def close(self) -> None:
-        """End the connections."""
+        """Closes the connections."""
         for connection in self._open:
             connection.close()
 
 
 def run(attack: Attack, target: Target, bounds: Bounds, seed: int, seconds: float) -> Outcome:
-    """Run an attack among innocent requests.
+    """Runs an attack among innocent requests.
 
     Args:
         attack: the attack.
@@ -204,7 +204,7 @@ def run(attack: Attack, target: Target, bounds: Bounds, seed: int, seconds: floa
 
 
 def _fire(battle: Battle) -> None:
-    """Send the attack's shots, so many at a time, and measure what they cost."""
+    """Sends the attack's shots, a few at a time, and measures what they cost."""
     attack = battle.attack
     shots = attack.shots(battle.generator)
     with ThreadPoolExecutor(attack.together) as pool:
@@ -271,7 +271,7 @@ def _judge_processes(battle: Battle) -> None:
 
 
 def _recover(target: Target) -> None:
-    """Wait until every model answers again; start the server anew if that does not come true."""
+    """Waits until every model answers again; restarts the server if one does not."""
     healthy = all(watch.wait_until(lambda model=model: target.answers(model), RECOVERY_S) for model in target.models)
     if not healthy:
         target.torchserve.stop()
@@ -300,6 +300,6 @@ def _judge_logs(battle: Battle, logs: Logs) -> None:
     try:
         page = battle.target.torchserve.metrics().text
     except Exception:
-        return  # a server that is gone has been complained of
+        return  # a server that has ended is recorded already
     if FORGERY in page:
         battle.complain(LOG, "the page of metrics has a name or a label that a client wrote")

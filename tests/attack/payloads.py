@@ -1,4 +1,4 @@
-"""Bodies that are small to send and large to read, or that say other things of themselves than they hold."""
+"""Bodies that are small to send and large to read, or that lie about their contents."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def npy(array: numpy.ndarray) -> bytes:
 
 
 def npy_header(descr: str, shape: str, fortran: str = "False") -> bytes:
-    """An `.npy` file without data, of whatever it is told to be."""
+    """An `.npy` header of any kind, without data."""
     text = f"{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}}}".encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", min(len(text), 0xFFFF)) + text
 

@@ -1,4 +1,4 @@
-"""What came of a campaign, as a table and a list of every broken promise."""
+"""The results of a campaign, as a table and a list of every broken promise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN = 8
 
 
 def line(attack: Attack, outcome: Outcome) -> str:
-    """One attack while the others go on."""
+    """The row of an attack, printed as soon as it is over."""
     verdict = f"{len(outcome.complaints)} BROKEN PROMISES" if outcome.complaints else "held"
     cut = ", cut short" if outcome.cut_short else ""
     return f"{attack.name} ({attack.about}): {outcome.requests} requests in {outcome.seconds:.1f} s{cut}: {verdict}"
@@ -33,7 +33,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def totals(outcomes: Sequence[Outcome], bounds: Bounds) -> str:
-    """The whole in a line."""
+    """The results in a line."""
     requests, asked = sum(each.requests for each in outcomes), sum(each.asked for each in outcomes)
     wrong, dead = sum(each.wrong for each in outcomes), sum(each.deaths for each in outcomes)
     over = sum(each.over for each in outcomes)

@@ -1,4 +1,4 @@
-"""The server that is attacked: shipped models in batches, and small ones made for what the shipped ones cannot show."""
+"""The server under attack: shipped models in batches, and small ones made for what the shipped ones cannot show."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.attack.wire import JSON, Connection, Shot
 from tests.serving.test_models import karate_subgraph
 from tests.support.torchserve import TorchServe
 
-# Hostile and innocent requests share batches: so many, for which the first waits so long.
+# Hostile and innocent requests share batches of this size; the first of one waits this long.
 BATCH = 8
 DELAY_MS = 20
 BATCHING = {"scaled_add": "stack", "digits": "stack", "karate": "graph", "karate_onnx": "graph"}
@@ -207,7 +207,7 @@ class Innocent:
     answer: bytes
 
     def wrong(self, status: int, body: bytes) -> str | None:
-        """What is wrong with another answer to it.
+        """Returns what is wrong with a later answer to it, or None.
 
         Elementwise models answer with the same bytes in every batch. Networks sum in an order that depends on the shape
         of the batch: their floats may differ by rounding, their whole numbers not at all.
@@ -253,13 +253,13 @@ class Target:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Of the inference API."""
+        """Host and port of the inference API."""
         url = urlsplit(self.torchserve.server.address("inference"))
         return url.hostname or "127.0.0.1", url.port or 80
 
     @property
     def properties(self) -> dict[str, str]:
-        """The configuration that the server runs with: what was asked for, fitted to the machine."""
+        """The configuration that the server runs with, fitted to the machine."""
         return read_properties(self.torchserve.server.temp / "config.properties")
 
     def connect(self, token: Callable[[], str | None] | None = None) -> Connection:
@@ -267,7 +267,7 @@ class Target:
         return Connection(*self.address, token or self.token)
 
     def answers(self, model: str) -> bool:
-        """Whether a model answers an innocent request right."""
+        """Whether a model answers an innocent request correctly."""
         connection = self.connect()
         try:
             innocent = self.innocents[model][0]
@@ -279,7 +279,7 @@ class Target:
 
 @contextlib.contextmanager
 def target(folder: Path, models: Sequence[str], **changes: str) -> Iterator[Target]:
-    """A server of these models in a folder, stopped in the end; the keywords change its configuration."""
+    """A running server of these models in a folder; the keywords change its configuration."""
     store = folder / "packed"
     store.mkdir(parents=True)
     torchserve = TorchServe(folder / "home", pack_models(models, store), **changes)

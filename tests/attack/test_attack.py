@@ -1,4 +1,4 @@
-"""The attacks in short, and that the campaign sees what it is there to see."""
+"""The attacks in a short form, and that the campaign notices broken promises."""
 
 import json
 from collections.abc import Iterator
@@ -88,7 +88,7 @@ def attempt(fragile: Target, do: str | None, times: int = 1):
     return run(attack, fragile, TIGHT, seed=1, seconds=20)
 
 
-def test_a_server_that_does_nothing_wrong_is_not_complained_of(fragile):
+def test_a_sound_server_breaks_no_promise(fragile):
     outcome = attempt(fragile, None, times=50)
     assert not outcome.complaints
     assert (outcome.statuses, outcome.wrong, outcome.deaths, outcome.over) == ({"200": 50}, 0, 0, 0)

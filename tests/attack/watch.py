@@ -1,4 +1,4 @@
-"""What an attack may not change: the processes of a server, what they take, and what they log."""
+"""What an attack must not change: a server's processes, what they use, and what they log."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Bounds(NamedTuple):
 
 
 class Processes(NamedTuple):
-    """Who serves: the frontend and each model's workers, as (pid, time of birth)."""
+    """The processes of a server: the frontend and each model's workers, as (pid, start time)."""
 
     frontend: tuple[int, float] | None
     workers: dict[str, list[tuple[int, float]]]
@@ -58,7 +58,7 @@ class Reading(NamedTuple):
 
 
 def processes(torchserve: TorchServe, models: Iterable[str]) -> Processes:
-    """Who serves now."""
+    """Returns the processes that serve now."""
     frontend = torchserve.server.frontend()
     found = {}
     for model in models:
@@ -75,7 +75,7 @@ def _identity(pid: int) -> tuple[int, float]:
 
 
 def deaths(before: Processes, after: Processes) -> list[str]:
-    """Who of `before` is gone."""
+    """Returns those of `before` that have ended."""
     gone = [] if before.frontend == after.frontend else ["the frontend ended"]
     for model, workers in before.workers.items():
         lost = set(workers) - set(after.workers.get(model, []))
@@ -100,7 +100,7 @@ class Meter:
         self.ended: list[int] = []
 
     def start(self) -> Meter:
-        """Begin."""
+        """Begins to measure."""
         for pid in self._pids:
             with contextlib.suppress(OSError, psutil.Error):
                 Path(f"/proc/{pid}/clear_refs").write_text(RESET_PEAK)
@@ -109,7 +109,7 @@ class Meter:
         return self
 
     def stop(self) -> Reading:
-        """What was taken since `start`."""
+        """Returns what was used since `start`."""
         self._done.set()
         self._guard.join()
         memory, seconds = 0, 0.0

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 JSON = "application/json"
 NPZ = "application/x-npz"
-# An error's body is no longer than this, whatever the request held.
+# The largest body of an error, whatever the request contained.
 MAX_ERROR_BYTES = 8 << 10
 # The frontend's own answer to a form that it cannot take apart; no worker has seen such a request.
 FORM_ERROR = b'"type": "ErrorDataDecoderException"'
@@ -67,7 +67,7 @@ def status_in(*statuses: int) -> Expect:
 
 
 def exactly(value: Any, *, or_refused: bool = True) -> Expect:
-    """A 200 with this JSON value; or, unless told otherwise, a 4xx."""
+    """Expects a 200 with this JSON value, or, by default, a 4xx."""
 
     def expect(reply: Reply) -> str | None:
         if reply.status != 200:
@@ -92,7 +92,7 @@ def _unreadable(reply: Reply) -> str | None:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _bad_error(reply: Reply) -> str | None:

@@ -192,7 +192,7 @@ def test_an_envelope_of_torchserves_is_refused(served, monkeypatch):
 def test_text_about_a_gpu_in_a_request_breaks_nothing(served, text):
     """On a machine with a GPU too: its failures are found only in the model's run."""
     handler, send = served
-    handler.model.engine._device = torch.device("cuda", 0)
+    handler.model.engine.device = "cuda:0"
     body = json.dumps({text: [1], "x": [1]}).encode()
     answers, context = send(body, headers=HTTP | {"Accept": text})
     assert context.get_response_status(0)[0] == 400 and text in json.loads(answers[0])["error"]["message"]

@@ -1,4 +1,4 @@
-"""`make clean` removes what make can build again, and nothing else."""
+"""`make clean` removes what `make` can build again, and nothing else."""
 
 import shutil
 import subprocess
@@ -36,16 +36,16 @@ def clean(root: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_what_make_builds_is_removed(root: Path) -> None:
+def test_what_make_can_build_is_removed(root: Path) -> None:
     (root / "model_store" / ".karate.mar.abcd_123").write_bytes(b"half")
     assert clean(root) == []
     assert not (root / "model_store").exists()
     assert clean(root) == []
 
 
-def test_what_only_its_owner_could_make_again_stays(root: Path) -> None:
+def test_archives_that_only_their_owner_could_make_again_stay(root: Path) -> None:
     store = root / "model_store"
-    # Of files from elsewhere; of another version; a model of ours under its own name, made of older sources; signed.
+    # An external model, another version, a link, another file.
     shutil.copy(store / "karate.mar", store / "mine.mar")
     shutil.copy(store / "karate.mar", store / "karate@2.0.mar")
     (store / "digits.mar").symlink_to(store / "karate.mar")

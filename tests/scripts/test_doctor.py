@@ -1,4 +1,4 @@
-"""The doctor runs before anything is installed, and every failure names its fix."""
+"""`make doctor` runs before anything is installed, and each failure names its fix."""
 
 import ast
 import os
@@ -54,12 +54,12 @@ def test_what_it_imports_is_readable_to_an_old_python() -> None:
     command += ["--eval-annotations", "--feature", "union-types", *paths]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
-    # This one looks at the version itself, before anything but its own syntax matters.
+    # This one checks the version itself: only its syntax has to be old.
     ast.parse((ROOT / "scripts" / "environment.py").read_text(), feature_version=(3, 6))
 
 
 def old_pythons() -> list[str]:
-    """Pythons of this machine that are too old for opserve."""
+    """Returns the Pythons of this machine that are too old for opserve."""
     home = Path.home() / ".pyenv" / "versions"
     found = [shutil.which(f"python3.{minor}") or "" for minor in range(6, 11)]
     found += [str(path) for minor in range(6, 11) for path in home.glob(f"3.{minor}.*/bin/python")]
@@ -90,9 +90,9 @@ def test_a_missing_compiler_is_one_line_with_the_fix(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert doctor.main(["--only", "compiler"]) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert said.startswith("error: no C++ compiler: no-such-compiler not on PATH; install one")
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert message.startswith("error: no C++ compiler: no-such-compiler not on PATH; install one")
 
 
 def test_a_compiler_that_cannot_make_a_program_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_a_compiler_that_cannot_make_a_program_fails(tmp_path: Path, monkeypatch
 
 
 def fake_java(folder: Path, version: str) -> Path:
-    """A program that calls itself a Java of this version; its home."""
+    """Makes a program that reports this version of Java; returns its home."""
     executable = folder / "bin" / "java"
     executable.parent.mkdir(parents=True)
     executable.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2024-01-01' >&2\n")
@@ -135,5 +135,5 @@ def test_java_is_taken_from_java_home_then_path_then_the_environment(
     assert "is Java 11" in remarks[0]
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", "/nowhere")
-    # The stand-in is a shell script: it needs no PATH of its own.
+    # The stand-in is a shell script, which does not need PATH.
     assert java.find_java(tmp_path)[0] == java.Java(third, 25, ".venv/bin/java")

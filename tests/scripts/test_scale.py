@@ -1,4 +1,4 @@
-"""More and fewer workers of a running server, and what its other clients notice of it."""
+"""`make scale` on a running server, and its effect on other clients."""
 
 import subprocess
 import threading
@@ -38,7 +38,7 @@ def test_scale_changes_the_number_of_workers(running: TorchServe) -> None:
         running.script("scale", "echo", "1")
 
 
-def test_scale_says_why_a_new_worker_died(running: TorchServe) -> None:
+def test_scale_reports_why_a_new_worker_died(running: TorchServe) -> None:
     try:
         scaled = running.script("scale", "loads_once", "2")
         assert scaled.returncode == 1
@@ -65,7 +65,7 @@ def test_a_name_that_could_be_another_path_of_the_api_is_refused(running: TorchS
         deploy.main([*home, "echo", name])
 
 
-def test_a_model_whose_workers_were_given_up_is_mended(tmp_path: Path) -> None:
+def test_a_model_whose_workers_were_given_up_is_revived(tmp_path: Path) -> None:
     switch = tmp_path / "full"
     handler = archives.LOADS_UNLESS.format(switch=str(switch))
     config = f"{archives.CONFIG}maxRetryTimeoutInSec: 1\n"
@@ -75,7 +75,7 @@ def test_a_model_whose_workers_were_given_up_is_mended(tmp_path: Path) -> None:
         switch.touch()
         psutil.Process(server.describe("mended")["workers"][0]["pid"]).kill()
         log = server.home / "logs" / "ts_log.log"
-        # A second later than the worker's end, which is all that this archive allows: there is no third try.
+        # This archive allows one second of retries after the worker's end.
         until(lambda: "Auto recovery failed again" in log.read_text(), "the worker being given up")
         failed = server.script("scale", "mended", "1")
         assert failed.returncode == 1
@@ -93,10 +93,10 @@ CONNECTIONS = 16
 
 
 class Clients:
-    """Connections to one model, each of which asks again as soon as it is answered.
+    """Connections to a model, each of which sends a request as soon as the last one is answered.
 
     Attributes:
-        longest: the longest time that one of them waited for an answer, in seconds.
+        longest: the longest wait of any of them for an answer, in seconds.
     """
 
     def __init__(self, server: TorchServe, model: str) -> None:
@@ -129,7 +129,7 @@ class Clients:
 
 
 def longest_wait(server: TorchServe, scale_up: Callable[[], object]) -> float:
-    """How long the clients of `echo` wait at most while `loads_slowly` gets a second worker."""
+    """Returns the longest wait of the clients of `echo` while `loads_slowly` gets a second worker."""
     try:
         with Clients(server, "echo") as clients:
             scale_up()
@@ -140,8 +140,8 @@ def longest_wait(server: TorchServe, scale_up: Callable[[], object]) -> float:
 
 
 def test_the_clients_of_another_model_do_not_wait(running: TorchServe) -> None:
-    """The control is TorchServe's synchronous call: some connections wait as long as the worker loads, 4 s."""
+    """The control is TorchServe's synchronous call: some connections wait while the worker loads, 4 s."""
     path = scaling_path("loads_slowly", 2, 2).replace("synchronous=false", "synchronous=true")
     control = longest_wait(running, lambda: running.management("PUT", path))
-    ours = longest_wait(running, lambda: running.script("scale", "loads_slowly", "2"))
-    assert control > 3 > 1.5 > ours, (control, ours)
+    measured = longest_wait(running, lambda: running.script("scale", "loads_slowly", "2"))
+    assert control > 3 > 1.5 > measured, (control, measured)

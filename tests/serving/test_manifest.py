@@ -102,12 +102,10 @@ def test_a_worker_refuses_an_archive_that_changed_after_unpacking(make, home):
     until(lambda: count_ready_workers(torchserve.describe("mine")) > 0, "another worker")
     assert answer(torchserve) == {"y": [11, 12]}
     # A module that can no longer be imported: the check comes first.
-    module = unpacked(torchserve) / "handlers" / "decode.py"
+    module = unpacked(torchserve) / "handlers" / "codecs" / "decode.py"
     module.write_bytes(module.read_bytes() + b"}")
     kill_worker(torchserve)
-    wait_for_line(
-        torchserve, r"ModelError: handlers/decode\.py: damaged or changed: it has [\d,]+ bytes, the packer wrote "
-    )
+    wait_for_line(torchserve, r"ModelError: handlers/codecs/decode\.py: damaged or changed: it has [\d,]+ bytes, ")
     assert "SyntaxError" not in torchserve.model_log()
 
 

@@ -1,4 +1,4 @@
-"""Compressed bodies and arrays made to hurt whoever unpacks them."""
+"""Compressed bodies and arrays made to harm the process that unpacks them."""
 
 import gzip
 import io
@@ -21,16 +21,14 @@ class _Bits:
 
 
 def slow_blocks(count: int, each: int = 0) -> bytes:
-    """A raw deflate stream of `count` (a multiple of 8) blocks of some 12 bytes: the tables of a Huffman code, and
-    `each` zero bytes.
-    """
+    """A raw deflate stream of `count` (a multiple of 8) small blocks: a Huffman code and `each` zero bytes."""
     block = _Bits()
     block.put(0b100, 3)  # not the last, with its own tables
     block.put(0, 10)  # 257 codes for literals, 1 for distances
     block.put(14, 4)
     for symbol in (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1):
         block.put(1 if symbol in (18, 1) else 0, 3)
-    # The literal 0 and the end of the block have codes of one bit, all between them has none.
+    # The literal 0 and the end of the block have codes of one bit, all others none.
     block.put(0, 1)
     for run in (138, 117):
         block.put(1, 1)
@@ -48,7 +46,7 @@ def as_gzip(raw: bytes, unpacked: bytes) -> bytes:
 
 
 def gzip_bomb(size: int) -> bytes:
-    """`size` zeros, at a thousandth of it."""
+    """`size` zeros in a thousandth of that."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     block = bytes(1 << 20)
     return b"".join(
@@ -57,12 +55,12 @@ def gzip_bomb(size: int) -> bytes:
 
 
 def gzip_of_slow_blocks(count: int) -> bytes:
-    """A gzip file of blocks that take longest to unpack, and of no content."""
+    """An empty gzip file of blocks that take the longest to unpack."""
     return as_gzip(slow_blocks(count), b"")
 
 
 def gzip_of_many_members(count: int, content: bytes = b"") -> bytes:
-    """As many gzip files one behind the other."""
+    """`count` gzip files one after the other."""
     return gzip.compress(content) * count
 
 
@@ -101,7 +99,7 @@ def packed_zeros(descr: str, shape: tuple[int, ...]) -> tuple[bytes, int, int]:
 
 
 def zip_of(members: dict[str, tuple[bytes, int, int]], *, method: int = 8, overlapping: bool = False) -> bytes:
-    """A zip archive of streams already packed, with their sizes and CRCs.
+    """A zip archive of compressed streams, with their sizes and CRCs.
 
     Args:
         members: packed bytes, unpacked size and CRC by file name.
@@ -136,7 +134,7 @@ def npz_of_overlapping_members(names: list[str], descr: str, shape: tuple[int, .
 
 
 def npz_of_many_members(count: int) -> bytes:
-    """A directory of as many members, all at the same place."""
+    """A directory of `count` members, all at the same place."""
     data = npy_header("<f4", (0,))
     return zip_of(
         {f"m{index}.npy": (data, len(data), zlib.crc32(data)) for index in range(count)}, method=0, overlapping=True
@@ -144,6 +142,6 @@ def npz_of_many_members(count: int) -> bytes:
 
 
 def npz_of_slow_blocks(count: int, name: str = "x") -> bytes:
-    """An `.npz` of one member made of blocks that take longest to unpack."""
+    """An `.npz` of one member, of blocks that take the longest to unpack."""
     raw = slow_blocks(count)
     return zip_of({f"{name}.npy": (raw, 128, 0)})

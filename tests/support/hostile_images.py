@@ -1,4 +1,4 @@
-"""Images made to hurt whoever decodes them: small files that ask for much memory or time, or that are damaged.
+"""Images made to harm the process that decodes them: small files that need much memory or time, or are damaged.
 
 Each function returns the bytes of one file.
 """
@@ -20,9 +20,9 @@ _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 def chunk(kind: bytes, data: bytes = b"", length: int | None = None) -> bytes:
-    """A chunk of a PNG, that may say another length than it has."""
-    said = len(data) if length is None else length
-    return struct.pack(">I", said) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    """A chunk of a PNG, whose declared length may be wrong."""
+    declared = len(data) if length is None else length
+    return struct.pack(">I", declared) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(
@@ -53,12 +53,12 @@ def zeros(count: int, byte: int = 0) -> bytes:
 
 
 def png_of_impossible_depth(depth: int = 255, side: int = 2500) -> bytes:
-    """A depth that no PNG may have, and as many bytes as it asks for: 8 MB of pixels become 800."""
+    """A depth that no PNG may have, and the bytes that it would need: 8 MB of pixels become 800."""
     return png(side, side, depth=depth, colour=6)
 
 
 def png_of_all_samples(pixels: int, interlaced: int = 0) -> bytes:
-    """RGBA of 16 bits, with the filter that takes longest: eight bytes a pixel from a thousandth of it."""
+    """RGBA of 16 bits, with the filter that takes the longest: eight bytes per pixel from a thousandth of that."""
     side = int(pixels**0.5)
     return png(
         side, side, depth=16, colour=6, interlaced=interlaced, packed=zeros(side * (1 + 8 * side) + 64 * side, 4)
@@ -66,7 +66,7 @@ def png_of_all_samples(pixels: int, interlaced: int = 0) -> bytes:
 
 
 def png_of_many_chunks(count: int) -> bytes:
-    """As many chunks of no content before the pixels."""
+    """`count` empty chunks before the pixels."""
     return png(8, 8, before=chunk(b"teSt") * count)
 
 
@@ -78,19 +78,19 @@ def png_of_text_bombs(count: int = 80) -> bytes:
 
 
 def png_of_long_chunk(length: int) -> bytes:
-    """A chunk that says it is `length` bytes long, and is not."""
+    """A chunk that falsely declares `length` bytes."""
     return png(8, 8, before=chunk(b"teSt", b"1234", length))
 
 
 def png_of_short_chunks() -> bytes:
-    """Chunks too short for what they are, before and after the pixels."""
+    """Chunks that are too short for their kind, before and after the pixels."""
     kinds = (b"gAMA", b"tRNS", b"cHRM", b"iCCP", b"pHYs", b"sRGB", b"acTL", b"fcTL", b"fdAT")
     short = b"".join(chunk(kind, b"\0") + chunk(kind) for kind in kinds)
     return png(8, 8, colour=2, before=short, after=short)
 
 
 def png_of_slow_blocks(count: int) -> bytes:
-    """Pixels packed in blocks of a few bytes, each with tables of its own."""
+    """Pixels packed in blocks of a few bytes, each with its own tables."""
     from tests.support.hostile_archives import slow_blocks
 
     side = max(8, int((8 * count) ** 0.5))
@@ -120,7 +120,7 @@ def jpeg(width: int = 64, height: int = 64, *, mode: str = "RGB", noise: bool = 
 
 
 def _scans(content: bytes) -> list[bytes]:
-    """What stands before the first scan, and each scan with the tables in front of it; the end's marker is left out."""
+    """The part before the first scan, and each scan with the tables before it; without the end marker."""
     starts, last = [], 0
     while (start := content.find(b"\xff\xda", last + 2)) > 0:
         tables = content.find(b"\xff\xc4", last + 2, start)
@@ -132,7 +132,7 @@ def _scans(content: bytes) -> list[bytes]:
 def jpeg_of_many_scans(
     count: int, width: int = 2000, height: int = 2000, mode: str = "RGB", *, refining: bool = False
 ) -> bytes:
-    """A progressive JPEG whose scans are a few bytes, each of which goes through all pixels.
+    """A progressive JPEG whose scans are a few bytes, each of which passes over all pixels.
 
     With `refining`, only the last one is repeated, which takes longest: a scan that makes coefficients more exact.
     """
@@ -144,7 +144,7 @@ def jpeg_of_many_scans(
 
 
 def jpeg_of_many_segments(count: int, length: int = 0) -> bytes:
-    """As many application segments before the picture."""
+    """`count` application segments before the image."""
     content = jpeg()
     return content[:2] + segment(0xEF, bytes(length)) * count + content[2:]
 
@@ -157,7 +157,7 @@ def jpeg_of_large_exif(segments: int = 900) -> bytes:
 
 
 def jpeg_of_odd_frame(frame: int, precision: int = 8) -> bytes:
-    """A JPEG whose frame says to be of another kind: arithmetic coded, lossless, 12 bits a sample."""
+    """A JPEG whose frame declares another kind: arithmetic coded, lossless, 12 bits per sample."""
     content = bytearray(jpeg())
     at = content.index(b"\xff\xc0")
     content[at + 1], content[at + 4] = frame, precision
@@ -165,7 +165,7 @@ def jpeg_of_odd_frame(frame: int, precision: int = 8) -> bytes:
 
 
 def jpeg_of_claimed_size(width: int, height: int) -> bytes:
-    """A JPEG of 64 pixels that says it is of another size."""
+    """A JPEG of 64 pixels that declares another size."""
     content = bytearray(jpeg(8, 8))
     at = content.index(b"\xff\xc0")
     content[at + 5 : at + 9] = struct.pack(">HH", height, width)
@@ -176,7 +176,7 @@ def jpeg_of_claimed_size(width: int, height: int) -> bytes:
 
 
 def exif(orientation: int = 6, *, order: str = ">", kind: int = 3, entries: Sequence[bytes] = (), at: int = 8) -> bytes:
-    """EXIF data of an orientation, and of other entries of 12 bytes before it."""
+    """EXIF data with an orientation, after other entries of 12 bytes."""
     mark = b"MM\0*" if order == ">" else b"II*\0"
     value = struct.pack(f"{order}HHL", 0x0112, kind, 1) + struct.pack(
         f"{order}H2x" if kind != 4 else f"{order}L", orientation
@@ -186,11 +186,11 @@ def exif(orientation: int = 6, *, order: str = ">", kind: int = 3, entries: Sequ
 
 
 def exif_that_cannot_be_written() -> Sequence[bytes]:
-    """EXIF data with an orientation that readers understand, and that no writer can put together again."""
+    """EXIF data with an orientation that readers understand and no writer can reproduce."""
     wrong = [
         struct.pack(">HHLL", 0x8769, 4, 1, 0xFFFFFFF0),  # a directory outside
-        struct.pack(">HHLL", 0x8769, 2, 4, 0x61626300),  # a text where a directory's place belongs
-        struct.pack(">HHLL", 0x0110, 5, 1, 8),  # a fraction made of anything
+        struct.pack(">HHLL", 0x8769, 2, 4, 0x61626300),  # a text where the offset of a directory belongs
+        struct.pack(">HHLL", 0x0110, 5, 1, 8),  # a fraction of arbitrary bytes
         struct.pack(">HHLL", 0x0111, 13, 70000, 8),
         struct.pack(">HHLL", 0x011A, 5, 0xFFFFFFFF, 8),
         struct.pack(">HHLL", 0x0112, 2, 1, 0x41000000),  # an orientation that is a text
@@ -218,7 +218,7 @@ def with_exif(content: bytes, data: bytes) -> bytes:
 
 
 def photographs() -> list[bytes]:
-    """Small sound images of many kinds, with all that cameras and editors put into them."""
+    """Small valid images of many kinds, with everything that cameras and editors put into them."""
     generator = numpy.random.default_rng(1)
     grey = generator.integers(0, 256, (37, 41), dtype=numpy.uint8)
     rgb = numpy.kron(generator.integers(0, 256, (9, 11, 3), dtype=numpy.uint8), numpy.ones((4, 4, 1), numpy.uint8))
@@ -262,7 +262,7 @@ _KINDS = b"gAMA tRNS cHRM iCCP PLTE IDAT IEND eXIf acTL fcTL fdAT IHDR".split()
 
 
 def mutated(content: bytes, generator: random.Random) -> bytes:
-    """A file with a few bytes or numbers changed, pieces repeated, moved or lost; PNG's checksums are often mended."""
+    """A file with bytes or numbers changed, or pieces repeated, moved or lost; PNGs often keep valid checksums."""
     changed = bytearray(content)
     for _ in range(generator.choice((1, 1, 2, 4, 8))):
         at = generator.randrange(2, max(3, generator.choice((64, len(changed), len(changed)))))

@@ -40,7 +40,7 @@ def _open(battle: Battle) -> socket.socket | None:
 
 
 def _pour(battle: Battle, heads: list[bytes], each: int, seconds: float) -> None:
-    """Open a connection for every head, send it and so many bytes of a body, and hold all open for some seconds.
+    """Opens a connection for every head, sends it and a part of a body, and keeps all open for some seconds.
 
     Nothing is ever read.
     """
@@ -78,7 +78,7 @@ def _pour(battle: Battle, heads: list[bytes], each: int, seconds: float) -> None
 
 
 def unfinished_bodies(battle: Battle) -> None:
-    """Bodies that are declared and never end, from nobody who has a token."""
+    """Bodies that are declared and never end, from clients without a token."""
     declared = int(battle.target.properties["max_request_size"])
     lengths = f"Content-Length: {declared}"
     head = "POST /predictions/scaled_add HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n%s\r\n\r\n"
@@ -154,7 +154,7 @@ def queued_bodies(battle: Battle) -> None:
 
 
 def taken_or_refused(reply: Reply) -> str | None:
-    """Answered, refused, or its connection closed for want of room; not left without a word."""
+    """Answered, refused, or its connection closed for want of room; never left without an answer."""
     if reply.status in (200, 400, 408, 413, 429, 503, 507) or (reply.status == 0 and reply.body != b"timed out"):
         return None
     return f"status {reply.status}: {reply.body[:200]!r}"

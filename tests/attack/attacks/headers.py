@@ -1,4 +1,4 @@
-"""Attacks by headers, addresses and words that somebody downstream may take for its own."""
+"""Attacks by headers, addresses and words that TorchServe or the worker may mistake for its own."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def descriptions(_: random.Random) -> Iterator[Shot]:
 
 
 def refused_or_right(reply: Reply) -> str | None:
-    """The right answer, or a refusal; TorchServe has statuses of its own for its own marks."""
+    """The correct answer, or a refusal; TorchServe has its own statuses for its own marks."""
     return exactly(ANSWER)(reply)
 
 
@@ -220,7 +220,7 @@ def addresses(_: random.Random) -> Iterator[Shot]:
 
 
 def no_fault(reply: Reply) -> str | None:
-    """Anything but a fault of the handler; TorchServe answers some of these with a 5xx of its own, and no body."""
+    """Anything but a fault of the handler; TorchServe itself answers some of these with a 5xx without a body."""
     if reply.status in (500, 507) or (reply.status == 503 and b"Traceback" in reply.body):
         return f"status {reply.status}: {reply.body[:200]!r}"
     return "no answer" if reply.status == 0 and reply.body == b"timed out" else None

@@ -34,7 +34,7 @@ def long_lists(_: random.Random) -> Iterator[Shot]:
         for count in around:
             zeros = repeated(b"[", b"0", count, b"]")
             places = {
-                "a member that is no input": b'{"x":[1],"y":[2],"other":%s}' % zeros,
+                "a member that is not an input": b'{"x":[1],"y":[2],"other":%s}' % zeros,
                 "within such a member": b'{"x":[1],"y":[2],"other":{"deep":[%s]}}' % zeros,
                 "a shape": b'{"inputs":[{"name":"x","shape":%s,"datatype":"FP32","data":[1]}]}' % zeros,
                 "parameters": b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1],'
@@ -52,7 +52,7 @@ def long_lists(_: random.Random) -> Iterator[Shot]:
 
 
 def many_names(_: random.Random) -> Iterator[Shot]:
-    """So many names that a step over them which is not linear is seen."""
+    """Enough names that a step over them that is not linear shows."""
     names = b",".join(b'"n%d":1' % number for number in range(250_000))
     yield packed_shot("scaled_add", b'{"x":[1],"y":[2],%s}' % names, expect=refused, note="250,000 members")
     yield packed_shot("scaled_add", b'{"x":[1],"y":[2],"z":{%s}}' % names, expect=refused, note="250,000 below")
@@ -180,8 +180,8 @@ def exact_numbers(_: random.Random) -> Iterator[Shot]:
             count = 1 if value is None else len(value)
             tensor = f'{{"inputs":[{{"name":"n","shape":[{count}],"datatype":"INT64","data":{text}}}]{padding}}}'
             outputs = [{"name": "m", "datatype": "INT64", "shape": [count], "data": value}]
-            told = refused if value is None else outputs_are(outputs)
-            yield Shot("whole", tensor.encode(), expect=told, note=f"a tensor of {text}")
+            expected = refused if value is None else outputs_are(outputs)
+            yield Shot("whole", tensor.encode(), expect=expected, note=f"a tensor of {text}")
     for text in ("1e999", "-1e999", "1e39", "3.5e38"):
         for padding in ("", " " * 1500):
             body = f'{{"x": [{text}], "y": [0]{padding}}}'.encode()
@@ -224,7 +224,9 @@ def error_is_text(reply: Reply) -> str | None:
     """`{"error": "…"}`, as the Open Inference Protocol has it."""
     if wrong := refused(reply):
         return wrong
-    return None if isinstance(reply.json().get("error"), str) else f"{reply.body[:200]!r} is no error of the protocol"
+    return (
+        None if isinstance(reply.json().get("error"), str) else f"{reply.body[:200]!r} is not an error of the protocol"
+    )
 
 
 def forged_lines(_: random.Random) -> Iterator[Shot]:

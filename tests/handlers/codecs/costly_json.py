@@ -1,7 +1,7 @@
 """What a JSON request of each shape costs: `python -m tests.handlers.codecs.costly_json [SHAPE …]` measures them.
 
-The shapes are those that take the most memory or time by the byte, each as long as a request may be. They come as
-gzip, so that a few kilobytes are all that a client sends.
+The shapes are those that take the most memory or time per byte, each as long as a request may be. They are sent as
+gzip, so that a few kilobytes are all that a client needs.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ HALFWAY = f"{decimal.Decimal(2) ** -1074 * 1001 / 2:E}".encode()
 def filled(
     item: bytes, count: int | None = None, start: bytes = b"[", end: bytes = b"]", size: int = MAX_JSON_BYTES
 ) -> bytes:
-    """A list of one item over and over: as often as `count` says, or as fits."""
+    """A list of one item repeated `count` times, or as often as fits."""
     fits = (size - len(start) - len(end)) // (len(item) + 1)
     return start + b",".join([item] * min(fits, count or fits)) + end
 
 
 def numbered(form: str, count: int, start: bytes = b"{", end: bytes = b"}") -> bytes:
-    """As `filled`, with the number of each item in it."""
+    """Like `filled`, with each item's number in it."""
     return start + ",".join(form % index for index in range(count)).encode() + end
 
 
@@ -94,7 +94,7 @@ SHAPES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "long decimals": ("float32", lambda: filled(b"0." + b"1" * 22)),
     "long decimals with exponents": ("float32", lambda: filled(b"1." + b"234567890" * 2 + b"12e-310")),
     "halfway decimals": ("float32", lambda: filled(HALFWAY)),
-    "as many exponents as are counted": ("float32", lambda: filled(HALFWAY, MAX_EXPONENTS, end=NAN)),
+    "the most exponents that are accepted": ("float32", lambda: filled(HALFWAY, MAX_EXPONENTS, end=NAN)),
     "exponents that are not counted": (
         "float32",
         lambda: filled(b"1." + b"234567890" * 2 + b"12e-310", size=UNCOUNTED_EXPONENTS),
@@ -158,13 +158,13 @@ SHAPES: dict[str, tuple[str, Callable[[], bytes]]] = {
 
 
 def status(name: str) -> dict[str, int]:
-    """Kilobytes of this process, from the system."""
+    """A size of this process in kilobytes, as the system reports it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Vm")}[name]
 
 
 def measure(shape: str) -> dict[str, Any]:
-    """Decodes a request; the MiB it took at most beyond what the process had, and seconds of the processor."""
+    """Decodes a request; returns its outcome, and the additional MiB and seconds of processor time that it took."""
     specs, make = SHAPES[shape]
     text = make()
     size = len(text)
@@ -188,7 +188,7 @@ def measure(shape: str) -> dict[str, Any]:
 
 
 def main(shapes: list[str]) -> bool:
-    """Measures shapes, prints a line of JSON for each, and says whether all keep to the bounds."""
+    """Measures shapes, prints a line of JSON for each, and returns whether all stay within the bounds."""
     limit = 8 << 30  # of the machine, not of the request
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     kept = True

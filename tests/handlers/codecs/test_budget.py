@@ -1,4 +1,4 @@
-"""What one request may ask for, over all its inputs and in every format: refused with a 413 before it is made."""
+"""What one request may use, over all inputs and in every format: any more is refused with 413 before it is made."""
 
 import gzip
 import json
@@ -70,12 +70,12 @@ def test_inputs_are_counted_together_as_the_model_takes_them(request_):
 def test_nothing_is_converted_before_it_is_counted(monkeypatch):
     header = hostile_archives.npy_header("|u1", (1 << 20,))
     content = bytearray(header + bytes(1 << 20))
-    monkeypatch.setattr(TensorSpec, "convert", lambda *_: pytest.fail("converted all the same"))
+    monkeypatch.setattr(TensorSpec, "convert", lambda *_: pytest.fail("it was converted"))
     with pytest.raises(RequestError, match="the inputs take"):
         decode_request(Request({"body": Part(content)}), (DOUBLES[0],), 1, 1 << 22)
 
 
-def test_what_is_unpacked_twice_counts_twice():
+def test_bytes_that_are_unpacked_twice_count_twice():
     inner = hostile_archives.npz_bomb("|u1", x=(1000,))
     packed = Request({"body": Part(bytearray(gzip.compress(inner)))}, {"Content-Encoding": "gzip"})
     assert decode_request(packed, (NARROW[0],), 1, 1128 + len(inner)).inputs["x"].nbytes == 1000

@@ -1,4 +1,4 @@
-"""Bodies under Content-Encoding."""
+"""Bodies with a Content-Encoding."""
 
 import gzip
 import io
@@ -53,13 +53,13 @@ def test_deflate_is_a_zlib_stream_or_a_raw_one(packed):
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\x78", b"\x78\x9c", b"\xff" * 50])
-def test_what_is_no_deflate_is_a_400(content):
+def test_other_bytes_than_deflate_are_a_400(content):
     with pytest.raises(RequestError, match="deflate") as caught:
         decode(request(content, "deflate"))
     assert caught.value.status == 400
 
 
-def test_large_bodies_are_unpacked_in_pieces_to_the_same():
+def test_large_bodies_are_unpacked_in_pieces_to_the_same_bytes():
     content = numpy.random.default_rng(0).integers(0, 9, 3 << 20, dtype=numpy.uint8).tobytes()
     for encoding, packed in (
         ("gzip", gzip.compress(content, 1)),
@@ -99,11 +99,11 @@ def test_a_stream_of_slow_blocks_is_given_up(monkeypatch):
 
 
 @pytest.mark.parametrize("encoding", ["identity", ""])
-def test_a_plain_body_may_say_that_it_is_one(encoding):
+def test_a_plain_body_may_be_declared_as_such(encoding):
     assert decode(request(TEXT, encoding)) == [1, 2.5]
 
 
-def test_what_is_inside_decides_what_it_is():
+def test_the_unpacked_bytes_decide_the_format():
     buffer = io.BytesIO()
     numpy.savez(buffer, x=numpy.float32([3, 4]))
     got = decode_request(request(gzip.compress(buffer.getvalue()), media_type="application/x-npz"), (X,), 1000)

@@ -1,4 +1,4 @@
-"""Whatever bytes arrive, a request is decoded or refused: nothing but RequestError comes out of the parsers."""
+"""Any bytes are decoded or refused: the parsers raise nothing but RequestError."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from handlers.errors import RequestError
 from handlers.signature import TensorSpec
 from tests.support import hostile_images
 
-# The same examples every time: a test that fails only now and then helps nobody.
+# The same examples every time: a test that fails only sometimes is of no use.
 fuzz = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 X = TensorSpec("x", numpy.dtype("float32"), (-1, -1))
@@ -47,7 +47,7 @@ def npz(compressed, **members: numpy.ndarray) -> bytes:
 
 @st.composite
 def damaged(draw, sound: st.SearchStrategy[bytes]) -> bytes:
-    """A sound file with bytes changed, put in, left out, or its end cut off."""
+    """A valid file with bytes changed, inserted or removed, or its end cut off."""
     content = bytearray(draw(sound))
     for _ in range(draw(st.integers(1, 4))):
         # Headers are where the interesting bytes are: the ends of a file more often than its middle.
@@ -186,7 +186,7 @@ def test_any_exif(data, name, order):
     st.binary(max_size=200),
     st.sampled_from([b"", b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06", b"\x89PNG\r\n\x1a\n", b"{"]),
 )
-def test_any_bytes_behind_any_magic(content, magic):
+def test_any_bytes_after_any_magic(content, magic):
     survives(body(magic + content), X)
     survives(body(magic + content, **{JSON_LENGTH_HEADER: str(len(magic))}), X)
 

@@ -1,4 +1,4 @@
-"""Large JSON becomes arrays without lists of floats, and means what small JSON means."""
+"""Large JSON becomes arrays without lists of floats, and means the same as small JSON."""
 
 import json
 import math
@@ -34,7 +34,7 @@ def decode(text: str, *specs: TensorSpec):
 
 @pytest.fixture
 def no_general_parser(monkeypatch):
-    """Makes what simdjson cannot answer fail loudly, instead of being parsed again."""
+    """Makes texts fail that simdjson cannot parse, instead of parsing them again."""
 
     class Never:
         JSONDecodeError = json_arrays.orjson.JSONDecodeError
@@ -91,7 +91,7 @@ class TestArraysWithoutLists:
                     decode(json.dumps({"x": [*ROWS, ["a"] * 8]}), X)
                 assert decode(good, X)["x"].shape == decode(good, X)["x"].shape == (50, 8)
 
-    def test_threads_have_parsers_of_their_own(self):
+    def test_each_thread_has_its_own_parser(self):
         texts = [json.dumps({"x": [[number] * 8] * 200}) for number in range(8)]
         with ThreadPoolExecutor(4) as pool:
             arrays = list(pool.map(lambda text: decode(text, X)["x"], texts * 20))
@@ -113,7 +113,7 @@ class TestArraysWithoutLists:
 
 
 def long(value) -> list:
-    """Rows that are fine, and a last one that holds `value`."""
+    """Valid rows, and a last one that holds `value`."""
     return [*ROWS, [0.5] * 7 + [value]]
 
 
@@ -138,7 +138,7 @@ def long(value) -> list:
         ({"a": ROWS}, "null, an object"),
     ],
 )
-def test_what_is_no_tensor_is_refused_by_name_as_in_small_json(value, message):
+def test_other_values_than_tensors_are_refused_by_name_as_in_small_json(value, message):
     text = json.dumps({"x": value})
     assert len(text) > SMALL
     with pytest.raises(RequestError, match=message) as caught:
@@ -161,7 +161,7 @@ def test_an_array_hidden_in_a_row_of_the_right_length_is_seen():
 
 
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
-def test_tokens_that_json_has_not_are_let_through(token):
+def test_tokens_beyond_json_are_accepted(token):
     text = json.dumps({"x": ROWS}).replace("]]", f"], [{', '.join([token] * 8)}]]")
     got = decode(text, X)["x"]
     assert got.shape == (51, 8)
@@ -169,19 +169,19 @@ def test_tokens_that_json_has_not_are_let_through(token):
 
 
 @pytest.mark.parametrize("damage", [lambda t: t[:-1], lambda t: t + "]", lambda t: t[:900] + "x" + t[900:]])
-def test_what_is_no_json_is_said_so(damage):
+def test_invalid_json_is_reported_as_such(damage):
     with pytest.raises(RequestError, match="the request's body is not valid JSON"):
         decode(damage(json.dumps({"x": ROWS})), X)
 
 
-def test_the_last_of_two_equal_names_counts_whatever_the_size():
+def test_the_last_of_two_equal_names_counts_at_any_size():
     small = decode('{"x": [[1]], "x": [[2]]}', X)["x"]
     large = decode('{"x": ' + json.dumps([[1] * 8] * 50) + ', "x": ' + json.dumps(ROWS) + "}", X)["x"]
     assert small.tolist() == [[2]]
     numpy.testing.assert_array_equal(large, numpy.array(ROWS, numpy.float32))
 
 
-def test_brackets_in_strings_are_no_arrays():
+def test_brackets_in_strings_are_not_arrays():
     text = json.dumps({"id": "a[0]", "inputs": [{"name": "x", "shape": [50, 8], "datatype": "FP64", "data": ROWS}]})
     assert decode(text, X)["x"].shape == (50, 8)
 
@@ -194,7 +194,7 @@ def test_empty_rows_and_deep_nesting():
 
 
 def test_small_and_large_agree_on_every_kind_of_value(monkeypatch):
-    """The fast road and the general one, on the same texts."""
+    """The fast parser and the general one, on the same texts."""
     values = [0, 1, -1, 1.5, 2**31, 2**63 - 1, 2**63, -(2**63), 1e16, 1e-7, math.pi, True, None, "a", [], [1], {}]
 
     def outcome(text, spec, small):

@@ -1,4 +1,4 @@
-"""`.npy` and `.npz` requests: arrays where they lie, and every file that is refused."""
+"""`.npy` and `.npz` requests: arrays in place, and every file that is refused."""
 
 import io
 import struct
@@ -49,7 +49,7 @@ def is_view(array: numpy.ndarray, content: bytearray) -> bool:
 
 
 def lies_on_its_boundary(array: numpy.ndarray, content: bytearray) -> bool:
-    """Whether the bytes of `array` lie in `content` as a processor wants them."""
+    """Whether `array` is an aligned view of `content`."""
     address = numpy.frombuffer(content, numpy.uint8).ctypes.data + content.index(array.tobytes())
     return address % array.itemsize == 0
 
@@ -87,7 +87,7 @@ def test_an_npz_holds_the_inputs_by_name(content_type):
 
 
 @pytest.mark.parametrize("length", range(1, 9))
-def test_an_array_in_an_npz_is_a_view_where_it_lies_on_its_boundary(length):
+def test_an_aligned_array_in_an_npz_is_a_view(length):
     name = "abcdefgh"[:length]  # which moves the data
     content = npz(**{name: VALUES})
     got = decode(body(content), TensorSpec(name, X.dtype, X.shape))[name]
@@ -102,7 +102,7 @@ def test_a_deflated_npz():
 
 
 @pytest.mark.parametrize("shift", range(4))
-def test_arrays_off_their_boundary_are_copied_onto_it(shift):
+def test_unaligned_arrays_are_copied(shift):
     room = bytearray(shift) + npy(VALUES)
     got = decode(body(memoryview(room)[shift:]))["x"]
     numpy.testing.assert_array_equal(got, VALUES)
@@ -185,7 +185,7 @@ def header(descr="'<f4'", fortran_order="False", shape="(1,)") -> str:
         (bytearray(b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b"{" * 100), "truncated"),
     ],
 )
-def test_an_npy_file_that_is_not_sound_is_refused(content, message):
+def test_an_invalid_npy_file_is_refused(content, message):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(RequestError, match=message) as caught:
@@ -206,7 +206,7 @@ def test_python_objects_are_never_unpickled(tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_bool_is_nothing_but_0_or_1():
+def test_a_bool_is_0_or_1():
     mask = TensorSpec("mask", numpy.dtype("bool"), (-1,))
     content = npy(numpy.array([True, False]))
     assert decode(body(content), mask)["mask"].tolist() == [True, False]
@@ -218,7 +218,7 @@ def test_a_bool_is_nothing_but_0_or_1():
 def zipped(*members: tuple[str, bytes], method=zipfile.ZIP_STORED) -> bytearray:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names that are there twice
+        warnings.simplefilter("ignore")  # about names that occur twice
         with zipfile.ZipFile(buffer, "w", method) as archive:
             for name, content in members:
                 archive.writestr(name, content)
@@ -226,7 +226,7 @@ def zipped(*members: tuple[str, bytes], method=zipfile.ZIP_STORED) -> bytearray:
 
 
 def patched(content: bytearray, signature: bytes, offset: int, layout: str, value: int) -> bytearray:
-    """A zip archive with one number changed, at `offset` behind the first `signature`."""
+    """A zip archive with one number changed, at `offset` after the first `signature`."""
     changed = bytearray(content)
     struct.pack_into(layout, changed, changed.index(signature) + offset, value)
     return changed
@@ -261,7 +261,7 @@ ENTRY, LOCAL = b"PK\x01\x02", b"PK\x03\x04"
         (patched(GOOD, b"PK\x05\x06", 20, "<H", 1), None, "truncated"),
     ],
 )
-def test_an_npz_file_that_is_not_sound_is_refused(content, field, message):
+def test_an_invalid_npz_file_is_refused(content, field, message):
     with pytest.raises(RequestError, match=message) as caught:
         decode(body(content))
     assert caught.value.field == field
@@ -283,7 +283,7 @@ def test_bombs_are_refused_before_they_are_unpacked():
     assert caught.value.status == 413
 
 
-def test_a_bomb_that_lies_about_its_size_stops_at_what_it_said():
+def test_a_bomb_with_a_false_size_stops_at_that_size():
     honest = npz(compressed=True, x=numpy.zeros((1000, 1000), numpy.float32))
     liar = patched(honest, ENTRY, 24, "<L", 200)
     with pytest.raises(RequestError, match="checksum"):
@@ -320,7 +320,7 @@ def test_files_of_other_writers():
     numpy.testing.assert_array_equal(decode(body(tight))["x"], VALUES)
 
 
-def test_what_we_write_numpy_reads():
+def test_numpy_reads_what_is_written():
     names = {"x": VALUES, "file": INDICES, "args": numpy.float64(3)}
     content = write_npz({name: numpy.asarray(value) for name, value in names.items()})
     with numpy.load(io.BytesIO(content), allow_pickle=False) as archive:

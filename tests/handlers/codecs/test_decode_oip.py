@@ -1,4 +1,4 @@
-"""Open Inference Protocol requests: tensors as JSON and as binary data."""
+"""Requests of the Open Inference Protocol: tensors as JSON and as binary data."""
 
 import json
 
@@ -46,7 +46,7 @@ def test_data_flat_or_nested(data):
     assert got.response_format == ResponseFormat(infer_request=InferRequest())
 
 
-def test_the_answer_wanted_is_told():
+def test_the_wanted_response_is_read():
     outputs = [{"name": "a", "parameters": {"binary_data": True}}, {"name": "b"}]
     document = {"id": "42", "inputs": [tensor(data=[0] * 6)], "outputs": outputs}
     assert decode(request(document)).response_format.infer_request == InferRequest(
@@ -86,7 +86,7 @@ def test_bfloat16_is_the_upper_half_of_a_float():
 
 
 @pytest.mark.parametrize("padding", ["", "a", "ab", "abc"])
-def test_binary_data_are_viewed_where_they_lie_on_their_boundary(padding):
+def test_aligned_binary_data_are_viewed(padding):
     sent = binary(VALUES, padding=padding)
     got = decode(sent).inputs["x"]
     numpy.testing.assert_array_equal(got, VALUES)
@@ -96,7 +96,7 @@ def test_binary_data_are_viewed_where_they_lie_on_their_boundary(padding):
     assert got.flags.carray
 
 
-def test_binary_and_json_tensors_beside_each_other():
+def test_binary_and_json_tensors_in_one_request():
     document = {
         "inputs": [
             tensor("y", [2], "INT32", parameters={"binary_data_size": 8}),
@@ -211,7 +211,7 @@ def test_the_length_cuts_the_json_off():
         ({"parameters": 3}, "parameters"),
     ],
 )
-def test_wrong_wishes_are_refused(more, field):
+def test_wrong_outputs_and_parameters_are_refused(more, field):
     with pytest.raises(RequestError) as caught:
         decode(request({"inputs": [tensor(data=[0] * 6)]} | more))
     assert (caught.value.field, caught.value.status) == (field, 400)

@@ -1,4 +1,4 @@
-"""Answers as JSON, as `.npz` and in the Open Inference Protocol, and which of them a request gets."""
+"""Responses as JSON, `.npz` and in the Open Inference Protocol, and which of them a request gets."""
 
 import io
 import json
@@ -68,7 +68,7 @@ def test_nothing_acceptable_is_a_406_with_the_list(header):
     assert caught.value.status == 406
 
 
-def test_whoever_asks_in_the_protocol_is_answered_in_it():
+def test_a_request_in_the_protocol_is_answered_in_it():
     call = InferRequest("1")
     assert choose_format("", call) == ResponseFormat(JSON_TYPE, call)
     assert choose_format(OIP_TYPE, call) == ResponseFormat(OIP_TYPE, call)
@@ -80,7 +80,7 @@ def test_whoever_asks_in_the_protocol_is_answered_in_it():
         choose_format(BINARY_TYPE, call)
 
 
-def test_json_has_null_for_what_it_cannot_say():
+def test_json_has_null_for_what_it_cannot_express():
     answer = encode_outputs(OUTPUTS)
     assert (answer.status, answer.content_type) == (200, "application/json")
     assert answer.body == b'{"label":7,"p":[[0.5,null],[null,1.0]]}'
@@ -136,7 +136,7 @@ def test_the_protocol_by_accept_alone():
 
 
 @pytest.mark.parametrize("datatype", sorted(DATATYPES.keys() - {"BF16"}))
-def test_every_datatype_is_told(datatype):
+def test_every_datatype_is_named(datatype):
     array = numpy.ones(2, DATATYPES[datatype]).astype(DATATYPES[datatype].newbyteorder(">"))
     (output,) = json.loads(encode_outputs({"y": array}, ResponseFormat(OIP_TYPE)).body)["outputs"]
     assert (output["datatype"], output["data"]) == (datatype, [1, 1])
@@ -159,7 +159,7 @@ def test_all_outputs_binary():
     assert len(answer.body) - size == 8 + 16
 
 
-def test_an_output_that_is_not_there_is_the_askers_fault():
+def test_an_unknown_output_is_the_clients_fault():
     with pytest.raises(RequestError, match="'q' is not an output of this model; it has label, p") as caught:
         encode_outputs(OUTPUTS, ResponseFormat(infer_request=InferRequest(outputs=(("q", False),))))
     assert (caught.value.field, caught.value.status) == ("q", 400)
@@ -167,17 +167,17 @@ def test_an_output_that_is_not_there_is_the_askers_fault():
 
 @pytest.mark.parametrize("value", ["text", None, {"a": 1}, [[1], [1, 2]], numpy.array(["a"]), 1j, numpy.longdouble(1)])
 @pytest.mark.parametrize("content_type", [NPZ_TYPE, OIP_TYPE])
-def test_what_is_no_tensor_can_only_be_had_as_json(value, content_type):
+def test_other_values_than_tensors_are_only_available_as_json(value, content_type):
     with pytest.raises(RequestError, match="the output 'y' is not a tensor") as caught:
         encode_outputs({"y": value}, ResponseFormat(content_type))
     assert caught.value.status == 406
 
 
-def test_errors_are_json_whatever_was_asked_for():
+def test_errors_are_json_whatever_was_accepted():
     answer = encode_error(RequestError("'x' is empty", field="x", status=422))
     assert (answer.status, answer.content_type) == (422, JSON_TYPE)
     assert json.loads(answer.body) == {"error": {"code": 422, "field": "x", "message": "'x' is empty"}}
 
 
-def test_a_plain_reply_is_the_default():
+def test_plain_json_is_the_default():
     assert PLAIN_JSON == choose_format("") == ResponseFormat(JSON_TYPE, None)

@@ -1,4 +1,4 @@
-"""A JPEG is taken apart here; what Pillow's own reader makes of it, turned by its EXIF data, is what must come out."""
+"""JPEGs decode to the pixels that Pillow's own reader gives, oriented by their EXIF data."""
 
 import io
 
@@ -60,17 +60,17 @@ def test_every_orientation(orientation, order):
 
 
 @pytest.mark.parametrize("number", range(14))
-def test_exif_that_cannot_be_written_again_costs_nothing(number):
+def test_exif_that_cannot_be_rewritten_does_not_matter(number):
     data = hostile_images.exif_that_cannot_be_written()[number]
-    told = image_file.read_orientation(data)
-    assert told == (6 if number not in (5, *range(8, 14)) else 1)
+    orientation = image_file.read_orientation(data)
+    assert orientation == (6 if number not in (5, *range(8, 14)) else 1)
     for content in (SOUND, hostile_images.png(8, 8)):
         numpy.testing.assert_array_equal(
-            decode(with_exif(content, data)), image_file.apply_orientation(decode(content), told)
+            decode(with_exif(content, data)), image_file.apply_orientation(decode(content), orientation)
         )
 
 
-def test_what_stands_beside_the_pixels_does_not_matter():
+def test_other_segments_do_not_matter():
     plain = decode(SOUND)
     for extra in (
         segment(0xFE, bytes(65533)) * 20,
@@ -108,7 +108,7 @@ def test_what_stands_beside_the_pixels_does_not_matter():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_sound_jpeg_is_refused(content, message, status):
+def test_an_invalid_jpeg_is_refused(content, message, status):
     with pytest.raises(RequestError, match=message) as caught:
         decode(content)
     assert (caught.value.field, caught.value.status) == ("image", status)
@@ -121,7 +121,7 @@ def test_frames_that_nobody_writes_are_refused(kind):
     assert caught.value.status == 400
 
 
-def test_scans_are_counted_by_what_they_go_through(monkeypatch):
+def test_scans_are_counted_by_the_samples_they_pass_over(monkeypatch):
     monkeypatch.setattr(jpeg, "_MAX_SAMPLES", 64 * 64 * 100)
     with pytest.raises(RequestError, match="64 x 64 pixels are coded in too many scans"):
         decode(hostile_images.jpeg_of_many_scans(120, 64, 64))

@@ -1,4 +1,4 @@
-"""No JSON text costs more memory, time or care of a C library than it may, whatever its shape."""
+"""No JSON text costs too much memory or time, or crashes a C library, whatever its shape."""
 
 import contextlib
 import gc
@@ -37,7 +37,7 @@ COSTLIEST = [
     "decimals for integers",
     "long decimals",
     "halfway decimals and NaN",
-    "as many exponents as are counted",
+    "the most exponents that are accepted",
     "one whole number",
     "colons",
     "inputs of one name",
@@ -55,13 +55,13 @@ def decode(content: bytes, *specs: TensorSpec, **limits: int) -> dict[str, numpy
 
 
 def in_a_child(*command: str) -> list[dict]:
-    """What a process of its own prints, a line of JSON for each object: what ends it ends nobody else."""
+    """The lines of JSON that a separate process prints, so that a crash ends only that process."""
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}{done.stdout[-2000:]}"
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_every_shape_keeps_to_the_bounds_of_memory_and_time():
+def test_every_shape_stays_within_the_bounds_of_memory_and_time():
     assert set(COSTLIEST) <= set(SHAPES)
     for measured in in_a_child("-m", "tests.handlers.codecs.costly_json", *COSTLIEST):
         assert measured["mib"] <= MOST_MIB, measured
@@ -105,7 +105,7 @@ for place in PLACES:
 
 
 def test_lists_of_any_length_in_any_place_are_read_or_refused():
-    """Around 2**24 is where simdjson's count of elements ends; a list made of its length is written past its end."""
+    """Around 2**24, where simdjson's count of elements ends and a list of that length is written past its end."""
     outcomes = in_a_child("-c", LONG)
     assert len(outcomes) == 10 * (2 * 2 * 3 + 2)
     read = {(place, count): outcome for place, item, count, outcome in outcomes if item == "1"}
@@ -128,7 +128,7 @@ def test_more_values_than_simdjson_counts_are_refused_before_it_sees_them(monkey
         assert caught.value.status == 413
 
 
-def test_more_arrays_than_are_looked_at_are_refused(monkeypatch):
+def test_more_arrays_than_are_visited_are_refused(monkeypatch):
     monkeypatch.setattr(json_arrays, "MAX_ARRAYS", 1000)
     rows = TensorSpec("x", numpy.dtype("float32"), (-1, -1))
     assert decode(json.dumps([[1]] * 999).encode(), rows)["x"].shape == (999, 1)
@@ -146,7 +146,7 @@ def test_more_objects_than_python_should_hold_are_refused(monkeypatch, value):
 
 
 @pytest.mark.parametrize("value", [[True] * 2001, ["a"] * 2001, [0.5] * 2000 + [None], [0.5] * 2000 + [float("nan")]])
-def test_more_values_that_are_no_plain_numbers_are_refused(monkeypatch, value):
+def test_more_values_outside_regular_arrays_are_refused(monkeypatch, value):
     monkeypatch.setattr(json_arrays, "MAX_CONTAINERS", 1000)
     monkeypatch.setattr(json_arrays, "MAX_OBJECT_VALUES", 2000)
     with pytest.raises(RequestError, match="or 2000 values, not all of them in regular arrays") as caught:
@@ -167,7 +167,7 @@ def test_numbers_that_simdjson_reads_slowly_are_left_to_the_other_parser(monkeyp
 
 
 @pytest.mark.parametrize("size", [10, json_arrays.SMALL + 1])
-def test_a_text_is_bounded_once_it_is_unpacked(size):
+def test_a_text_is_bounded_after_it_is_unpacked(size):
     text = b"[1]" + b" " * (size - 3)
     assert decode(text, max_json_bytes=size)["x"] == [1]
     packed = body(igzip.compress(text), **{"Content-Encoding": "gzip"})
@@ -204,7 +204,7 @@ def names(count: int) -> dict[str, int]:
 
 
 def seconds_to_decode(text: bytes) -> float:
-    """Of the processor, at best; without the garbage collector, whose turns depend on what the tests before left."""
+    """The least processor time, without the garbage collector, whose runs depend on the tests before."""
     best = float("inf")
     gc.disable()
     try:
@@ -219,7 +219,7 @@ def seconds_to_decode(text: bytes) -> float:
 
 
 @pytest.mark.parametrize("shape", GROWING)
-def test_time_grows_with_the_text_and_not_faster(shape):
+def test_time_grows_no_faster_than_the_text(shape):
     few, many = (json.dumps(GROWING[shape](count)).encode() for count in (20_000, 160_000))
     # Eight times as much takes eight times as long, caches aside; were it quadratic, sixty-four times.
     assert seconds_to_decode(many) < 30 * max(seconds_to_decode(few), 0.001)
@@ -238,7 +238,7 @@ except RequestError as error:
 """
 
 
-def test_a_text_among_numbers_takes_no_room_for_each_of_them():
-    (told,) = in_a_child("-c", TEXT_AMONG_NUMBERS)
-    assert "got text where numbers are expected" in told["message"]
-    assert told["mib"] < 50
+def test_a_string_among_numbers_takes_no_memory_for_each_of_them():
+    (result,) = in_a_child("-c", TEXT_AMONG_NUMBERS)
+    assert "got text where numbers are expected" in result["message"]
+    assert result["mib"] < 50

@@ -1,4 +1,4 @@
-"""Which numbers and texts a JSON request may hold: the same whatever its length, and as a plain reference says."""
+"""The numbers and strings that a JSON request may hold: the same at any length, and as in a plain reference."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def decode(content: bytes, *specs: TensorSpec) -> dict[str, numpy.ndarray]:
 
 
 def either(numbers: list[str], dtype: str):
-    """What becomes of numbers in a short text and, behind many others, in a long one: the array, or the refusal."""
+    """The array or the error for numbers in a short text and, after many others, in a long one."""
     outcomes = []
     filling = [numbers[0] if numbers[0] in ("true", "false") else "1"] * SMALL
     for before in ([], filling):
@@ -123,7 +123,7 @@ def test_unsigned_integers_of_the_open_inference_protocol_keep_all_their_digits(
 
 
 def long_and_short(text: str) -> list[bytes]:
-    """A text, and one of the same meaning that is parsed as a large one."""
+    """A text, and one of the same meaning that is long enough for the other parser."""
     return [text.encode(errors="surrogatepass"), (text + " " * SMALL).encode(errors="surrogatepass")]
 
 
@@ -142,7 +142,7 @@ def long_and_short(text: str) -> list[bytes]:
         '{"x": [1], "\ud800": 1}',
     ],
 )
-def test_lone_surrogates_are_no_text(text):
+def test_lone_surrogates_are_not_text(text):
     for content in long_and_short(text):
         with pytest.raises(RequestError, match="not valid JSON") as caught:
             decode(content, spec("float32"))
@@ -157,13 +157,13 @@ def test_pairs_of_surrogates_and_escaped_backslashes_are_text():
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "latin-1"])
-def test_text_in_another_encoding_is_no_json(encoding):
+def test_text_in_another_encoding_is_not_json(encoding):
     for text in ('{"x": [1], "é": 2}', '{"x": [1], "é": 2}' + " " * SMALL):
         with pytest.raises(RequestError, match="not valid JSON"):
             decode(text.encode(encoding), spec("float32"))
 
 
-def test_a_byte_order_mark_is_let_through():
+def test_a_byte_order_mark_is_accepted():
     for value in ([1], [1] * SMALL, [True]):
         text = json.dumps(value).encode("utf-8-sig")
         dtype = "bool" if value == [True] and value[0] is True else "float32"
@@ -204,7 +204,7 @@ def test_a_byte_order_mark_is_let_through():
         "[",
     ],
 )
-def test_what_is_nearly_json_is_refused(text):
+def test_almost_json_is_refused(text):
     for content in (text, text + "\n" * SMALL, "\n" * SMALL + text):
         with pytest.raises(RequestError):
             decode(content.encode(), spec("float32"))
@@ -232,7 +232,7 @@ class Overflow:
 
 
 def reference(content: bytes, wanted: TensorSpec) -> numpy.ndarray:
-    """What a JSON object or a bare array with one input means, by the standard library and number by number."""
+    """The meaning of a JSON object, or of a bare array for one input, by the standard library and number by number."""
 
     def decimal(text: str):
         value = float(text)
@@ -310,7 +310,7 @@ PIECES = (
 
 
 def document(generator: random.Random, dtype: str, rank: int) -> str:
-    """A sound document, or nearly: numbers of a dtype, with now and then something else."""
+    """A valid document, or almost: numbers of a dtype and sometimes something else."""
     usual = {
         "b": ["true", "false"],
         "i": ["0", "1", "-7", "100", "3.0"],
@@ -347,7 +347,7 @@ def document(generator: random.Random, dtype: str, rank: int) -> str:
 
 
 @pytest.mark.parametrize("dtype", TensorSpec.DTYPES)
-def test_every_document_means_what_the_reference_says(dtype, monkeypatch):
+def test_every_document_means_the_same_as_to_the_reference(dtype, monkeypatch):
     generator = random.Random(f"{dtype} of JSON")
     held = 0
     for _ in range(1500):

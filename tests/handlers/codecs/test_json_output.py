@@ -1,4 +1,4 @@
-"""JSON of arrays is the same text whether it is written at once or piece by piece, and never more than is allowed."""
+"""JSON with arrays is the same text whether written at once or in pieces, and never longer than allowed."""
 
 import json
 import subprocess
@@ -63,7 +63,7 @@ def test_what_json_cannot_hold(document):
 @pytest.mark.parametrize(
     "shape", ["(60_000_000,)", "(1, 60_000_000)", "(60_000_000, 1)", "(300_000_000, 0)", "(1 << 40, 0)"]
 )
-def test_what_is_refused_is_never_built(shape):
+def test_a_refused_document_is_never_built(shape):
     """60 million zeros take 240 MB as JSON; the process has 100 MB beyond the array and the 20 that are allowed."""
     code = f"""
         import resource, time

@@ -1,4 +1,4 @@
-"""Answers for the Open Inference Protocol's gRPC hold every name, and as texts the numbers that JSON has not."""
+"""Responses for the Open Inference Protocol's gRPC have every name, and strings for numbers that JSON does not have."""
 
 import json
 
@@ -19,7 +19,7 @@ def test_every_name_is_there():
     assert json.loads(answer.body) == {"id": "", "model_name": "m", "model_version": "", "outputs": [output]}
 
 
-def test_an_id_is_given_back():
+def test_an_id_is_returned():
     answer = encode_outputs(
         {}, ResponseFormat(infer_request=InferRequest("a-7"), grpc_infer=True), model_name="m", model_version="2.0"
     )
@@ -27,14 +27,14 @@ def test_an_id_is_given_back():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_what_is_not_finite_is_a_text(dtype):
+def test_numbers_that_are_not_finite_are_strings(dtype):
     array = numpy.array([1.5, numpy.nan, numpy.inf, -numpy.inf], dtype)
     (output,) = json.loads(encode_outputs({"y": array}, REPLY).body)["outputs"]
     assert output["data"] == [1.5, "NaN", "Infinity", "-Infinity"]
     assert output["datatype"] == ("FP64" if dtype == "float64" else "FP32")
 
 
-def test_a_refusal_is_an_output_of_its_own():
+def test_an_error_is_an_output():
     answer = encode_error(RequestError("'y' is missing", field="y"), REPLY, model_name="m", model_version="1.0")
     error = {"name": "error", "datatype": "BYTES", "shape": [1], "data": ["'y' is missing"]}
     assert json.loads(answer.body) == {"id": "", "model_name": "m", "model_version": "1.0", "outputs": [error]}

@@ -1,4 +1,4 @@
-"""A PNG is taken apart here and its pixels unpacked; what Pillow's own reader makes of it is what must come out."""
+"""PNGs decode to the pixels that Pillow's own reader gives."""
 
 import io
 import random
@@ -39,7 +39,7 @@ def png(mode: str = "L", size: tuple[int, int] = (123, 97), seed: int = 0, **opt
 
 
 def reference(content: bytes, mode: str = "L") -> numpy.ndarray | None:
-    """What Pillow alone makes of it; `None`: it refuses."""
+    """The pixels as Pillow alone reads them, or `None` if it refuses."""
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             return numpy.asarray(image.convert(mode))
@@ -143,7 +143,7 @@ def by_hand(pixels: bytes = WHOLE, **options) -> bytes:
     return hostile_images.png(100, 100, packed=zlib.compress(pixels), **options)
 
 
-def test_what_stands_beside_the_pixels_does_not_matter():
+def test_other_chunks_do_not_matter():
     plain = decode(by_hand())
     short = hostile_images.chunk(b"gAMA", b"1")
     for content in (
@@ -181,7 +181,7 @@ def test_what_stands_beside_the_pixels_does_not_matter():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_sound_png_is_refused(content, message):
+def test_an_invalid_png_is_refused(content, message):
     with pytest.raises(RequestError, match=message) as caught:
         decode(content)
     assert caught.value.field == "image" and caught.value.status in (400, 413)
@@ -190,7 +190,7 @@ def test_what_is_no_sound_png_is_refused(content, message):
 def test_an_image_that_is_too_large_is_not_unpacked(monkeypatch):
     content = by_hand()
     assert decode_image(content, GREY, Budget(1 << 28, 100 * 100)).shape == (100, 100)
-    monkeypatch.setattr(reader.Png, "decode", lambda image: pytest.fail("unpacked all the same"))
+    monkeypatch.setattr(reader.Png, "decode", lambda image: pytest.fail("it was unpacked"))
     with pytest.raises(RequestError, match="100 x 100 pixels; at most 9999 are accepted") as caught:
         decode_image(content, GREY, Budget(1 << 28, 100 * 100 - 1))
     assert caught.value.status == 413

@@ -1,4 +1,4 @@
-"""No request costs a worker more than its bounds: each hostile one in a process of its own, which is then looked at."""
+"""No request exceeds the bounds of a worker: each hostile one is decoded in a separate process, which is measured."""
 
 import json
 import os
@@ -45,11 +45,11 @@ def cost(request, *specs):
     before, begun = status("VmRSS"), time.process_time()
     try:
         shape = [array.shape for array in decode_request(request, specs, 50_000_000).inputs.values()]
-        told = "200 " + str(shape)
+        outcome = "200 " + str(shape)
     except RequestError as error:
-        told = f"{error.status} {error.message}"
+        outcome = f"{error.status} {error.message}"
     seconds = time.process_time() - begun
-    print(json.dumps({"told": told[:300], "mib": status("VmHWM") - before, "seconds": seconds}))
+    print(json.dumps({"outcome": outcome[:300], "mib": status("VmHWM") - before, "seconds": seconds}))
 
 
 """
@@ -67,7 +67,7 @@ REQUESTS = {
     "a PNG of text bombs": (f"body(images.png_of_text_bombs()), {GREY}", "200"),
     "a JPEG of many scans": (f"body(images.jpeg_of_many_scans(490, 7000, 7000)), {CHW}", "413"),
     "a small JPEG of many scans": (f"body(images.jpeg_of_many_scans(120, 2000, 2000)), {CHW}", "200"),
-    "a JPEG of as many scans as are accepted": (f"body(images.jpeg_of_many_scans(20, 7000, 7000)), {CHW}", "200"),
+    "a JPEG of the most scans that are accepted": (f"body(images.jpeg_of_many_scans(20, 7000, 7000)), {CHW}", "200"),
     "a JPEG of 2,000 scans": (f"body(images.jpeg_of_many_scans(2000, 2000, 2000)), {CHW}", "413"),
     "a JPEG of many segments": (f"body(images.jpeg_of_many_segments(16_000_000)), {CHW}", "413"),
     "a JPEG of much EXIF": (f"body(images.jpeg_of_large_exif()), {CHW}", "200"),
@@ -116,13 +116,13 @@ def cost(setup: str) -> dict:
 def test_a_hostile_request_stays_within_the_bounds(name):
     setup, expected = REQUESTS[name]
     found = cost(setup)
-    assert found["told"][:3] in expected.split("|"), found
+    assert found["outcome"][:3] in expected.split("|"), found
     assert found["mib"] < MAX_MIB, found
     assert found["seconds"] < MAX_SECONDS, found
 
 
 def test_refused_archives_leave_nothing_behind():
-    """Ten of 114 MiB once unpacked, of a shape that the model does not take; nothing is collected in between."""
+    """Ten of 114 MiB each when unpacked, in a shape that the model refuses, without garbage collection in between."""
     script = f"""{CHILD}
 content = archives.npz_bomb("<f4", x=(15_000_000,))
 gc.disable()

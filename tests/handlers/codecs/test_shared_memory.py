@@ -1,4 +1,4 @@
-"""Tensors in shared memory: read, written, and refused where they are not what they should be."""
+"""Tensors in shared memory: read, written, and refused if they are not as they should be."""
 
 import json
 import os
@@ -21,7 +21,7 @@ VALUES = numpy.arange(6, dtype=numpy.float32).reshape(2, 3)
 
 
 class Shared:
-    """Regions of a test's own, gone afterwards."""
+    """Regions of one test, removed afterwards."""
 
     def __init__(self) -> None:
         self.prefix = f"opserve-test-{uuid.uuid4().hex}-"
@@ -65,7 +65,7 @@ def test_an_input_is_read(shared, offset):
     assert got.flags.carray
 
 
-def test_the_offset_may_be_left_out_and_a_tensor_be_empty(shared):
+def test_the_offset_is_optional_and_a_tensor_may_be_empty(shared):
     key = shared.make(VALUES.tobytes())
     parameters = {REGION: key, "shared_memory_byte_size": 24}
     numpy.testing.assert_array_equal(decode(request(parameters), shared.memory).inputs["x"], VALUES)
@@ -122,7 +122,7 @@ def test_without_a_prefix_there_is_none(shared):
 @pytest.mark.parametrize(
     "key", ["passwd", "../../etc/passwd", "{}/../x", "{}a/b", "{}\0", "{}\n", "/{}a", "", "{}é", 7]
 )
-def test_only_keys_under_the_prefix_are_looked_at(shared, key):
+def test_only_keys_with_the_prefix_are_opened(shared, key):
     key = key.format(shared.prefix) if isinstance(key, str) else key
     for parameters, more in ((place(key), {}), ({}, {"outputs": [{"name": "y", "parameters": place(key)}]})):
         with pytest.raises(RequestError, match="must be a key that begins with 'opserve-test-"):
@@ -149,20 +149,20 @@ def test_the_bytes_must_be_those_of_the_shape(shared, size, shape):
         decode(request(place(shared.make(VALUES.tobytes()), size), shape), shared.memory)
 
 
-def test_a_bool_is_nothing_but_0_or_1(shared):
+def test_a_bool_is_0_or_1(shared):
     flags = TensorSpec("x", numpy.dtype("bool"), (-1,))
     with pytest.raises(RequestError, match="neither 0 nor 1"):
         decode(request(place(shared.make(b"\2"), 1), (1,), "BOOL"), shared.memory, flags)
 
 
-def test_data_beside_a_region_is_refused(shared):
+def test_data_and_a_region_together_are_refused(shared):
     key = shared.make(VALUES.tobytes())
     with pytest.raises(RequestError, match="either data or a place in shared memory"):
         decode(request(place(key), data=VALUES.tolist()), shared.memory)
 
 
-def test_regions_of_no_memory_are_bounded_before_they_are_read(shared):
-    """A file may be larger than any memory and take none."""
+def test_sparse_regions_are_bounded_before_they_are_read(shared):
+    """A sparse file may be larger than all memory."""
     key = shared.make(b"")
     os.truncate(shared.path(), 1 << 45)
     with pytest.raises(RequestError, match="at most 268435456 are accepted") as caught:
@@ -201,8 +201,8 @@ def test_links_pipes_and_folders_are_refused(shared, tmp_path):
         shared.path("folder").rmdir()
 
 
-def test_a_region_that_shrinks_while_it_is_read_ends_no_process(shared):
-    """Read through a map, a page that is gone would be a SIGBUS."""
+def test_a_region_that_shrinks_while_it_is_read_does_not_end_the_process(shared):
+    """Reading a mapping of it would end in SIGBUS."""
     size = 1 << 22
     region, stop = Region(shared.make(bytes(size)), 0, size), threading.Event()
 
@@ -234,7 +234,7 @@ def test_no_descriptor_is_left_open(shared):
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_a_region_that_was_shortened_after_it_was_looked_at_is_refused(shared, monkeypatch):
+def test_a_region_that_was_shortened_after_the_check_is_refused(shared, monkeypatch):
     region, look = Region(shared.make(bytes(24)), 0, 24), os.fstat
 
     def look_and_shorten(file: int) -> os.stat_result:

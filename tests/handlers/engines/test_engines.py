@@ -271,7 +271,7 @@ def test_operators_refuse_through_every_engine(artifacts, artifact):
 def test_nothing_more_runs_on_a_lost_gpu(artifacts):
     """Later runs are refused without an attempt."""
     model = ServableModel(write(artifacts, "sum.pt"))
-    model.engine._device = torch.device("cuda", 0)
+    model.engine._device, model.engine.device = torch.device("cuda", 0), "cuda:0"
     tried = []
 
     def run(*tensors):

@@ -1,4 +1,4 @@
-"""What the frontend may hold agrees, on machines of every size, with what is shipped and with what a user wrote."""
+"""The limits of the frontend agree with each other on machines of every size, and with the shipped or edited values."""
 
 import re
 import resource
@@ -38,7 +38,7 @@ def test_full_queues_of_the_largest_requests_fit_into_the_heap(
     assert not found.fits or held < found.heap
     assert found.heap + found.direct <= 0.75 * memory * GIB
     assert 1 <= found.queue <= queue and 1 <= found.request <= request_size
-    # Nothing was lowered where it fitted as it was.
+    # Nothing is lowered that fits.
     if required_heap(request_size, queue, queues or [ModelQueue(None, 1)]) <= memory * GIB // 2 < 30 * GIB:
         assert (found.request, found.queue) == (request_size, queue)
 
@@ -55,7 +55,7 @@ def test_the_longest_queues_go_first_then_the_largest_requests() -> None:
     assert not fit_limits(GIB // 2, FIVE, 20 * MIB, 100).fits
 
 
-def test_a_heap_that_the_user_fixed_stays_and_what_it_holds_is_fitted() -> None:
+def test_a_heap_that_the_user_fixed_stays_and_the_rest_is_fitted_to_it() -> None:
     found = fit_limits(64 * GIB, FIVE, 64 * MIB, 100, heap=GIB)
     assert found.heap == GIB and found.fits and found.request < 64 * MIB
     flags = frontend_limits.fit_java_flags(found, ["-Xms64m", "-Xmx1g", f"{frontend_limits.DIRECT_FLAG}7"])
@@ -68,7 +68,7 @@ def test_a_heap_that_the_user_fixed_stays_and_what_it_holds_is_fitted() -> None:
     ]  # fmt: skip
 
 
-def test_what_is_shipped_fits_five_models_into_24_gb_of_memory() -> None:
+def test_the_shipped_values_fit_five_models_into_24_gb_of_memory() -> None:
     request, queue, heap = frontend_limits.read_configured(SHIPPED)
     found = fit_limits(24_684_084 * 1024, FIVE, request, queue, heap)
     assert (found.request, found.queue) == (request, queue)
@@ -88,7 +88,7 @@ def test_java_takes_the_shipped_flags_and_half_of_the_memory(tmp_path: Path) -> 
     heap = int(re.search(r"\bMaxHeapSize += (\d+)", done.stdout)[1])
     memory, _ = machine.find_memory()
     assert heap == pytest.approx(memory / 2, rel=0.02)
-    # Started by hand, the server has these very limits: they agree where five models fit into this machine.
+    # A torchserve typed by hand has these limits: they agree if five models fit into this machine.
     request, queue, _ = frontend_limits.read_configured(SHIPPED)
     assert heap >= required_heap(request, queue, FIVE) or memory < 24_000_000 * 1024
 
@@ -116,8 +116,8 @@ def test_a_models_own_queue_and_batches_count(tmp_path: Path, config: str | None
     assert frontend_limits.read_queue(archive(tmp_path, config), workers=4) == queue
 
 
-def test_a_file_that_is_no_archive_counts_as_one_model(tmp_path: Path) -> None:
-    (tmp_path / "model.mar").write_bytes(b"no zip")
+def test_a_file_that_is_not_an_archive_counts_as_one_model(tmp_path: Path) -> None:
+    (tmp_path / "model.mar").write_bytes(b"not a zip file")
     assert frontend_limits.read_queue(tmp_path / "model.mar") == ModelQueue(None, 1)
 
 

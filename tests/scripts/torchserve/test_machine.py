@@ -1,4 +1,4 @@
-"""How many cores and how much memory a server may use, and what follows."""
+"""The cores and the memory that a server may use, and the numbers of threads that follow."""
 
 import os
 from pathlib import Path
@@ -13,13 +13,13 @@ from scripts.torchserve.server import Server
 
 
 @pytest.fixture(autouse=True)
-def nothing_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(machine.CORES_VARIABLE, raising=False)
     monkeypatch.delenv(machine.MEMORY_VARIABLE, raising=False)
 
 
 class Groups:
-    """A stand-in for what the kernel shows of control groups."""
+    """A stand-in for the kernel's files about control groups."""
 
     def __init__(self, folder: Path) -> None:
         self.proc, self.root = folder / "cgroup", folder / "fs"
@@ -44,7 +44,7 @@ def test_a_quota_of_version_2(groups: Groups) -> None:
     assert groups.quota("0::/a/b") is None
     groups.write("a/b/cpu.max", "350000 100000")
     assert groups.quota("0::/a/b") == 3.5
-    # What is around it binds as well.
+    # The quota of the group around it applies as well.
     groups.write("a/cpu.max", "150000 100000")
     assert groups.quota("0::/a/b") == 1.5
     assert groups.quota("0::/") is None
@@ -80,11 +80,11 @@ def test_the_smaller_of_affinity_and_quota_counts(groups: Groups, monkeypatch: p
     assert machine.find_machine(groups.proc, groups.root).cores == 4
 
 
-def test_who_says_a_number_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_overrides_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(machine.CORES_VARIABLE, "12")
     assert machine.find_machine() == Machine(12, machine.CORES_VARIABLE)
-    for slip in ("0", "two", "", "-1", "1.5"):
-        monkeypatch.setenv(machine.CORES_VARIABLE, slip)
+    for wrong in ("0", "two", "", "-1", "1.5"):
+        monkeypatch.setenv(machine.CORES_VARIABLE, wrong)
         with pytest.raises(OpserveError, match="OPSERVE_CORES: expected a number of cores, got '"):
             machine.find_machine()
 
@@ -98,7 +98,7 @@ def test_workers_leave_the_frontend_half_of_the_cores(cores: int, models: int) -
 
 
 @pytest.mark.parametrize(("flag", "threads"), [("", 7), (" -Dx=y", 7), ("2", 7), ("20", 20)])
-def test_the_pool_is_as_large_as_the_machine_wants_or_the_user_says(tmp_path: Path, flag: str, threads: int) -> None:
+def test_the_pool_is_as_large_as_the_machine_or_the_user_wants(tmp_path: Path, flag: str, threads: int) -> None:
     pool = "-Djava.util.concurrent.ForkJoinPool.common.parallelism="
     written = f"{pool}{flag}" if flag.isdigit() else flag
     (tmp_path / "config.properties").write_text(f"# a = b\nvmargs=-Xmx1g {written}\nmetrics_mode=prometheus\n")
