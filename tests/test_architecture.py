@@ -16,11 +16,6 @@ HANDLER = "handlers/opserve_handler.py"
 # What the modules under a folder must not import: the longest folder that applies counts.
 FORBIDDEN = {
     "handlers": ("archive", "benchmarks", "opserve_ops", "scripts", "tests"),
-    "handlers/codecs": (
-        *("archive", "benchmarks", "opserve_ops", "scripts", "tests"),
-        *("handlers.engines", "handlers.integrity", "handlers.torchserve", "handlers.opserve_handler"),
-        *("handlers.batching", "handlers.config", "handlers.model", "handlers.selfcheck"),
-    ),
     "handlers/engines": (
         *("archive", "benchmarks", "opserve_ops", "scripts", "tests"),
         *("handlers.codecs", "handlers.torchserve", "handlers.opserve_handler", "handlers.model"),

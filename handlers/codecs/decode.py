@@ -61,7 +61,7 @@ def decode_request(
 
     Raises:
         RequestError: naming the field that is missing, unknown, unreadable or of the wrong type, shape or size; or 406
-            if no response format of ours is accepted; or 413 if it exceeds a bound, before anything is made for it.
+            if no response format is accepted; or 413 if it exceeds a bound, before anything is made for it.
     """
     if not request:
         # curl -d without a Content-Type arrives as a form without any part.

@@ -19,6 +19,8 @@ from handlers.errors import RequestError
 
 # Bytes of an .npz in addition to its arrays.
 _NPZ_OVERHEAD = 1 << 12
+# For responses in that protocol to other requests: all outputs, as JSON.
+_ALL_OUTPUTS = oip.InferRequest()
 
 
 def encode_outputs(
@@ -55,7 +57,7 @@ def _encode(
     outputs: Mapping[str, Any], response_format: ResponseFormat, model_name: str, model_version: str, max_bytes: int
 ) -> Response:
     arrays = _tensors(outputs)
-    request = response_format.infer_request or oip.InferRequest()
+    request = response_format.infer_request or _ALL_OUTPUTS
     if response_format.grpc_infer:
         document = oip_grpc.make_response(arrays, request, model_name, model_version, max_bytes)
         return Response(200, JSON_TYPE, write_json(document, max_bytes))
@@ -71,7 +73,7 @@ def _encode(
 
 def _size_error(outputs: Mapping[str, Any], response_format: ResponseFormat, max_bytes: int) -> RequestError:
     size = sum(value.nbytes for value in outputs.values() if isinstance(value, numpy.ndarray | numpy.generic))
-    request, advice = response_format.infer_request, "send less at once"
+    request, advice = response_format.infer_request, "send less per request"
     is_binary = response_format.content_type == NPZ_TYPE or (request is not None and request.wants_binary)
     if not is_binary and 0 < size < max_bytes - _NPZ_OVERHEAD:
         advice = f"as {NPZ_TYPE} (Accept) or binary data of the Open Inference Protocol it takes about {size}"
@@ -89,7 +91,7 @@ def encode_error(
     try:
         request = response_format.infer_request
         if response_format.grpc_infer:
-            request = request or oip.InferRequest()
+            request = request or _ALL_OUTPUTS
             document = oip_grpc.make_error_response(error.message, request, model_name, model_version)
         elif response_format.text_errors or request is not None or error.open_inference:
             document = {"error": error.message}

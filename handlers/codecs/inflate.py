@@ -83,7 +83,7 @@ class InflateStream:
 
 
 def inflate(data: Buffer, wbits: int, max_bytes: int) -> tuple[Buffer, bool]:
-    """What `data` unpacks to, and whether it is one whole stream with nothing behind it.
+    """What `data` unpacks to, and whether it is one whole stream with nothing after it.
 
     Returns:
         All of its bytes, or the first `max_bytes` and at least one more. Many are writable.

@@ -248,7 +248,7 @@ class _Document:
         for depth in range(1, rank):
             level = chain.from_iterable(level)
             if depth < rank - 1:
-                level = list(level)  # to be gone through once more
+                level = list(level)  # it is iterated over twice
             (size,) = set(map(len, level))
             shape.append(size)
         flat = _numbers(root, kind)

@@ -30,7 +30,7 @@ def write_json(document: dict[str, Any], max_bytes: int) -> bytes:
         ResponseTooLarge: it has more than `max_bytes`.
         TypeError: it holds something that JSON cannot.
     """
-    body = dump(preserialize(document, max_bytes))
+    body = orjson.dumps(preserialize(document, max_bytes), _convert, _OPTIONS)
     if len(body) > max_bytes:
         raise ResponseTooLarge
     return body

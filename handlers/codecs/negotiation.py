@@ -45,7 +45,7 @@ def choose_format(accept: str, infer_request: InferRequest | None = None) -> Res
     """The format that the `Accept` header of a request (`""` if absent) asks for.
 
     Raises:
-        RequestError: 406, none of ours is accepted.
+        RequestError: 406, none of the formats is accepted.
     """
     if infer_request is not None and infer_request.wants_binary:
         # The request itself asks for binary data, so a client that accepts either kind of body gets it.

@@ -12,7 +12,7 @@ import math
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy
 from isal import isal_zlib
@@ -108,7 +108,7 @@ def view_as_array(
 
 
 def reshape(flat: numpy.ndarray, shape: tuple[int, ...], field: str | None, order: Order = "C") -> numpy.ndarray:
-    """`flat` with a shape of as many elements.
+    """`flat` with a shape of the same number of elements.
 
     Raises:
         RequestError: there are no elements, and the sizes other than the zero are larger than any array's.
@@ -215,15 +215,15 @@ def read_member(content: Buffer, member: Member, field: str | None) -> numpy.nda
 def write_npz(arrays: Mapping[str, numpy.ndarray]) -> bytes:
     """An uncompressed `.npz` file of arrays in C order; the same arrays give the same bytes."""
     # The standard library's writer takes longer than a small model.
-    pieces: list[Buffer] = []
+    pieces: list[Any] = []  # of bytes, and of arrays, which typeshed does not take for buffers
     directory: list[bytes] = []
     at = 0
     for name, array in arrays.items():
         file_name, header = f"{name}.npy".encode(), _npy_header(array.dtype, array.shape)
         flags = 0 if file_name.isascii() else _UTF8
-        crc, size = isal_zlib.crc32(array.data, isal_zlib.crc32(header)), len(header) + array.nbytes
+        crc, size = isal_zlib.crc32(array, isal_zlib.crc32(header)), len(header) + array.nbytes
         shared = (flags, _STORED, 0, _FIRST_DAY, crc, size, size, len(file_name))
-        pieces += [_LOCAL.pack(b"PK\3\4", _VERSION, *shared, 0), file_name, header, array.data]
+        pieces += [_LOCAL.pack(b"PK\3\4", _VERSION, *shared, 0), file_name, header, array]
         directory += [_ENTRY.pack(b"PK\1\2", _VERSION, _VERSION, *shared, 0, 0, 0, 0, 0, at), file_name]
         at += _LOCAL.size + len(file_name) + size
     listed = sum(map(len, directory))

@@ -231,7 +231,7 @@ def write_infer_response(
     """
     wanted = request.outputs if request.outputs is not None else tuple((name, request.binary) for name in arrays)
     outputs: list[dict[str, Any]] = []
-    tail: list[memoryview] = []
+    tail: list[Any] = []  # of arrays, which typeshed does not take for buffers
     flat: dict[str, Any] = {}
     for name, binary in wanted:
         if name not in arrays:
@@ -242,11 +242,11 @@ def write_infer_response(
             output["parameters"] = shared_memory.write(request.regions[name], array, name).describe()
         elif binary:
             output["parameters"] = {"binary_data_size": array.nbytes}
-            tail.append(array.data)
+            tail.append(array)
         else:
             output["data"] = flat[name] = array.ravel()
         outputs.append(output)
-    left = max_bytes - sum(data.nbytes for data in tail) if tail else max_bytes
+    left = max_bytes - sum(array.nbytes for array in tail) if tail else max_bytes
     if left < 0:
         raise ResponseTooLarge
     if flat and (texts := preserialize(flat, left)) is not flat:

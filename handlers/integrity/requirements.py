@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
@@ -91,43 +92,32 @@ class LibraryRequirements:
         Raises:
             ModelError: in one line, naming the library `name` and what is missing.
         """
+        for problem in self._problems():
+            raise ModelError(f"{name}: {problem}")
+
+    def _problems(self) -> Iterator[str]:
         if self.machine != platform.machine():
-            raise ModelError(
-                f"{name}: built for {self.machine}; this processor is {platform.machine()}: build the library for it"
-            )
+            yield f"built for {self.machine}; this processor is {platform.machine()}: build the library for it"
         for family, version in self.symbols.items():
-            self._check_symbols(name, family, version)
+            if family == "GLIBC":
+                here = glibc_version()
+                if here is None or parse_version(here) < parse_version(version):
+                    advice = "build it on an older system, or serve it on a newer one"
+                    yield f"needs glibc {version} or newer; here is {here or 'another C library'}: {advice}"
+            elif family in SYMBOLS and not defines_version(SYMBOLS[family], f"{family}_{version}"):
+                advice = "build it with an older compiler, or serve it on a newer system"
+                yield f"needs {SYMBOLS[family]} with {family}_{version}; the one here is older: {advice}"
+        rebuild = "or build the library for this one"
         if self.torch_stable_abi and parse_version(torch_version()) < parse_version(self.torch_stable_abi):
-            raise ModelError(
-                f"{name}: built for PyTorch {self.torch_stable_abi} or newer; here is {torch_version()}: install a "
-                "newer one, or build the library for this one"
-            )
+            built_for = f"built for PyTorch {self.torch_stable_abi} or newer"
+            yield f"{built_for}; here is {torch_version()}: install a newer one, {rebuild}"
         if self.torch_exactly and parse_version(torch_version())[:2] != parse_version(self.torch_exactly)[:2]:
-            raise ModelError(
-                f"{name}: built for PyTorch {self.torch_exactly} and no other (it does not keep to the stable ABI); "
-                f"here is {torch_version()}: install that one, or build the library for this one"
-            )
+            built_for = f"built for PyTorch {self.torch_exactly} and no other (it does not keep to the stable ABI)"
+            yield f"{built_for}; here is {torch_version()}: install that one, {rebuild}"
         # API version n is that of ONNX Runtime 1.n.
         if self.onnxruntime_api and parse_version(onnxruntime_version())[:2] < (1, self.onnxruntime_api):
-            raise ModelError(
-                f"{name}: built for ONNX Runtime 1.{self.onnxruntime_api} or newer; here is {onnxruntime_version()}: "
-                "install a newer one, or build the library for this one"
-            )
-
-    @staticmethod
-    def _check_symbols(name: str, family: str, version: str) -> None:
-        if family == "GLIBC":
-            here = glibc_version()
-            if here is None or parse_version(here) < parse_version(version):
-                raise ModelError(
-                    f"{name}: needs glibc {version} or newer; here is {here or 'another C library'}: build it on an "
-                    "older system, or serve it on a newer one"
-                )
-        elif family in SYMBOLS and not defines_version(SYMBOLS[family], f"{family}_{version}"):
-            raise ModelError(
-                f"{name}: needs {SYMBOLS[family]} with {family}_{version}; the one here is older: build it with an "
-                "older compiler, or serve it on a newer system"
-            )
+            built_for = f"built for ONNX Runtime 1.{self.onnxruntime_api} or newer"
+            yield f"{built_for}; here is {onnxruntime_version()}: install a newer one, {rebuild}"
 
     def check_gpu(self, name: str, capability: tuple[int, int]) -> None:
         """Checks the GPU code in a library against a GPU's compute capability; a library without any passes.

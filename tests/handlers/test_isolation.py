@@ -263,7 +263,7 @@ class TestLargeResponses:
         assert (refused.status, fits.status) == (413, 200)
         assert "application/x-npz" in json.loads(refused.body)["error"]["message"]
         (hopeless,) = model.answer([body([1] * 300)])
-        assert json.loads(hopeless.body)["error"]["message"].endswith("send less at once")
+        assert json.loads(hopeless.body)["error"]["message"].endswith("send less per request")
 
     def test_binary_data_of_the_protocol_is_bounded_too(self, model):
         tensor = {"name": "x", "shape": [200], "datatype": "FP32", "data": [1] * 200}

@@ -1,4 +1,4 @@
-"""Open Inference Protocol requests: tensors as JSON and as binary data."""
+"""Requests of the Open Inference Protocol: tensors as JSON and as binary data."""
 
 import json
 

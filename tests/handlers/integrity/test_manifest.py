@@ -209,6 +209,8 @@ def test_gpu_architectures(programs, intermediate, capability, runs):
             requirements.check_gpu("libx.so", capability)
 
 
-def test_a_worker_without_a_gpu_does_not_ask_for_gpu_code(unpacked):
+def test_gpu_code_is_only_compared_with_the_gpu_of_a_worker_that_has_one(unpacked):
     change_requirements(unpacked, cuda_programs=("1.0",))
-    check_archive(unpacked)
+    manifest = check_archive(unpacked)
+    with pytest.raises(ModelError, match=r"^libmine\.so: has GPU code for 1\.0; this GPU has compute capability 9\.0"):
+        manifest.check_gpu((9, 0))

@@ -24,6 +24,8 @@ def log(monkeypatch):
     handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [handler])
+    # Nothing of pytest's: xdist cannot send a captured log with surrogates.
+    monkeypatch.setattr(root, "addHandler", lambda handler: None)
     level = root.level
     root.setLevel(logging.INFO)
     install_safe_formatters()

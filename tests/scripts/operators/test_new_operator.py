@@ -159,7 +159,9 @@ def test_what_it_writes_compiles_and_passes_its_tests(tree: Path) -> None:
     # Without optimization, and without the programs and tests that the new operators do not need.
     extensions = tree / "extensions"
     sources = (extensions / "sources.txt").read_text()
-    (extensions / "sources.txt").write_text(sources.replace("compile -O3", "compile -O0"))
+    # GCC mistakes vectors for overruns then.
+    quick = "compile -O0\ncompile -Wno-stringop-overflow\ncompile -Wno-stringop-overread"
+    (extensions / "sources.txt").write_text(sources.replace("compile -O3", quick))
     (extensions / "native" / "CMakeLists.txt").write_text("")
     (extensions / "tests" / "CMakeLists.txt").write_text("add_subdirectory(emulation)\n")
     left_out = ("OPSERVE_", "PYTEST_")

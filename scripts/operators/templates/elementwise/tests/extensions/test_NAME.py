@@ -70,8 +70,9 @@ def test_compiled_and_scripted(tmp_path: Path) -> None:
     def square(x: Tensor) -> Tensor:
         return torch.ops.opserve.${name}(x, -0.3)
 
-    torch.jit.script(square).save(tmp_path / "model.pt")
-    loaded, compiled = torch.jit.load(tmp_path / "model.pt"), torch.compile(square, backend="aot_eager", dynamic=True)
+    path = str(tmp_path / "model.pt")
+    torch.jit.script(square).save(path)
+    loaded, compiled = torch.jit.load(path), torch.compile(square, backend="aot_eager", dynamic=True)
     for size in (7, 40, 0):
         x = random(size)
         assert torch.equal(loaded(x), square(x))
