@@ -389,6 +389,9 @@ int run_every_capability(char** argv, int64_t first, int64_t cases) {
 }  // namespace
 }  // namespace fuzz
 
+// UndefinedBehaviorSanitizer calls this for a report; the death callback is AddressSanitizer's.
+extern "C" __attribute__((visibility("default"))) void __ubsan_on_report() { fuzz::print_case(); }
+
 int main(int argc, char** argv) {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_set_death_callback(fuzz::print_case);
