@@ -11,7 +11,7 @@ import pytest
 from archive.repository import ROOT
 from handlers.codecs.npy import NPZ_TYPE
 from tests.support import archives, open_inference
-from tests.support.torchserve import TIMEOUT_S, TorchServe
+from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
 pytestmark = pytest.mark.server
 
@@ -195,12 +195,12 @@ class Handler:
 
 def test_a_worker_that_ends_answers_first_and_is_replaced(serve, tmp_path_factory):
     server = serve([archives.make(tmp_path_factory.mktemp("ends"), "ends", ENDS)])
-    before = workers(server, "ends")
     for _ in range(3):
+        before = workers(server, "ends")
         answer = server.predict("ends", data=b"end")
         assert (answer.status_code, answer.text) == (200, "answered")
+        until(lambda before=before: workers(server, "ends") not in (before, []), "the worker is not replaced")
         # TorchServe itself answers a request that it hands over while the worker ends; then the model is back.
         deadline = time.monotonic() + TIMEOUT_S
         while (answer := server.predict("ends", data=b"go on")).text != "answered":
             assert answer.status_code in (500, 503) and time.monotonic() < deadline, answer.text
-    assert workers(server, "ends") != before
