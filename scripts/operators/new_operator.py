@@ -21,6 +21,11 @@ BACKWARD_SCHEMA = "(Tensor grad, Tensor x, float scale) -> Tensor"
 # What each kind computes, in Python and in a row of a table.
 REFERENCE = {"elementwise": "scale * x * x", "rowwise": "scale * (x * x).sum(1)"}
 MEANING = {"elementwise": "scale * x², element by element", "rowwise": "scale times the sum of x² of each row"}
+# What differs between the kinds in the templates they share: the sizes that the check fills in, and tensors.
+WORDS = {
+    "elementwise": {"sizes": "numel", "out_sizes": "x_arg.sizes, x_arg.dim", "data": "contiguous_data()"},
+    "rowwise": {"sizes": "sizes", "out_sizes": "&params.sizes.n, 1", "data": "matrix_data(&params.x_stride)"},
+}
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 MAX_NAME = 40
@@ -53,7 +58,7 @@ def check_name(name: str) -> None:
 
 def new_files(root: Path, name: str, kind: str) -> dict[Path, str]:
     """Returns the files of an operator of its own: their paths below `root` and their contents."""
-    words = {"name": name, "Class": class_name(name)}
+    words = {"name": name, "Class": class_name(name)} | WORDS[kind]
     files = {}
     for folder in (TEMPLATES / "common", TEMPLATES / kind):
         for template in sorted(path for path in folder.rglob("*") if path.is_file()):
