@@ -11,7 +11,7 @@ from handlers.codecs.request import BODY, Part, Request
 from handlers.signature import TensorSpec
 from tests.native import files, json_texts
 from tests.native.chances import Chances
-from tests.native.models import ALONE, IMAGES, MODELS
+from tests.native.models import ALONE, IMAGES, SPECS
 from tests.support.mutations import changed_bytes
 
 JSON = "application/json"
@@ -74,7 +74,7 @@ class Case(NamedTuple):
 
     Attributes:
         kind: its format, by which the counts are printed.
-        model: the name of one of `MODELS`.
+        model: the name of one of the models.
         request: what both decoders are given.
     """
 
@@ -130,8 +130,8 @@ def media_type(generator: Chances, usual: str) -> str:
 
 def pick(generator: Chances, *, alone: bool = False) -> tuple[str, tuple[TensorSpec, ...]]:
     """A model and its inputs; mostly one of a single input, if what is sent can only be that."""
-    name = generator.choice(ALONE if alone and not generator.errs(0.1) else list(MODELS))
-    return name, MODELS[name].specs
+    name = generator.choice(ALONE if alone and not generator.errs(0.1) else list(SPECS))
+    return name, SPECS[name]
 
 
 def plain_json(generator: Chances, _: str) -> tuple[str, str, Request]:
@@ -223,7 +223,7 @@ def archive(generator: Chances, _: str) -> tuple[str, str, Request]:
 
 def picture(generator: Chances, _: str) -> tuple[str, str, Request]:
     """An image alone."""
-    model = generator.choice(list(MODELS) if generator.errs(0.1) else sorted({*IMAGES} & {*ALONE}))
+    model = generator.choice(list(SPECS) if generator.errs(0.1) else sorted({*IMAGES} & {*ALONE}))
     kind, content = files.image(generator)
     return kind, model, body(content, media_type(generator, "image/png"))
 
