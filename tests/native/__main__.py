@@ -9,8 +9,8 @@ from pathlib import Path
 
 from archive.repository import BUILD
 from tests.native.comparison import Counts, Difference, compare_all, processors, repeat
+from tests.native.decode_tool import PROGRAM
 
-PROGRAM = BUILD / "bin" / "opserve_decode"
 CASES = 240_000
 # Of one process at a time.
 SHARE = 2_000

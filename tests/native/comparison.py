@@ -14,14 +14,18 @@ from typing import NamedTuple, Self
 
 import numpy
 
+from handlers.codecs.decode import DecodedRequest
+from handlers.codecs.negotiation import PLAIN_JSON, ResponseFormat
 from handlers.codecs.request import Request
 from handlers.codecs.shared_memory import FOLDER
+from handlers.errors import RequestError
 from tests.native import numbers
 from tests.native.cases import make_case
 from tests.native.chances import Chances
-from tests.native.codecs import CrashedError, NativeCodecs, PythonCodecs, describe_request, read_request
+from tests.native.codecs import NativeCodecs, Outputs, PythonCodecs, describe_request, restore_request
+from tests.native.decode_tool import Refusal
 from tests.native.models import PREFIX, configure
-from tests.native.outcomes import Array, Decoded, Format, Outcome, Refused, comparable
+from tests.native.outcomes import Outcome, comparable, outcome_of
 
 DTYPES = (
     "bool",
@@ -144,33 +148,30 @@ class Comparison:
     def compare(self, kind: str, model: str, request: Request, answer_seed: str) -> Difference | None:
         """Compares what both make of a request; and, with random outputs, of its answer."""
         try:
-            expected, difference = self._decode(model, request)
-            difference = difference or self._encode(expected, request, Chances(answer_seed))
-        except CrashedError as error:
-            expected, difference = Refused(0, None, "", False), Difference("crash", "", error)
+            decoded = self.python.decode(model, request)
+            difference = found("decode", outcome_of(decoded), outcome_of(self.native.decode(model, request)))
+            difference = difference or self._encode(decoded, Chances(answer_seed))
+        except ChildProcessError as error:
+            difference = Difference("crash", "", error)
         if difference:
             self.counts.different[kind] += 1
-        elif isinstance(expected, Refused):
+        elif isinstance(decoded, Refusal):
             self.counts.refused[kind] += 1
         else:
             self.counts.accepted[kind] += 1
         return difference
 
-    def _decode(self, model: str, request: Request) -> tuple[Decoded | Refused, Difference | None]:
-        expected = self.python.decode(model, request)
-        got = self.native.decode(model, request)
-        return expected, found("decode", expected, got)
-
-    def _encode(self, decoded: Decoded | Refused, request: Request, generator: Chances) -> Difference | None:
-        grpc = generator.random() < 0.1
-        if isinstance(decoded, Refused):
-            wanted = Format(text_errors=generator.random() < 0.3, grpc_infer=grpc)
-            return found("encode the error", *self._both(decoded, wanted, 0))
-        wanted = decoded.format._replace(grpc_infer=grpc)
-        names = [array.name for array in decoded.inputs] or ["z"]
-        outputs = [make_output(generator, name) for name in names]
+    def _encode(self, decoded: DecodedRequest | Refusal, generator: Chances) -> Difference | None:
+        changes = {"grpc_infer": generator.random() < 0.1}
+        if isinstance(decoded, Refusal):
+            wanted = PLAIN_JSON._replace(text_errors=generator.random() < 0.3, **changes)
+            error = RequestError(decoded.message, field=decoded.field, status=decoded.status)
+            error.open_inference = decoded.open_inference
+            return found("encode the error", *self._both(error, wanted, 0))
+        wanted = decoded.response_format._replace(**changes)
+        outputs = {name: make_output(generator) for name in decoded.inputs or ["z"]}
         limit = generator.choice((1 << 17, 1 << 17, 1 << 17, 400, 100))
-        if not (wanted.asked and wanted.asked.regions):
+        if not (wanted.infer_request and wanted.infer_request.regions):
             return found("encode", *self._both(outputs, wanted, limit))
         made = []
         for codecs in (self.python, self.native):
@@ -182,7 +183,7 @@ class Comparison:
             return Difference("encode into shared memory", expected, got)
         return found("encode", expected, got)
 
-    def _both(self, outputs: list[Array] | Refused, wanted: Format, limit: int) -> tuple[Outcome, Outcome]:
+    def _both(self, outputs: Outputs, wanted: ResponseFormat, limit: int) -> tuple[Outcome, Outcome]:
         return self.python.encode(outputs, wanted, limit), self.native.encode(outputs, wanted, limit)
 
 
@@ -193,23 +194,20 @@ def found(step: str, expected: Outcome, got: Outcome) -> Difference | None:
     return Difference(step, expected, got)
 
 
-def make_output(generator: Chances, name: str) -> Array:
+def make_output(generator: Chances) -> numpy.ndarray:
     """An output of any dtype and shape, of any numbers."""
     dtype = numpy.dtype(generator.choice(DTYPES))
     shape = [generator.choice((0, 1, 1, 2, 3, 5, 40)) for _ in range(generator.randrange(4))]
     count = int(numpy.prod(shape, dtype=object))
     if generator.random() < 0.4:
         flat = numbers.bits(generator, dtype, count)
-        flat = flat.view(numpy.uint8) & 1 if dtype.kind == "b" else flat
-    else:
-        odd = generator.choice((0.0, 0.2, 0.9))
-        values = [numbers.number(generator, dtype, odd=0) for _ in range(count)]
-        if dtype.kind == "f":
-            values = [numbers.number(generator, dtype, odd=odd) for _ in range(count)]
-            values = [float(value) if abs(value) < 2**1023 else 0.0 for value in values]
-        with numpy.errstate(all="ignore"):
-            flat = numpy.array(values, dtype)
-    return Array(name, str(dtype), tuple(shape), flat.tobytes())
+        return (flat.view(numpy.uint8) & 1).view(bool).reshape(shape) if dtype.kind == "b" else flat.reshape(shape)
+    odd = generator.choice((0.0, 0.2, 0.9)) if dtype.kind == "f" else 0
+    values = [numbers.number(generator, dtype, odd=odd) for _ in range(count)]
+    if dtype.kind == "f":
+        values = [float(value) if abs(value) < 2**1023 else 0.0 for value in values]
+    with numpy.errstate(all="ignore"):
+        return numpy.array(values, dtype).reshape(shape)
 
 
 def save(folder: Path, seed: int, number: int, prefix: str, model: str, request: Request) -> Path:
@@ -223,11 +221,10 @@ def save(folder: Path, seed: int, number: int, prefix: str, model: str, request:
 
 def repeat(program: Path, path: Path) -> Difference | None:
     """Compares the request in a file again."""
-    document, request = read_request(path)
+    document = json.loads(path.read_text())
     with Regions(document["prefix"]) as regions, Comparison(program, regions) as comparison:
-        return comparison.compare(
-            "repeated", document["model"], request, f"{document['seed']}:{document['number']}:answer"
-        )
+        seed = f"{document['seed']}:{document['number']}:answer"
+        return comparison.compare("repeated", document["model"], restore_request(document), seed)
 
 
 def compare_all(

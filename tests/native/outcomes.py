@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy
 
-from handlers.codecs.oip import InferRequest
-from handlers.codecs.shared_memory import Region
+from handlers.codecs.decode import DecodedRequest
+from handlers.codecs.negotiation import ResponseFormat
+from handlers.codecs.request import Response
+from tests.native.decode_tool import Refusal
 
 # What comes from a library after these words differs between the workers: where and how it found a mistake.
 LIBRARY_DETAILS = [
@@ -19,27 +20,13 @@ LIBRARY_DETAILS = [
 ]
 
 
-class Format(NamedTuple):
-    """How a request wants to be answered; `type` is the number of 0 JSON, 1 `.npz`, 2 the protocol's own type."""
-
-    type: int = 0
-    text_errors: bool = False
-    grpc_infer: bool = False
-    asked: InferRequest | None = None
-
-
-class Array(NamedTuple):
-    """A tensor, as its bytes."""
+class Tensor(NamedTuple):
+    """An array as its bytes, which are the same or not; NaN is no exception."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     content: bytes
-
-    @classmethod
-    def of(cls, name: str, array: numpy.ndarray) -> Array:
-        """The bytes of an array in C order."""
-        return cls(name, str(array.dtype), array.shape, array.tobytes())
 
     def __repr__(self) -> str:
         """What a person can compare: some numbers instead of all bytes."""
@@ -48,51 +35,34 @@ class Array(NamedTuple):
         return f"{self.name} {self.dtype} {list(self.shape)} [{shown}] {hash(self.content):x}"
 
 
-class Decoded(NamedTuple):
-    """The arrays of a request that is accepted."""
+class Accepted(NamedTuple):
+    """A request that is accepted."""
 
-    format: Format
-    inputs: tuple[Array, ...]
-
-
-class Refused(NamedTuple):
-    """The error of a request that is not; a status of 0 is an exception that no request may cause."""
-
-    status: int
-    field: str | None
-    message: str
-    open_inference: bool
+    response_format: ResponseFormat
+    inputs: tuple[Tensor, ...]
 
 
-class Response(NamedTuple):
-    """What goes back."""
-
-    status: int
-    content_type: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
+Outcome = Accepted | Refusal | Response
 
 
-Outcome = Decoded | Refused | Response
-
-
-def asked(
-    identifier: str | None,
-    binary: bool,
-    outputs: list[tuple[str, bool]] | None,
-    regions: Mapping[str, tuple[str, int, int]],
-) -> InferRequest:
-    """What a request of the Open Inference Protocol asks for."""
-    found = {name: Region(*region) for name, region in regions.items()}
-    return InferRequest(identifier, None if outputs is None else tuple(outputs), binary, found)
+def outcome_of(decoded: DecodedRequest | Refusal) -> Accepted | Refusal:
+    """What was decoded, to be compared."""
+    if isinstance(decoded, Refusal):
+        return decoded
+    arrays = decoded.inputs.items()
+    tensors = (Tensor(name, str(array.dtype), array.shape, array.tobytes()) for name, array in arrays)
+    return Accepted(decoded.response_format, tuple(tensors))
 
 
 def comparable(outcome: Outcome) -> Any:
     """The outcome without what may differ."""
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, Refusal):
         return outcome._replace(message=without_details(outcome.message.encode("utf-8", "replace")).decode())
-    if isinstance(outcome, Response) and outcome.status != 200:
-        return outcome._replace(body=without_details(outcome.body))
+    if isinstance(outcome, Response):
+        body = bytes(outcome.body)
+        return outcome._replace(
+            body=body if outcome.status == 200 else without_details(body), headers=dict(outcome.headers)
+        )
     return outcome
 
 

@@ -2,12 +2,11 @@
 
 import pytest
 
-from archive.repository import BUILD, ROOT
+from tests.native.cases import make_case
 from tests.native.comparison import Comparison, Regions, compare_all, found
+from tests.native.decode_tool import PROGRAM, Refusal
 from tests.native.models import SPECS
-from tests.native.outcomes import Refused
 
-PROGRAM = BUILD / "bin" / "opserve_decode"
 CASES = 4000
 
 pytestmark = pytest.mark.skipif(not PROGRAM.is_file(), reason="the native worker was not built; make ext says why")
@@ -25,14 +24,12 @@ def test_generated_requests(tmp_path):
 
 def test_every_model_is_asked():
     """Every signature is that of a request."""
-    from tests.native.cases import make_case
-
     assert {make_case(1, number, "p-").model for number in range(CASES)} == set(SPECS)
 
 
 def test_a_difference_is_found():
     """The status, the field, and all of the message but what a library says."""
-    error = Refused(400, "x", "'x' is not valid JSON: one", False)
+    error = Refusal(400, "x", "'x' is not valid JSON: one", False)
     assert found("", error, error._replace(message="'x' is not valid JSON: two")) is None
     for other in (
         error._replace(status=413),
@@ -46,4 +43,3 @@ def test_a_case_is_always_the_same():
     with Regions("opserve-compared-a-") as regions, Comparison(PROGRAM, regions) as comparison:
         first, second = (comparison.compare_case(3, 17) for _ in range(2))
     assert first == second
-    assert (ROOT / "tests" / "native" / "cases.py").is_file()
