@@ -125,7 +125,7 @@ class TestAddresses:
 
 
 @pytest.fixture(scope="module")
-def switched(self, serve, runtime, tmp_path_factory) -> TorchServe:
+def switched(serve, runtime, tmp_path_factory) -> TorchServe:
     """A server that parses JSON itself, and speaks the Open Inference Protocol by gRPC."""
     folder = tmp_path_factory.mktemp("switched")
     archive = packed_for(ROOT / "model_store" / "scaled_add.mar", runtime, folder)
