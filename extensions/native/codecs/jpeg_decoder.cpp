@@ -16,8 +16,7 @@
 namespace opserve::native {
 namespace {
 
-// -- the callbacks
-// -----------------------------------------------------------------------------------------------------
+// -- the callbacks ------------------------------------------------------------------------------------------
 
 struct Errors {
     jpeg_error_mgr manager;  // the first member: the library has pointers to it
@@ -44,8 +43,7 @@ void skip_data(j_decompress_ptr info, long count) {
 
 }  // extern "C"
 
-// -- from the pixels of the file to those of the canvas
-// ----------------------------------------------------------------
+// -- from the pixels of the file to those of the canvas -----------------------------------------------------
 
 using Convert = void (*)(const uint8_t* from, uint8_t* to, size_t pixels);
 
@@ -57,8 +55,8 @@ void rgbx_to_grey(const uint8_t* from, uint8_t* to, size_t pixels) {
     for (size_t x = 0; x < pixels; ++x, from += 4) to[x] = luma(from[0], from[1], from[2]);
 }
 
-// The file has inverted CMYK, as Adobe writes it and everybody else does: what is left of each ink's light,
-// scaled by what is left of black's, with the rounding of Pillow.
+// Inverted CMYK, as Adobe and everybody else writes it, to the colours that Pillow makes of it, rounded as
+// there.
 template <int kColours>
 void cmyk_to(const uint8_t* from, uint8_t* to, size_t pixels) {
     for (size_t x = 0; x < pixels; ++x, from += 4, to += kColours) {
@@ -96,8 +94,7 @@ Conversion choose_conversion(int components, int colours) {
     }
 }
 
-// -- the decoder
-// -------------------------------------------------------------------------------------------------------
+// -- the decoder --------------------------------------------------------------------------------------------
 
 enum class Outcome { kDone, kTooShort, kBroken, kNoMemory };
 

@@ -16,10 +16,12 @@ struct Png {
     int orientation = 1;      // as in EXIF
     int depth = 0;            // bits per sample
     int colour = 0;           // the colour type
+    int samples = 0;          // of a pixel
     bool interlaced = false;  // the pixels come in seven passes
-    std::span<const std::byte>
-        palette;  // red, green and blue of each index; empty if the pixels are not indices
-    std::vector<std::span<const std::byte>> data;  // the compressed pixels
+    // Red, green and blue of each index; empty if the pixels are not indices.
+    std::span<const std::byte> palette;
+    // The compressed pixels.
+    std::vector<std::span<const std::byte>> data;
 
     bool rows_in_order() const { return !interlaced; }
 
