@@ -116,7 +116,8 @@ std::vector<std::string> read_files(Section& section, std::string_view key) {
     const dom::element value = section.take(key);
     if (value.type() != Type::ARRAY) refuse(section.where(key), "a list of file names", value);
     std::vector<std::string> files;
-    for (const dom::element each : value.get_array().value_unsafe()) {
+    const dom::array items = value.get_array().value_unsafe();
+    for (const dom::element each : items) {
         files.push_back(read_file_name(each, section.where(key)));
         if (std::find(files.begin(), files.end() - 1, files.back()) != files.end() - 1) {
             refuse(section.where(key), "different file names", value);
@@ -176,7 +177,8 @@ std::vector<std::pair<std::string, std::variant<std::string, int64_t>>> read_opt
     constexpr std::string_view kExpected = "a mapping of names to texts or whole numbers";
     if (value.type() != Type::OBJECT) refuse(where, kExpected, value);
     std::vector<std::pair<std::string, std::variant<std::string, int64_t>>> options;
-    for (const auto& [name, item] : value.get_object().value_unsafe()) {
+    const dom::object items = value.get_object().value_unsafe();
+    for (const auto& [name, item] : items) {
         std::string_view text;
         int64_t number = 0;
         bool flag = false;
@@ -227,7 +229,8 @@ TensorSpec read_spec(dom::element value, const std::string& where) {
     const dom::element shape = section.take("shape");
     constexpr std::string_view kSizes = "a list of sizes, -1 for any";
     if (shape.type() != Type::ARRAY) refuse(where + ".shape", kSizes, shape);
-    for (const dom::element each : shape.get_array().value_unsafe()) {
+    const dom::array sizes = shape.get_array().value_unsafe();
+    for (const dom::element each : sizes) {
         int64_t size = 0;
         if (each.get_int64().get(size) || size < -1) refuse(where + ".shape", kSizes, shape);
         spec.shape.push_back(size);
