@@ -163,14 +163,14 @@ def check_unpacked(folder: Path, manifest: Manifest) -> None:
     config = ModelConfig.parse(document, CONFIG_FILE)
     if config.profile != manifest.profile:
         raise ArchiveError(f"{MANIFEST_FILE}: says profile {manifest.profile}, but {CONFIG_FILE} {config.profile}")
+    for name in filter(None, (config.artifact, *config.op_libraries, config.hooks)):
+        if name not in manifest.files:
+            raise ArchiveError(f"{name}: named in {CONFIG_FILE}, but not a file of the archive")
     if WORKER_CONFIG_FILE in manifest.files:
         if (folder / WORKER_CONFIG_FILE).read_bytes() != encode_worker_config(document, config):
             raise ArchiveError(f"{WORKER_CONFIG_FILE}: differs from {CONFIG_FILE}; pack the archive again")
     elif is_for_native(folder):
         raise ArchiveError(f"{WORKER_CONFIG_FILE}: missing from the archive, which is for the native worker")
-    for name in filter(None, (config.artifact, *config.op_libraries, config.hooks)):
-        if name not in manifest.files:
-            raise ArchiveError(f"{name}: named in {CONFIG_FILE}, but not a file of the archive")
     for name in manifest.files:
         path = folder / name
         if is_library(path) != (name in manifest.libraries):
