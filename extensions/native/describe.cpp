@@ -1,14 +1,14 @@
 #include "describe.h"
 
-#include <openssl/evp.h>
-
 #include <charconv>
 #include <fstream>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "codecs/encode.h"
 #include "common/errors.h"
+#include "integrity/sha256.h"
 
 namespace opserve::native {
 namespace {
@@ -41,22 +41,15 @@ std::string describe_specs(const Signature& specs) {
 }
 
 std::string hash_file(const std::filesystem::path& path) {
+    constexpr size_t kPiece = size_t{1} << 18;
     std::ifstream file(path, std::ios::binary);
-    const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> hash(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned int length = 0;
-    const auto buffer = std::make_unique<char[]>(size_t{1} << 18);
-    bool works = hash && EVP_DigestInit_ex(hash.get(), EVP_sha256(), nullptr) == 1;
-    while (works && file.read(buffer.get(), 1 << 18).gcount() > 0) {
-        works = EVP_DigestUpdate(hash.get(), buffer.get(), static_cast<size_t>(file.gcount())) == 1;
+    const auto piece = std::make_unique<char[]>(kPiece);
+    Sha256 hash;
+    while (file.read(piece.get(), kPiece).gcount() > 0) {
+        hash.update(std::as_bytes(std::span(piece.get(), static_cast<size_t>(file.gcount()))));
     }
-    if (!works || !file.eof() || EVP_DigestFinal_ex(hash.get(), digest, &length) != 1) {
-        throw ModelError(path.string() + ": cannot be read");
-    }
-    static constexpr char kDigits[] = "0123456789abcdef";
-    std::string text;
-    for (unsigned int i = 0; i < length; ++i) text.append({kDigits[digest[i] >> 4], kDigits[digest[i] & 15]});
-    return text;
+    if (!file.eof()) throw ModelError(path.string() + ": cannot be read");
+    return hash.finish();
 }
 
 }  // namespace

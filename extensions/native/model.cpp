@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <new>
 #include <system_error>
 
 #include "codecs/decode.h"
 #include "common/errors.h"
+#include "common/log.h"
 #include "describe.h"
 
 namespace opserve::native {
@@ -38,7 +38,7 @@ struct Result {
 
 // The error that a request's sender gets for the exception that is being handled: their own in full, ours in
 // one line; the log has more.
-RequestError as_request_error(std::string_view step, Log log) {
+RequestError as_request_error(std::string_view step) {
     const std::string failed = std::string(step) + " failed",
                       exhausted = std::string(step) + " ran out of memory";
     try {
@@ -88,18 +88,13 @@ Arrays copied(const Arrays& arrays) {
 
 }  // namespace
 
-void log_to_stderr(std::string_view text) {
-    std::fprintf(stderr, "%s\n", printable(text, kMaxLogged).c_str());
-}
-
 class ServableModel::State {
   public:
-    State(const std::filesystem::path& folder, std::optional<int> device_index, ModelName name, Log log)
+    State(const std::filesystem::path& folder, std::optional<int> device_index, ModelName name)
         : config(ModelConfig::read(folder / kConfigFile)),
           name(std::move(name)),
           engine(load_engine(folder, config, device_index)),
           libraries(hash_libraries(folder, config)),
-          log_(log),
           batcher_(make_batcher(config)),
           // After the operator libraries, whose operators they may call.
           hooks_(config.hooks ? load_hooks(folder, config) : nullptr) {
@@ -156,7 +151,7 @@ class ServableModel::State {
             }
             if (request.grpc_infer) work.format.grpc_infer = true;
         } catch (...) {
-            work.error = as_request_error("preparing the request", log_);
+            work.error = as_request_error("preparing the request");
             work.arrays.clear();
             work.format = error_format(request, std::move(work.format));
         }
@@ -202,7 +197,7 @@ class ServableModel::State {
             return results;
         } catch (...) {
             if (requests.size() == 1 || !broken.empty()) {
-                const RequestError error = as_request_error("running the model", log_);
+                const RequestError error = as_request_error("running the model");
                 for (Result& result : results) result.error = error;
                 return results;
             }
@@ -230,7 +225,7 @@ class ServableModel::State {
         try {
             copy = copied(request);
         } catch (...) {
-            return {{}, as_request_error("running the model", log_)};
+            return {{}, as_request_error("running the model")};
         }
         const Arrays* const one = &copy;
         return std::move(try_together({&one, 1}, true)[0]);
@@ -314,7 +309,7 @@ class ServableModel::State {
                 work.arrays = hooks_->postprocess(work.arrays);
             return encode_outputs(work.arrays, work.format, name, config.limits.max_response_bytes);
         } catch (...) {
-            return refuse(as_request_error("answering the request", log_), work.format);
+            return refuse(as_request_error("answering the request"), work.format);
         }
     }
 
@@ -327,15 +322,14 @@ class ServableModel::State {
         return encode_error(error, format, name);
     }
 
-    const Log log_;
     const std::unique_ptr<Batcher> batcher_;
     const std::unique_ptr<Hooks> hooks_;
     std::vector<std::string> required_;
 };
 
 ServableModel::ServableModel(const std::filesystem::path& folder, std::optional<int> device_index,
-                             ModelName name, Log log)
-    : state_(std::make_unique<State>(folder, device_index, std::move(name), log)) {
+                             ModelName name)
+    : state_(std::make_unique<State>(folder, device_index, std::move(name))) {
     std::error_code error;
     if (!state_->config.warm_up || !std::filesystem::is_directory(sample_folder(folder), error)) return;
     // Until nothing more is compiled, so that the first user does not wait for that.

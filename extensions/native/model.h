@@ -26,16 +26,11 @@ struct Counts {
         rejected;  // by status and input at fault ("": the request)
 };
 
-// Receives what a log should have of a request that failed through no fault of its sender; several lines.
-using Log = void (*)(std::string_view text);
-void log_to_stderr(std::string_view text);
-
 class ServableModel {
   public:
     // Reads the configuration, loads the engine and warms it up. `device_index` is the GPU that the server
     // gave this worker. Throws ModelError.
-    ServableModel(const std::filesystem::path& folder, std::optional<int> device_index, ModelName name,
-                  Log log = log_to_stderr);
+    ServableModel(const std::filesystem::path& folder, std::optional<int> device_index, ModelName name);
     ~ServableModel();
 
     // One response per request, in their order. Never throws because of a request.

@@ -1,26 +1,33 @@
 #include "selfcheck.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <optional>
 #include <string>
 
+#include "common/errors.h"
 #include "model.h"
 
 namespace opserve::native {
+namespace {
 
-int selfcheck(const std::filesystem::path& folder, bool print) {
+std::string answer_sample(const std::filesystem::path& folder) {
+    ServableModel model(folder, std::nullopt, {});
+    Request request = read_sample_request(folder);
+    return model.answer_sample(request);
+}
+
+}  // namespace
+
+int print_sample_answer(const std::filesystem::path& folder) {
     try {
-        ServableModel model(folder, std::nullopt, {});
-        Request request = read_sample_request(folder);
-        const std::string body = model.answer_sample(request) + "\n";
-        if (print &&
-            (std::fwrite(body.data(), 1, body.size(), stdout) != body.size() || std::fflush(stdout) != 0)) {
-            throw ModelError("the answer cannot be written");
-        }
-        return 0;
+        std::string answer = answer_sample(folder);
+        answer += '\n';
+        return std::fwrite(answer.data(), 1, answer.size(), stdout) == answer.size() ? EXIT_SUCCESS : EXIT_FAILURE;
     } catch (const std::exception& error) {
-        std::fprintf(stderr, "error: %s\n", last_line(error.what()).c_str());
-        return 1;
+        std::fprintf(stderr, "error: %s\n", printable(error.what(), kMaxLogged).c_str());
+        return EXIT_FAILURE;
     }
 }
 

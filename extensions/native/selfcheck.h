@@ -1,13 +1,12 @@
-// Runs an unpacked archive on its own sample, for the packer: handlers/selfcheck.py.
+// Runs an unpacked archive on its own sample: `model_worker_socket --selfcheck FOLDER --print`, as handlers/selfcheck.py
+// does. The packer compares the answer with the expected one.
 #pragma once
 
 #include <filesystem>
 
 namespace opserve::native {
 
-// Loads the model, has it answer the sample request and, if `print`, writes the body of the response to
-// stdout, for the caller to compare. Returns the exit status of the program: 0, or 1 after one line on stderr
-// that says what is wrong.
-int selfcheck(const std::filesystem::path& folder, bool print);
+// Prints the answer on stdout, or one line with the reason on stderr; returns the status to exit with.
+int print_sample_answer(const std::filesystem::path& folder);
 
 }  // namespace opserve::native
