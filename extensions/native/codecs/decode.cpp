@@ -1,6 +1,7 @@
 #include "decode.h"
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
