@@ -13,7 +13,7 @@ namespace opserve::native {
 namespace {
 
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
-constexpr size_t kMaxDepth = 1024;  // as orjson has it
+constexpr size_t kMaxDepth = 512;  // MAX_LENIENT_DEPTH of json_arrays.py
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
