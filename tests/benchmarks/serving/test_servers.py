@@ -1,7 +1,9 @@
 """How servers are started, what belongs to them, and the same work without a server."""
 
 import re
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from benchmarks.common.responses import WrongResponse
 from benchmarks.serving import environments, in_process
 from benchmarks.serving.goals import DIGITS, TINY
 from benchmarks.serving.peer_servers import PEER_SERVERS, encode_msgpack
-from benchmarks.serving.processes import Processes
+from benchmarks.serving.processes import Processes, age_s
 from benchmarks.serving.servers import PeerServer, ServerFailed
 
 
@@ -75,3 +77,12 @@ def test_a_server_that_was_never_ready_fails_with_its_last_output(tmp_path: Path
         pytest.raises(ServerFailed, match="it ended while it started: no port"),
     ):
         running.wait_ready(workloads.tiny())
+
+
+def test_the_age_of_a_process_is_what_has_passed_since_it_was_started() -> None:
+    begin = time.monotonic()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
+        time.sleep(0.1)
+        # The kernel counts in hundredths of a second.
+        assert 0.08 < age_s(child.pid) <= time.monotonic() - begin + 0.02
+        child.kill()
