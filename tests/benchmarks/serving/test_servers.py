@@ -54,6 +54,16 @@ def test_rates_in_one_process_are_those_of_right_responses(tmp_path: Path) -> No
         list(in_process.measure_rates(ROOT / "model_store", [wrong], tmp_path / "wrong", 0.01))
 
 
+@pytest.mark.skipif(not in_process.PROGRAM.is_file(), reason="the native worker was not built; make ext says why")
+def test_rates_in_one_process_of_cpp_are_those_of_right_responses(tmp_path: Path) -> None:
+    sent = [workloads.tiny(), workloads.digits()]
+    found = list(in_process.measure_native_rates(ROOT / "model_store", sent, tmp_path / "unpacked", 0.01))
+    assert [(each.name, rate > 0) for each, rate in found] == [(TINY, True), (DIGITS, True)]
+    wrong = replace(workloads.tiny(), outputs={"z": numpy.zeros(3, "float32")})
+    with pytest.raises(WrongResponse):
+        list(in_process.measure_native_rates(ROOT / "model_store", [wrong], tmp_path / "wrong", 0.01))
+
+
 def test_only_processes_with_the_mark_belong_to_a_server(tmp_path: Path) -> None:
     ours, others = Processes(), Processes()
     sleeping = [sys.executable, "-c", "import signal; signal.pause()"]
