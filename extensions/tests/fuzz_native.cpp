@@ -146,6 +146,10 @@ Outcome decode(const Message& message, const Model& model, size_t offset, char a
             std::to_string(error.status()) + " " + error.field().value_or("-") + " " + error.message();
         check_error(error);
         return outcome;
+    } catch (const std::exception& error) {
+        fail(std::string("an exception that no request may cause: ") + error.what());
+        outcome.error = RequestError(error.what());
+        return outcome;
     }
     const Arrays& inputs = outcome.decoded->inputs;
     size_t next = 0;

@@ -81,11 +81,12 @@ std::vector<Model> make_models() {
 struct Values {
     Shape shape;
     std::vector<double> numbers;
+    bool sound = true;
 };
 
-// Numbers that an input takes.
+// Numbers that an input takes; or, rarely, one below its minimum.
 Values values(Random& random, const TensorSpec& spec) {
-    Values made{spec.shape, {}};
+    Values made{spec.shape, {}, true};
     int64_t count = 1;
     for (int64_t& size : made.shape) {
         if (size < 0)
@@ -98,6 +99,10 @@ Values values(Random& random, const TensorSpec& spec) {
         if (kind == 'f' && random.one_in(2)) number += 0.25;
         if (kind != 'b' && kind != 'u' && !spec.minimum && random.one_in(3)) number = -number;
         made.numbers.push_back(number);
+    }
+    if (spec.minimum && count > 0 && random.one_in(20)) {
+        made.numbers[static_cast<size_t>(random.below(count))] = *spec.minimum - 1;
+        made.sound = false;
     }
     return made;
 }
@@ -237,7 +242,7 @@ std::optional<Message> json(Random& random, const Model& model) {
         const TensorSpec& spec = model.specs[0];
         const Values made = values(random, spec);
         message.expected[spec.name] = made.numbers;
-        message.sound = shown_by_lists(made.shape);
+        message.sound = made.sound && shown_by_lists(made.shape);
         text = lists(random, made, spec.dtype);
     } else {
         text = "{";
@@ -246,7 +251,8 @@ std::optional<Message> json(Random& random, const Model& model) {
             const Values made = values(random, spec);
             message.expected[spec.name] = made.numbers;
             // An empty list of inputs is one of the Open Inference Protocol's.
-            if (!shown_by_lists(made.shape) || (spec.name == "inputs" && made.numbers.empty())) {
+            if (!made.sound || !shown_by_lists(made.shape) ||
+                (spec.name == "inputs" && made.numbers.empty())) {
                 message.sound = false;
             }
             text +=
@@ -322,13 +328,14 @@ std::optional<Message> oip(Random& random, const Model& model) {
         if (any) text += ",";
         any = true;
         const Values made = values(random, spec);
+        message.sound = message.sound && made.sound;
         message.expected[spec.name] = made.numbers;
         const bool data = !binary || random.one_in(4);
         const DType sent = data ? spec.dtype : sent_as(random, spec.dtype);
         text += R"({"name":")" + spec.name + R"(","shape":[)" + sizes_text(made.shape) + R"(],"datatype":")" +
                 datatype(sent) + "\",";
         if (data) {
-            const Values flat{{static_cast<int64_t>(made.numbers.size())}, made.numbers};
+            const Values flat{{static_cast<int64_t>(made.numbers.size())}, made.numbers, true};
             // A number alone has no nested form.
             const bool nested = !made.shape.empty() && random.one_in(2);
             if (nested && !shown_by_lists(made.shape)) message.sound = false;
@@ -383,6 +390,7 @@ std::optional<Message> npy(Random& random, const Model& model) {
     const Values made = values(random, model.specs[0]);
     Message message = whole(npy_file(random, made, model.specs[0].dtype), "application/x-npy");
     message.expected[model.specs[0].name] = made.numbers;
+    message.sound = made.sound;
     return message;
 }
 
@@ -419,13 +427,16 @@ std::string zip(Random& random, const std::vector<std::pair<std::string, std::st
 std::optional<Message> npz(Random& random, const Model& model) {
     std::vector<std::pair<std::string, std::string>> members;
     std::map<std::string, std::vector<double>> expected;
+    bool sound = true;
     for (const TensorSpec& spec : model.specs) {
         if (is_absent(random, spec)) continue;
         const Values made = values(random, spec);
+        sound = sound && made.sound;
         expected[spec.name] = made.numbers;
         members.emplace_back(spec.name + ".npy", npy_file(random, made, spec.dtype));
     }
     Message message = whole(zip(random, members), "application/x-npz");
+    message.sound = sound;
     message.expected = std::move(expected);
     // An archive that is one part of a form is of a single array.
     if (opserve::native::kBody == model.specs[0].name) message.sound = false;
@@ -558,6 +569,7 @@ std::optional<Message> form(Random& random, const Model& model) {
     for (const TensorSpec& spec : model.specs) {
         if (is_absent(random, spec)) continue;
         Values made = values(random, spec);
+        message.sound = message.sound && made.sound;
         Message::Part part{spec.name, "", ""};
         switch (random.below(takes_images(spec) ? 5 : 3)) {
             case 0:
