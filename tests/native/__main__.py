@@ -8,17 +8,18 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from archive.repository import BUILD
-from tests.native.comparison import Counts, Difference, compare_all, processors, repeat
+from tests.native.comparison import KEPT, Counts, Difference, compare_all, compare_attacks, processors, repeat
 from tests.native.decode_tool import PROGRAM
 
 CASES = 240_000
+FOLDER = BUILD / "native-differences"
 # Of one process at a time.
 SHARE = 2_000
 
 
 def share(program: Path, seed: int, first: int, count: int) -> tuple[Counts, list[tuple[Path, Difference]]]:
     """Compares a part of the cases, in a process of its own."""
-    return compare_all(program, seed, range(first, first + count), BUILD / "native-differences")
+    return compare_all(program, seed, range(first, first + count), FOLDER)
 
 
 def main() -> int:
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=CASES, help="how many requests")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="the number of the first one")
+    parser.add_argument("--attacks", action="store_true", help="the requests of the attacks, the largest among them")
     parser.add_argument("--repeat", type=Path, help="a file that a difference named: compare only that request")
     options = parser.parse_args()
     if not options.program.is_file():
@@ -37,6 +39,8 @@ def main() -> int:
         difference = repeat(options.program, options.repeat)
         print(difference or "no difference")
         return 1 if difference else 0
+    if options.attacks:
+        return report(*compare_attacks(options.program, options.seed, FOLDER))
     end = options.first + options.cases
     starts = range(options.first, end, SHARE)
     total = Counts()
@@ -47,10 +51,15 @@ def main() -> int:
             counts, differences = job.result()
             total.add(counts)
             first += differences
-    print("\n".join(total.table()))
-    for path, difference in first[:20]:
+    return report(total, first)
+
+
+def report(counts: Counts, differences: list[tuple[Path, Difference]]) -> int:
+    """Prints the counts and the first differences; returns 1 if there is one."""
+    print("\n".join(counts.table()))
+    for path, difference in differences[:KEPT]:
         print(f"\n{path}\n{difference}")
-    return 1 if first else 0
+    return 1 if differences else 0
 
 
 if __name__ == "__main__":

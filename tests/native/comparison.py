@@ -18,11 +18,12 @@ from handlers.codecs.decode import DecodedRequest
 from handlers.codecs.negotiation import PLAIN_JSON, ResponseFormat
 from handlers.codecs.request import Request
 from handlers.codecs.shared_memory import FOLDER
+from handlers.config import ModelConfig
 from handlers.errors import RequestError
 from tests.native import numbers
 from tests.native.cases import make_case
 from tests.native.chances import Chances
-from tests.native.codecs import NativeCodecs, Outputs, PythonCodecs, describe_request, restore_request
+from tests.native.codecs import Configured, NativeCodecs, Outputs, PythonCodecs, describe_request, restore_request
 from tests.native.decode_tool import Refusal
 from tests.native.models import PREFIX, configure
 from tests.native.outcomes import Outcome, comparable, outcome_of
@@ -35,6 +36,8 @@ DTYPES = (
     "float64",
 )
 REGION_BYTES = 4096
+# Differences that are shown.
+KEPT = 20
 
 
 class Difference(NamedTuple):
@@ -125,10 +128,11 @@ class Comparison:
     Args:
         program: `opserve_decode`.
         regions: the shared memory.
+        models: the configurations by name; by default those of `models`.
     """
 
-    def __init__(self, program: Path, regions: Regions) -> None:
-        models = configure(regions.prefix)
+    def __init__(self, program: Path, regions: Regions, models: Configured | None = None) -> None:
+        models = models or configure(regions.prefix)
         self.regions = regions
         self.native, self.python = NativeCodecs(program, models), PythonCodecs(models)
         self.counts = Counts()
@@ -228,15 +232,30 @@ def repeat(program: Path, path: Path) -> Difference | None:
 
 
 def compare_all(
-    program: Path, seed: int, cases: Iterable[int], folder: Path, *, keep: int = 20
+    program: Path, seed: int, cases: Iterable[int], folder: Path
 ) -> tuple[Counts, list[tuple[Path, Difference]]]:
     """Compares all these cases; returns the counts, and the first differences with the files that repeat them."""
     differences: list[tuple[Path, Difference]] = []
     with Regions() as regions, Comparison(program, regions) as comparison:
         for number in cases:
             request, model, difference = comparison.compare_case(seed, number)
-            if difference and len(differences) < keep:
+            if difference and len(differences) < KEPT:
                 differences.append((save(folder, seed, number, regions.prefix, model, request), difference))
+    return comparison.counts, differences
+
+
+def compare_attacks(program: Path, seed: int, folder: Path) -> tuple[Counts, list[tuple[Path, Difference]]]:
+    """The same for the requests of the attacks, to models with the bounds that are usual."""
+    from tests.native import attacks  # which need PyTorch and the built models
+
+    models = {name: (document, ModelConfig.parse(document)) for name, document in attacks.DOCUMENTS.items()}
+    differences: list[tuple[Path, Difference]] = []
+    with Regions() as regions, Comparison(program, regions, models) as comparison:
+        for number, sent in enumerate(attacks.requests(seed)):
+            difference = comparison.compare(sent.kind, sent.model, sent.request, f"{seed}:{number}:attack")
+            if difference and len(differences) < KEPT:
+                path = save(folder, seed, number, regions.prefix, sent.model, sent.request)
+                differences.append((path, difference))
     return comparison.counts, differences
 
 
