@@ -1,4 +1,4 @@
-"""The requests of the attacks, and the JSON that takes the most memory or time, for both codecs: the largest that are accepted."""
+"""The requests of the attacks, and the JSON that takes the most memory or time, for both codecs."""
 
 from __future__ import annotations
 
