@@ -141,9 +141,7 @@ class TestArchive:
         "a pipe": lambda folder: os.mkfifo(folder / "x"),
         "another format": lambda folder: (folder / MANIFEST_FILE).write_text('{"format": 2}'),
         "a list": lambda folder: (folder / MANIFEST_FILE).write_text("[]"),
-        "a blank more": lambda folder: (folder / MANIFEST_FILE).write_bytes(
-            (folder / MANIFEST_FILE).read_bytes() + b" "
-        ),
+        "a blank more": lambda folder: (folder / MANIFEST_FILE).write_bytes((folder / MANIFEST_FILE).read_bytes() + b" "),
         "not a core": lambda folder: (folder / "core.txt").write_bytes(b""),
     }
 
