@@ -238,7 +238,7 @@ def npy(generator: Chances, value: numpy.ndarray) -> bytes:
         header += b" " * generator.choice((900, max(0, 1024 - length), 1025))
         length = len(header)
     if generator.errs(0.03):
-        length = generator.choice((0, 1, length - 1, length + 1, 65535))
+        length = generator.choice((0, 1, max(0, length - 1), length + 1, 65535))
     if generator.errs(0.03):
         version = generator.choice((0, 3, 255))
     packed = struct.pack("<I", length) if version == 2 else struct.pack("<H", min(length, 65535))
