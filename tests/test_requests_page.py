@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "requests.md"
 TREES = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "handlers").rglob("*.py"))}
 ANYTHING = ".*"
 SHORTEST = 4  # a shorter text is not a message
-NO_FIELD, SOME_FIELD, ANY_FIELD = "–", "an expression", ""
+NO_FIELD, SOME_FIELD, ANY_FIELD = "\N{EN DASH}", "an expression", ""
 
 
 class Template(NamedTuple):
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
     def fits(self, template: Template) -> bool:
         if template.field in (NO_FIELD, SOME_FIELD):
-            fits = ("–" in self.field) if template.field == NO_FIELD else self.field != "–"
+            fits = (NO_FIELD in self.field) if template.field == NO_FIELD else self.field != NO_FIELD
         else:
             fits = template.field in (ANY_FIELD, self.field)
         return fits and self.status == template.status and re.fullmatch(template.pattern, self.message) is not None

@@ -21,8 +21,8 @@ BACKWARD_SCHEMA = "(Tensor grad, Tensor x, float scale) -> Tensor"
 # What each kind computes, in Python and in a row of a table.
 REFERENCE = {"elementwise": "scale * x * x", "rowwise": "scale * (x * x).sum(1)"}
 MEANING = {"elementwise": "scale * x², element by element", "rowwise": "scale times the sum of x² of each row"}
-# What differs between the kinds in the templates they share: the sizes that the check fills in, tensors, and in the tests
-# shapes, how many of them are small, and what is refused.
+# What differs between the kinds in the templates they share: the sizes that the check fills in, tensors, and in the
+# tests shapes, how many of them are small, and what is refused.
 WORDS = {
     "elementwise": {
         "sizes": "numel",
