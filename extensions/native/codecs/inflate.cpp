@@ -124,7 +124,7 @@ class Growing {
 
     // Returns at least `size` bytes, which keep their values; `expected` if no more than that is likely to be needed.
     std::byte* reserve(size_t size, size_t expected) {
-        if (size > capacity_) {
+        if (data_ == nullptr || size > capacity_) {
             const size_t wanted = std::max({size, capacity_ * 2, expected});
             void* moved = std::realloc(data_, wanted + Part::kPadding);
             if (moved == nullptr) throw std::bad_alloc();
