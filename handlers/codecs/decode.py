@@ -190,8 +190,11 @@ def _decode_value(value: Any, spec: TensorSpec, budget: Budget, *, typed: bool) 
 
 
 def _convert(value: Any, spec: TensorSpec, budget: Budget, *, typed: bool) -> numpy.ndarray:
-    """The array that `spec` asks for, counted before it is made if its size is known by then."""
-    if isinstance(value, numpy.ndarray):
+    """The array that `spec` asks for; of one whose sender chose the dtype, counted before it is made.
+
+    What JSON takes is bounded by its text, and is not yet known of one that becomes lists.
+    """
+    if typed:
         budget.take_bytes(value.size * spec.dtype.itemsize, spec.name)
         return spec.convert(value, typed=typed)
     array = spec.convert(value, typed=typed)
