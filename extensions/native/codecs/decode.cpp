@@ -1,6 +1,7 @@
 #include "decode.h"
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,7 +24,6 @@ constexpr std::string_view kJsonLength = "inference-header-content-length";
 constexpr std::string_view kEncoding = "content-encoding";
 
 constexpr std::string_view kNpzMagic = "PK\x03\x04", kEmptyNpzMagic = "PK\x05\x06";
-constexpr uint16_t kStored = 0;
 
 enum class Kind { kUnknown, kImage, kNpy, kNpz };
 
@@ -61,6 +61,12 @@ bool looks_like_json(std::string_view text) {
     const size_t start = text.find_first_not_of(" \t\n\r\v\f");
     constexpr std::string_view kStarts = "[{\"-0123456789tfnNI";
     return start != std::string_view::npos && kStarts.find(text[start]) != std::string_view::npos;
+}
+
+// Bytes that reading a member allocates: none for a stored one, which is read in place.
+uint64_t allocated(const NpzMember& member) {
+    constexpr uint16_t kStored = 0;
+    return member.method == kStored ? 0 : member.unpacked_bytes;
 }
 
 std::string expected(const Signature& specs) {
@@ -207,7 +213,7 @@ class Decoder {
         for (const NpzMember& member : members) values.add(member.name, {});
         values.check();
         uint64_t unpacked = 0;
-        for (const NpzMember& member : members) unpacked += unpacked_bytes(member);
+        for (const NpzMember& member : members) unpacked += allocated(member);
         budget_.take_unpacked(unpacked);
         for (const NpzMember& member : members)
             values.add(member.name, read_member(content, member, member.name));
@@ -219,7 +225,7 @@ class Decoder {
         const std::string_view declared = media_type(body);
         if (!may_be_json(declared)) {
             throw RequestError(
-                "a body of type '" + ascii_lower(declared) +
+                "a body of type '" + std::string(declared) +
                     "' is not accepted; send application/json, multipart/form-data, image/png, "
                     "image/jpeg, application/x-npy or application/x-npz",
                 std::nullopt, 415);
@@ -277,7 +283,7 @@ class Decoder {
                                            " arrays; send one of a single array",
                                        spec.name);
                 }
-                budget_.take_unpacked(unpacked_bytes(members[0]), spec.name);
+                budget_.take_unpacked(allocated(members[0]), spec.name);
                 return take(read_member(content, members[0], spec.name), spec);
             }
             case Kind::kUnknown:
@@ -293,11 +299,6 @@ class Decoder {
         return take(document.root(), spec);
     }
 
-    // Bytes that reading a member allocates: none for a stored one, which is read in place.
-    static uint64_t unpacked_bytes(const NpzMember& member) {
-        return member.method == kStored ? 0 : member.unpacked_bytes;
-    }
-
     JsonDocument parse(const Buffer& text) const {
         return JsonDocument::parse(text, std::nullopt, specs_, limits_.max_json_bytes);
     }
@@ -305,6 +306,8 @@ class Decoder {
     // Numbers whose sender chose their dtype: what they take in the model's is counted before it is made.
     Array take(const Array& array, const TensorSpec& spec) {
         budget_.take_bytes(static_cast<uint64_t>(array.size()) * item_size(spec.dtype), spec.name);
+        // The other sizes may be too large for wider numbers.
+        if (array.size() == 0) reshape(Array::empty(spec.dtype, {0}), array.shape, spec.name);
         return convert(array, spec, /*typed=*/true);
     }
 

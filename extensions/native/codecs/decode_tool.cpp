@@ -161,7 +161,6 @@ Request read_request(Reader& reader) {
     return request;
 }
 
-
 Array read_array(Reader& reader) {
     Array array;
     const auto dtype = parse_dtype(reader.text());

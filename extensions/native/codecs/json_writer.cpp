@@ -148,6 +148,7 @@ void JsonWriter::raw(std::string_view json) {
         out_.append(json);
         return;
     }
+    if (json.empty()) return;  // perhaps without a place
     reserve(json.size());
     at_ = copy(at_, json.data(), json.size());
 }

@@ -94,12 +94,7 @@ std::optional<uint64_t> count(const Shape& shape) {
 }
 
 bool begins_with_list(const JsonValue& list) {
-    bool first = true, is_list = false;
-    list.for_each([&](const JsonValue& each) {
-        if (first) is_list = each.is(JsonKind::kArray);
-        first = false;
-    });
-    return is_list;
+    return list.size() > 0 && JsonValue(list.tape(), list.at() + 1).is(JsonKind::kArray);
 }
 
 // One tensor of a request: what `read_tensors` keeps from one to the next.

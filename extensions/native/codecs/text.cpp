@@ -61,12 +61,6 @@ bool equals_ignoring_case(std::string_view text, std::string_view expected) {
                       [](char left, char right) { return lower(left) == right; });
 }
 
-std::string ascii_lower(std::string_view text) {
-    std::string result(text);
-    std::transform(result.begin(), result.end(), result.begin(), lower);
-    return result;
-}
-
 std::string quoted(std::string_view text) {
     const bool doubled =
         text.find('\'') != std::string_view::npos && text.find('"') == std::string_view::npos;

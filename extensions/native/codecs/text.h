@@ -23,7 +23,6 @@ std::string_view strip_left(std::string_view text);
 
 // Whether two texts are equal but for the case of ASCII letters; `lower` is in lower case already.
 bool equals_ignoring_case(std::string_view text, std::string_view lower);
-std::string ascii_lower(std::string_view text);
 
 // As Python's repr() has it: in quotes, with escapes for what is not printable.
 std::string quoted(std::string_view text);

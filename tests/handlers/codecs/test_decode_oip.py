@@ -85,8 +85,9 @@ def test_bfloat16_is_the_upper_half_of_a_float():
     numpy.testing.assert_allclose(got, values, rtol=2**-7)
 
 
-def test_an_empty_bfloat16_tensor_may_have_no_impossible_shape():
-    described = tensor(shape=[0, 2**61], datatype="BF16", parameters={"binary_data_size": 0})
+@pytest.mark.parametrize(("datatype", "size"), [("BF16", 2**61), ("UINT8", 2**62), ("FP64", 2**61)])
+def test_an_empty_tensor_may_have_no_impossible_shape(datatype, size):
+    described = tensor(shape=[0, size], datatype=datatype, parameters={"binary_data_size": 0})
     with pytest.raises(RequestError, match="no array can have"):
         decode(request({"inputs": [described]}, b""))
 
