@@ -68,3 +68,10 @@ opserve_mutant(right_border cpu/isa_default.cpp cpu/warp_perspective_kernel.h
   "has_right = column >= -1 && column < w - 1" "has_right = column >= -1 && column < w" cpu/isa.h)
 opserve_mutant(gradient_right_border cpu/isa_default.cpp cpu/warp_perspective_backward_kernel.h
   "has_right = column >= -1 && column < w - 1" "has_right = column >= -1 && column < w" cpu/isa.h)
+
+# The fuzzer of the native worker's codecs.
+if(TARGET opserve_native AND EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/fuzz_native.cpp")
+  add_executable(fuzz_native fuzz_native.cpp fuzz_native_bodies.cpp)
+  target_link_libraries(fuzz_native PRIVATE opserve_native)
+  add_test(NAME fuzz_native COMMAND fuzz_native)
+endif()
