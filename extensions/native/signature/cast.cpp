@@ -36,7 +36,11 @@ Cast cast_floats(const std::byte* from, To* to, size_t count) {
     bool beyond = false;
     for (size_t i = 0; i < count; ++i) {
         const auto value = number(load<From>(from, i));
-        to[i] = rounded<To>(value);
+        if constexpr (std::is_same_v<From, Half> && std::is_same_v<To, double>) {
+            to[i] = half_to_double(load<From>(from, i).bits);
+        } else {
+            to[i] = rounded<To>(value);
+        }
         beyond |= static_cast<int>(std::isinf(number(to[i]))) > static_cast<int>(std::isinf(value));
     }
     return beyond ? Cast::kOutOfRange : Cast::kDone;
