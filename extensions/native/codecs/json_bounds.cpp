@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "../common/utf8.h"
-#include "oip.h"
+#include "datatypes.h"
 #include "request.h"
 
 namespace opserve::native {
@@ -50,12 +49,6 @@ size_t count(std::string_view text) {
 RequestError too_large(std::optional<std::string_view> field, const std::string& reason) {
     return RequestError(subject(field) + " " + reason + "; send large tensors as .npy, .npz or binary data",
                         field, 413);
-}
-
-size_t count_characters(std::string_view text) {
-    size_t count = 0;
-    for (; !text.empty(); ++count) text.remove_prefix(first_character(text).bytes);
-    return count;
 }
 
 // Proves that the tensors of a document are regular arrays of numbers, and that it holds little else. It is
@@ -151,8 +144,8 @@ class Proof {
             if (shape == 0 || !tape_.is_array(shape)) return false;
             rank = tape_.count(shape);
         }
-        const std::optional<DType> dtype = parse_datatype(tape_.string(datatype));
-        return dtype && tensor(data, rank, *dtype);
+        const Datatype* const known = find_datatype(tape_.string(datatype));
+        return known != nullptr && tensor(data, rank, known->dtype);
     }
 
     bool tensor(uint32_t root, size_t rank, DType dtype) {
