@@ -207,9 +207,9 @@ doctor: ## check every prerequisite; each failure prints its fix (CORES=4: plan 
 test: env-dev ext archive ## run the tests (TESTS=tests/scripts: only these)
 	@$(python) -m pytest $(if $(TESTS),"$$TESTS",$(in-two))
 
-attack: env-dev train ## attack a server with hostile requests among harmless ones (ATTACK='gpu-words mutations': only these; SECONDS=45: each)
+attack: env-dev train ## attack a server with hostile requests among harmless ones (ATTACK='gpu-words mutations': only these; RUNTIME=python; SECONDS=45: each)
 	@read -ra names <<< "$$ATTACK"; \
-	  $(python) -m tests.attack $${names[@]:+--only "$${names[@]}"} --seconds "$${DURATION:-45}"
+	  $(python) -m tests.attack $${names[@]:+--only "$${names[@]}"} $${RUNTIME:+--runtime "$$RUNTIME"} --seconds "$${DURATION:-45}"
 
 lint: env-dev $(link) ## check style and types: ruff, mypy, clang-format
 	@$(python) -m ruff check .

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.external import ExternalFiles, make_external_files
+from tests.support.runtimes import RUNTIMES, require
 from tests.support.torchserve import Serve, TorchServe, serving, stop_all_below
 
 pytest_plugins = ["tests.support.packed"]
@@ -42,6 +43,16 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
             return known[key]
 
         yield start
+
+
+@pytest.fixture(scope="session", params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
+    """The worker that serves: what uses this fixture is tested with each of them.
+
+    A test of something that only one of them has, or that has nothing to do with workers, chooses it by
+    `pytest.mark.parametrize("runtime", ["python"], indirect=True)`.
+    """
+    return require(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def make_plan(sent: Sequence[Workload], elapsed: float, *, quick: bool) -> Plan:
         return Plan([chosen], {"": (8,), goals.TINY: CONNECTIONS}, 1, 1, limit_s=QUICK_LIMIT_S - elapsed)
     models = dict.fromkeys(each.model for each in sent)
     groups = [[each for each in sent if each.model == model] for model in models]
-    return Plan(groups, {"": CONNECTIONS}, SECONDS, ROUNDS, WARM_UP_S, FIRST_WARM_UP_S)
+    return Plan(groups, {"": CONNECTIONS}, SECONDS, ROUNDS, WARM_UP_S, FIRST_WARM_UP_S, onnx_workers=True)
 
 
 def describe(pythons: Mapping[str, Path], servers: Sequence[Server]) -> dict[str, object]:
@@ -104,13 +104,20 @@ def _measure(
     for workload, rate in in_process.measure_rates(stores / "latency", ours, folder / "unpacked", IN_PROCESS_S):
         rates[workload.name] = rate
         print(f"in one process, without a server: {workload.name} {rate:,.1f}/s", flush=True)
+    native_rates = {}
+    if in_process.PROGRAM.is_file():
+        for workload, rate in in_process.measure_native_rates(
+            stores / "latency", ours, folder / "unpacked-native", IN_PROCESS_S
+        ):
+            native_rates[workload.name] = rate
+            print(f"in one process of C++, without a server: {workload.name} {rate:,.1f}/s", flush=True)
     plan = make_plan(sent, time.monotonic() - begin, quick=options.quick)
     findings = rounds.run(plan, servers, folder, pythons, partial(print, flush=True))
     findings.failures |= {name: reason for name, reason in missing.items() if options.only.search(name)}
     if not findings.measurements:
         print("nothing measured", file=sys.stderr)
         return 1
-    verdicts = goals.judge(findings)
+    verdicts = goals.judge(findings, native_rates)
     print("\n" + report.tabulate_goals(verdicts))
     pictures: dict[str, Callable[[Path], object]] = {
         "serving.png": partial(plots.plot_rates, findings.measurements, rates)
@@ -123,8 +130,9 @@ def _measure(
         title="opserve's server against others",
         introduction=report.introduce(plan),
         machine=machine,
-        body=report.describe_findings(findings, verdicts, rates),
-        figures={"in_process": rates, "goals": [asdict(each) for each in verdicts]} | asdict(findings),
+        body=report.describe_findings(findings, verdicts, rates, native_rates),
+        figures={"in_process": rates, "in_process_native": native_rates, "goals": [asdict(each) for each in verdicts]}
+        | asdict(findings),
         plots=pictures,
     )
     return 0

@@ -11,13 +11,17 @@ import yaml
 
 from archive.packer.archiver import run_model_archiver
 from archive.packer.contents import ArchiveContents
-from archive.packer.pack import pack
+from archive.packer.manifest import write_archive_with_manifest
+from archive.packer.mar_manifest import NATIVE, PYTHON
+from archive.packer.pack import pack, unpack
 from benchmarks.common.graph import FEATURES
 from benchmarks.common.payloads import REGION_PREFIX, plain_json
 from benchmarks.common.workloads import LIBRARY
 from benchmarks.serving.servers import PEERS
+from handlers.integrity.manifest import MANIFEST_FILE
 
-SHIPPED, GRAPH = ("scaled_add", "digits"), "graph_op"
+# The last one is the small model of ONNX Runtime alone, of which only workers are measured.
+SHIPPED, GRAPH, ONNX = ("scaled_add", "digits", "karate_onnx"), "graph_op", "karate_onnx"
 # Those of all other servers, whatever a profile has.
 EQUAL_WORKERS, EQUAL_THREADS = {"minWorkers": 1, "maxWorkers": 1}, {"threads": 1}
 GRAPH_CONFIG = {
@@ -54,14 +58,32 @@ def pack_models(profile: str, files: Path, store: Path, models: Collection[str] 
         profile: `latency` or `throughput`.
         files: Folder with the graph model's files.
         store: The model store.
-        models: `scaled_add`, `digits` or `graph_op`.
+        models: `scaled_add`, `digits`, `karate_onnx` or `graph_op`.
     """
     for name in models:
         shipped = name in SHIPPED
         contents = ArchiveContents.from_model(name, profile=profile) if shipped else graph_contents(files, profile)
         section = contents.document["opserve"] | EQUAL_THREADS
-        pack(replace(contents, document=contents.document | EQUAL_WORKERS | {"opserve": section}), store)
+        pack(
+            replace(contents, document=contents.document | EQUAL_WORKERS | {"opserve": section}), store, runtime=PYTHON
+        )
     return store
+
+
+def for_native_worker(store: Path, target: Path, work: Path) -> Path:
+    """Writes the archives of a model store for the native worker, with the same files; returns that store.
+
+    Args:
+        store: The model store.
+        target: The new one.
+        work: New folder for what is unpacked.
+    """
+    target.mkdir(parents=True)
+    for archive in store.glob("*.mar"):
+        files = unpack(archive, work / archive.stem)
+        (files / MANIFEST_FILE).unlink()
+        write_archive_with_manifest(files, target / archive.name, None, NATIVE)
+    return target
 
 
 def graph_contents(files: Path, profile: str) -> ArchiveContents:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from benchmarks.common.workloads import SHARED_MEMORY
 from benchmarks.serving.peer_servers import FASTAPI, FASTAPI_ORJSON, MOSEC_BATCHES, TRITON
 from benchmarks.serving.rounds import Findings, Measurement
-from benchmarks.serving.torchserves import OPSERVE, STOCK
+from benchmarks.serving.torchserves import NATIVE, OPSERVE, OURS, STOCK, onnx_workers
 
 LATENCY, THROUGHPUT = OPSERVE["latency"], OPSERVE["throughput"]
 TINY, DIGITS, GRAPH_JSON, GRAPH_NPZ = "scaled_add json", "digits form", "graph json", "graph npz"
@@ -45,7 +47,33 @@ class RateGoal:
     peer_workload: str = ""
 
 
+# The least share of the rate in one process that the server keeps: the worker adds at most a quarter to the work.
+KEPT = 1 / 1.25
+# Graphs as JSON per second, whatever the peers do.
+GRAPH_JSON_RATE = 200
+
+
+def _native(text: str, workload: str, ratio: float, **changes: Any) -> RateGoal:
+    """A goal of the native worker."""
+    return RateGoal(text=text, workload=workload, ratio=ratio, ours=tuple(NATIVE.values()), **changes)
+
+
 RATE_GOALS = [
+    *(
+        _native(f"≥ {ratio} times {name}", TINY, ratio, connections=connections, peers=[peer])
+        for connections, peer, name, ratio in (
+            (8, MOSEC_BATCHES, "batching mosec", 1.3),
+            (8, STOCK, "stock TorchServe", 15),
+            (32, MOSEC_BATCHES, "batching mosec", 1.7),
+            (32, STOCK, "stock TorchServe", 25),
+        )
+    ),
+    _native("≥ 1.3 times the best peer", TINY, 1.3, connections=1),
+    _native("≥ 1.7 times the best peer", DIGITS, 1.7),
+    _native("≥ 1.5 times every peer, whichever operator it runs", GRAPH_NPZ, 1.5),
+    _native("≥ 2.5 times FastAPI with orjson", GRAPH_JSON, 2.5, peers=[FASTAPI_ORJSON]),
+    _native("≥ 10 times every Python peer as its guide has it", GRAPH_JSON, 10, excluded=[TRITON, FASTAPI_ORJSON]),
+    # Of the worker in Python.
     *(
         RateGoal(text=text, workload=TINY, ratio=ratio, connections=connections, ours=[THROUGHPUT], peers=[peer])
         for connections in (8, 32)
@@ -81,13 +109,67 @@ class Verdict:
     verdict: str
 
 
-def judge(findings: Findings) -> list[Verdict]:
-    """Judges every goal."""
+def judge(findings: Findings, native_rates: Mapping[str, float] = MappingProxyType({})) -> list[Verdict]:
+    """Judges every goal.
+
+    Args:
+        findings: The outcome of all rounds.
+        native_rates: Requests per second in one process of C++, by workload.
+    """
     return [
         *(_judge_rate(goal, findings.measurements) for goal in RATE_GOALS),
+        *_judge_native_rates(findings.measurements, native_rates),
         *_judge_tail_latencies(findings.measurements),
+        *_judge_native_workers(findings),
         *_judge_starts_and_memory(findings),
     ]
+
+
+def _judge_native_rates(measurements: Sequence[Measurement], native_rates: Mapping[str, float]) -> list[Verdict]:
+    """Judges the rates of the native worker that have nothing to do with peers."""
+    ours = {
+        workload: max(
+            (
+                each.rate
+                for each in measurements
+                if (each.workload, each.connections) == (workload, 8) and each.server in NATIVE.values()
+            ),
+            default=None,
+        )
+        for workload in (GRAPH_JSON, GRAPH_NPZ)
+    }
+    alone, rate = native_rates.get(GRAPH_NPZ), ours[GRAPH_NPZ]
+    note = "" if alone is None else f" ({alone:,.0f}/s)"
+    share = None if alone is None or rate is None else rate / alone
+    return [
+        _judge_least(f"{GRAPH_JSON}, 8 connections", f"≥ {GRAPH_JSON_RATE}/s", ours[GRAPH_JSON], GRAPH_JSON_RATE, "/s"),
+        _judge_least(f"{GRAPH_NPZ}, 8 connections", "≥ 0.8 of the same in one process of C++", share, KEPT, note),
+    ]
+
+
+def _judge_least(work: str, goal: str, ours: float | None, least: float, unit: str) -> Verdict:
+    """Judges a figure that is to be at least `least`."""
+    if ours is None:
+        return Verdict(work, goal, "", "not measured")
+    verdict = "met" if ours >= least else f"missed by {100 * (1 - ours / least):.0f} %"
+    return Verdict(work, goal, f"{ours:,.2f}{unit}", verdict)
+
+
+def _judge_native_workers(findings: Findings) -> list[Verdict]:
+    """Judges what a native worker costs, over TorchScript and over ONNX Runtime alone."""
+    names = tuple(NATIVE.values())
+    kinds = (("TorchScript", names, 0.5, 0.6, 130), ("ONNX", tuple(map(onnx_workers, names)), 0.3, 0.3, 60))
+    verdicts = []
+    for kind, servers, start, scale, memory in kinds:
+        figures: list[tuple[str, Mapping[str, float], float, str, float]] = [
+            ("start of a native worker", findings.worker_starts_s, start, "s", 1),
+            ("scaling from 1 to 2 native workers", findings.scale_s, scale, "s", 1),
+            ("memory of a native worker", findings.worker_memory, memory, "MiB", MIB),
+        ]
+        for work, measured, limit, unit, scaled in figures:
+            found = max((measured[name] / scaled for name in servers if name in measured), default=None)
+            verdicts.append(_judge_limit(f"{work}, {kind}", f"≤ {limit} {unit}", found, limit, unit))
+    return verdicts
 
 
 def _judge_rate(goal: RateGoal, measurements: Iterable[Measurement]) -> Verdict:
@@ -99,7 +181,7 @@ def _judge_rate(goal: RateGoal, measurements: Iterable[Measurement]) -> Verdict:
         each
         for each in answered
         if each.workload == (goal.peer_workload or goal.workload)
-        and each.server not in (*OPSERVE.values(), *goal.excluded)
+        and each.server not in (*OURS, *goal.excluded)
         and each.server in (goal.peers or [each.server])
         and each.operator == (goal.operator or each.operator)
     ]
@@ -129,15 +211,14 @@ def _judge_tail_latencies(measurements: Sequence[Measurement]) -> list[Verdict]:
     # Errors are quick, and of few responses the slowest in a hundred is unknown.
     sound = [each for each in measurements if each.rate > 0 and not each.errors and not each.has_few_responses]
     for workload in dict.fromkeys(each.workload for each in measurements if each.connections == 32):
-        if all(each.server in OPSERVE.values() for each in measurements if each.workload == workload):
+        if all(each.server in OURS for each in measurements if each.workload == workload):
             continue  # only opserve accepts it
         ours, peer = (
             min(
                 (
                     each
                     for each in sound
-                    if (each.workload, each.connections) == (workload, 32)
-                    and (each.server in OPSERVE.values()) == is_ours
+                    if (each.workload, each.connections) == (workload, 32) and (each.server in OURS) == is_ours
                 ),
                 key=lambda each: each.p99_ms,
                 default=None,

@@ -1,12 +1,17 @@
 """The same work without a server: decoding, the model and encoding in one process, as a worker of opserve does them."""
 
+import json
+import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from archive.errors import OpserveError
 from archive.packer.pack import unpack
+from archive.repository import BUILD
 from benchmarks.common.responses import check_response
 from benchmarks.common.workloads import Workload
+from handlers.codecs.oip import JSON_LENGTH_HEADER
 from handlers.codecs.request import BODY, Part, Request
 from handlers.model import ServableModel
 
@@ -58,3 +63,48 @@ def measure_rates(
             model.answer([request])
             count += 1
         yield workload, count / elapsed
+
+
+# The native worker's loop; built with it.
+PROGRAM = BUILD / "bin" / "opserve_answer"
+
+
+def measure_native_rates(
+    store: Path, workloads: Sequence[Workload], folder: Path, seconds: float
+) -> Iterator[tuple[Workload, float]]:
+    """Measures requests per second of each workload in the C++ of the native worker.
+
+    Args:
+        store: Model store with archives that the native worker can run.
+        workloads: What to measure.
+        folder: New folder for what is unpacked.
+        seconds: How long each workload is measured.
+
+    Raises:
+        OpserveError: The program failed.
+        WrongResponse: A model does not compute what it should.
+    """
+    folder.mkdir()
+    unpacked = {name: unpack(store / f"{name}.mar", folder / name) for name in {each.model for each in workloads}}
+    for number, workload in enumerate(workloads):
+        request = folder / f"request-{number}"
+        write_request(make_request(workload), request)
+        command = [str(PROGRAM), str(unpacked[workload.model]), str(request), str(seconds)]
+        ran = subprocess.run(command, cwd=unpacked[workload.model], capture_output=True, text=True, check=False)
+        if ran.returncode:
+            raise OpserveError(f"{PROGRAM.name}, {workload.name}: {ran.stderr.strip()[-300:]}")
+        found = json.loads(ran.stdout)
+        length = found["json_length"]
+        headers = {"Content-Type": found["content_type"]} | (
+            {} if length is None else {JSON_LENGTH_HEADER: str(length)}
+        )
+        check_response(workload, found["status"], (request / "answer").read_bytes(), headers)
+        yield workload, found["requests"] / found["seconds"]
+
+
+def write_request(request: Request, folder: Path) -> None:
+    """Writes a request as the program reads it."""
+    (folder / "parts").mkdir(parents=True)
+    for name, part in request.items():
+        (folder / "parts" / name).write_bytes(part.content)
+    (folder / "headers").write_text("".join(f"{name}: {value}\n" for name, value in request.headers.items()))

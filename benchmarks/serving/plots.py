@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.common.plots import load_pyplot, save
 from benchmarks.serving.rounds import Measurement
-from benchmarks.serving.torchserves import OPSERVE
+from benchmarks.serving.torchserves import NATIVE, OPSERVE
 
 PANELS = (("rate", "requests per second"), ("p50_ms", "median, ms"), ("p99_ms", "99th percentile, ms"))
 # A small, a medium and a large request.
@@ -56,23 +56,26 @@ def plot_rates(measurements: Sequence[Measurement], in_process: Mapping[str, flo
 
 
 def has_both_profiles(measurements: Sequence[Measurement], workload: str) -> bool:
-    """Whether opserve was measured with both of its profiles."""
-    return {m.server for m in measurements if m.workload == workload and m.rate > 0} >= set(OPSERVE.values())
+    """Whether one of opserve's workers was measured with both profiles."""
+    servers = {m.server for m in measurements if m.workload == workload and m.rate > 0}
+    return any(servers >= set(names.values()) for names in (NATIVE, OPSERVE))
 
 
 def plot_profiles(measurements: Sequence[Measurement], path: Path) -> None:
-    """Draws rate and latency by number of connections, a line for each of opserve's profiles."""
+    """Draws rate and latency by number of connections, a line for each of opserve's workers and profiles."""
     plt = load_pyplot()
     rows = [workload for workload in WORKLOADS if has_both_profiles(measurements, workload)]
     size = (9, 0.6 + 2.1 * len(rows))
     figure, panels = plt.subplots(len(rows), len(PANELS), figsize=size, layout="constrained", squeeze=False)
     for line, workload in zip(panels, rows, strict=True):
         for axes, (attribute, label) in zip(line, PANELS, strict=True):
-            for (profile, server), style in zip(OPSERVE.items(), ("o-", "s--"), strict=True):
+            for server, style in zip((*NATIVE.values(), *OPSERVE.values()), ("o-", "s--", "^-", "v--"), strict=True):
                 shown = [m for m in measurements if (m.server, m.workload) == (server, workload) and m.rate > 0]
                 shown.sort(key=lambda each: each.connections)
+                if not shown:
+                    continue
                 counts = [str(each.connections) for each in shown]
-                axes.plot(counts, [getattr(each, attribute) for each in shown], style, label=profile, ms=4)
+                axes.plot(counts, [getattr(each, attribute) for each in shown], style, label=server, ms=4)
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
             axes.set_title(f"{workload}: {label}", fontsize=8, loc="left")

@@ -37,14 +37,21 @@ def tabulate_starts(findings: Findings) -> str:
     """A row for each server: the time to its first right response, and a TorchServe's workers."""
     rows = []
     for server, seconds in findings.starts_s.items():
-        memory, scale = findings.worker_memory.get(server), findings.scale_s.get(server)
-        rows.append(
-            (
-                *(server, f"{min(seconds):.1f} to {max(seconds):.1f}"),
-                *("" if memory is None else f"{memory / MIB:.0f}", "" if scale is None else f"{scale:.1f}"),
-            )
-        )
-    return markdown_table(("server", " first right response s", " a worker MiB", " from 1 to 2 workers s"), rows)
+        rows.append((server, f"{min(seconds):.1f} to {max(seconds):.1f}", *_describe_workers(findings, server)))
+    for server in findings.worker_memory.keys() - findings.starts_s.keys():
+        rows.append((server, "", *_describe_workers(findings, server)))
+    header = ("server", " first right response s", " a worker MiB", " start of a worker s", " from 1 to 2 workers s")
+    return markdown_table(header, rows)
+
+
+def _describe_workers(findings: Findings, server: str) -> tuple[str, str, str]:
+    memory, scale = findings.worker_memory.get(server), findings.scale_s.get(server)
+    start = findings.worker_starts_s.get(server)
+    return (
+        "" if memory is None else f"{memory / MIB:.0f}",
+        "" if start is None else f"{start:.2f}",
+        "" if scale is None else f"{scale:.2f}",
+    )
 
 
 def introduce(plan: Plan) -> str:
@@ -58,19 +65,23 @@ def introduce(plan: Plan) -> str:
     )
 
 
-def describe_findings(findings: Findings, verdicts: Sequence[Verdict], in_process: Mapping[str, float]) -> str:
+def describe_findings(
+    findings: Findings, verdicts: Sequence[Verdict], in_process: Mapping[str, float], native: Mapping[str, float]
+) -> str:
     """The tables of the page.
 
     Args:
         findings: The outcome of all rounds.
         verdicts: The goals.
         in_process: Requests per second without a server, by workload.
+        native: The same in the C++ of the native worker.
     """
     parts = ["![Requests per second](serving.png)", "## Goals", tabulate_goals(verdicts)]
     for workload in dict.fromkeys(each.workload for each in findings.measurements):
         parts += [f"## {workload}"]
         if workload in in_process:
-            parts += [f"In one process, without a server: {in_process[workload]:,.1f} requests/s."]
+            also = f"; in C++: {native[workload]:,.1f}" if workload in native else ""
+            parts += [f"In one process, without a server: {in_process[workload]:,.1f} requests/s{also}."]
         parts += [tabulate_measurements([each for each in findings.measurements if each.workload == workload])]
     parts += ["## Starts and workers", tabulate_starts(findings)]
     if findings.failures:

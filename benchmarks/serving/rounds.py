@@ -12,9 +12,10 @@ from typing import Any
 from archive.errors import OpserveError
 from benchmarks.common.responses import WrongResponse
 from benchmarks.common.workloads import Workload
+from benchmarks.serving.archives import ONNX
 from benchmarks.serving.processes import used_between
 from benchmarks.serving.servers import Running, Server, work_folder
-from benchmarks.serving.torchserves import RunningTorchServe
+from benchmarks.serving.torchserves import OpserveServer, RunningTorchServe, onnx_workers
 
 # Responses for each connection in a round below which the beginning and the end of a measurement matter.
 FEW = 5
@@ -72,6 +73,7 @@ class Plan:
         warm_up_s: Seconds of load before each measurement; 0: a few single requests.
         first_warm_up_s: Seconds of load after a start, before everything else.
         limit_s: After this time no server is started any more; `None` for no limit.
+        onnx_workers: Whether the workers of opserve's ONNX model are measured too.
     """
 
     groups: Sequence[Sequence[Workload]]
@@ -81,6 +83,7 @@ class Plan:
     warm_up_s: int = 0
     first_warm_up_s: int = 0
     limit_s: float | None = None
+    onnx_workers: bool = False
 
     def tasks(self, server: Server, group: Sequence[Workload]) -> list[tuple[Workload, int]]:
         """Lists the workloads and numbers of connections that one start of a server is measured with."""
@@ -101,6 +104,7 @@ class Findings:
         starts_s: Seconds from each start to the first right response.
         scale_s: Seconds until a second worker of a TorchServe responds.
         worker_memory: Resident bytes of a TorchServe's worker.
+        worker_starts_s: Seconds from the start of a TorchServe's worker process until it is ready.
         failures: The reason for what could not be measured.
     """
 
@@ -109,6 +113,7 @@ class Findings:
     scale_s: dict[str, float] = field(default_factory=dict)
     worker_memory: dict[str, int] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    worker_starts_s: dict[str, float] = field(default_factory=dict)
 
 
 def measure(running: Running, workload: Workload, connections: int, seconds: int, warm_up_s: int) -> Measurement:
@@ -199,6 +204,11 @@ def run(
         except (WrongResponse, OpserveError) as error:
             findings.failures[server.name] = str(error)
             report(f"     {server.name}: {error}")
+    if plan.onnx_workers:
+        for server in servers:
+            if isinstance(server, OpserveServer) and server.name not in findings.failures:
+                report(f"     {onnx_workers(server.name)}: starting")
+                _measure_onnx_workers(server, files, findings)
     findings.measurements = medians(findings.measurements)
     return findings
 
@@ -226,15 +236,32 @@ def _measure_all(
                     # The other workloads may succeed.
                     findings.failures[f"{server.name}: {workload.name}, {workload.operator}"] = str(error)
             if isinstance(running, RunningTorchServe) and server.name not in findings.worker_memory:
-                _measure_workers(running, models[0], findings)
+                _measure_workers(running, models[0], findings, server.name)
 
 
-def _measure_workers(running: RunningTorchServe, model: str, findings: Findings) -> None:
+def _measure_workers(running: RunningTorchServe, model: str, findings: Findings, name: str) -> None:
     """Measures the memory of a TorchServe's worker, and the time until a second one responds."""
-    name, workers = running.server.name, set(running.workers(model))
+    workers = set(running.workers(model))
     others = {process.pid for process in running.processes.find()} - workers
     findings.worker_memory[name] = running.processes.memory(others)
     findings.scale_s[name] = running.scale(model, 2)
+    ready = time.time()
+    begun = [
+        process.create_time()
+        for process in running.processes.find()
+        if process.pid in {*running.workers(model)} - workers
+    ]
+    if begun:
+        findings.worker_starts_s[name] = ready - max(begun)
+
+
+def _measure_onnx_workers(server: OpserveServer, files: Path, findings: Findings) -> None:
+    name = onnx_workers(server.name)
+    try:
+        with work_folder() as folder, server.launch([ONNX], files, None, folder) as running:
+            _measure_workers(running, ONNX, findings, name)
+    except OpserveError as error:
+        findings.failures[name] = str(error)
 
 
 def medians(measurements: Sequence[Measurement]) -> list[Measurement]:

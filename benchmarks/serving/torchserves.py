@@ -1,4 +1,4 @@
-"""The two TorchServes: opserve's, started as its users start it, and a stock one with a plain BaseHandler."""
+"""The TorchServes: opserve's with each of its workers, started as its users start it, and a stock one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archive.errors import OpserveError
+from archive.native_worker import NOT_BUILT, find_worker
 from archive.repository import ROOT
 from benchmarks.common.workloads import Workload
 from benchmarks.serving import archives
@@ -21,7 +22,17 @@ from scripts.torchserve.configuration import write_config
 from scripts.torchserve.workers import count_ready_workers
 
 PROFILES = ("latency", "throughput")
+# With the worker in Python, and with the native one.
 OPSERVE = {profile: f"opserve, {profile}" for profile in PROFILES}
+NATIVE = {profile: f"opserve native, {profile}" for profile in PROFILES}
+OURS = (*OPSERVE.values(), *NATIVE.values())
+
+
+def onnx_workers(server: str) -> str:
+    """The name of what was measured of a server's workers that only need ONNX Runtime."""
+    return f"{server}, ONNX"
+
+
 STOCK = "TorchServe, stock"
 
 
@@ -167,10 +178,10 @@ def predictions_path(workload: Workload) -> str:
     return f"/predictions/{workload.model}"
 
 
-def make_opserve(profile: str, store: Path) -> OpserveServer:
-    """Makes opserve's server on the archives of one profile."""
+def make_opserve(profile: str, store: Path, *, native: bool = False) -> OpserveServer:
+    """Makes opserve's server on the archives of one profile for one of the workers."""
     return OpserveServer(
-        name=OPSERVE[profile],
+        name=(NATIVE if native else OPSERVE)[profile],
         environment="",
         accepts=lambda workload: workload.operator == "opserve",
         path=predictions_path,
@@ -181,19 +192,26 @@ def make_opserve(profile: str, store: Path) -> OpserveServer:
 def make_torchserves(
     models: Sequence[str], files: Path, python: Path | None, stores: Path
 ) -> tuple[list[Server], dict[str, str]]:
-    """Makes opserve's server with each profile, and the stock server, and packs their archives.
+    """Makes opserve's server with each worker and profile, and the stock server, and packs their archives.
 
     Returns:
         The servers, and for those that cannot be made the reason.
     """
-    servers: list[Server] = [
-        make_opserve(profile, archives.pack_models(profile, files, stores / profile)) for profile in PROFILES
-    ]
+    packed = {profile: archives.pack_models(profile, files, stores / profile) for profile in PROFILES}
+    servers: list[Server] = []
+    missing: dict[str, str] = {}
+    if find_worker(".pt", ".onnx"):
+        for profile, store in packed.items():
+            target = archives.for_native_worker(store, stores / f"native-{profile}", stores / f"unpacked-{profile}")
+            servers.append(make_opserve(profile, target, native=True))
+    else:
+        missing = dict.fromkeys(NATIVE.values(), NOT_BUILT)
+    servers += [make_opserve(profile, store) for profile, store in packed.items()]
     if python is None:
-        return servers, {STOCK: "the peers' environment was not installed"}
+        return servers, missing | {STOCK: "the peers' environment was not installed"}
     try:
         store = archives.pack_for_stock(models, python, stores / "stock")
     except OpserveError as error:
-        return servers, {STOCK: str(error)}
+        return servers, missing | {STOCK: str(error)}
     stock = StockServer(name=STOCK, distribution="torchserve", path=predictions_path, model_store=store)
-    return [*servers, stock], {}
+    return [*servers, stock], missing

@@ -14,6 +14,7 @@
 #include "fuzz.h"
 #include "fuzz_warp_perspective.h"
 #include "npy.h"
+#include "opserve/cpu_capability.h"
 #include "opserve/graph_conv.h"
 #include "opserve/graph_conv_csr.h"
 #include "opserve/scaled_add.h"
@@ -340,6 +341,8 @@ std::vector<Op> every_op() {
 
 int run_cases(int64_t first, int64_t cases) {
     const std::vector<Op> ops = every_op();
+    const std::string detail = std::string(", ") + opserve::cpu_capability();
+    current_case.detail = detail.c_str();
     int64_t outcomes[3] = {};
     for (int64_t i = first; i < first + cases; ++i) {
         const Op& op = ops[i % static_cast<int64_t>(ops.size())];
@@ -352,6 +355,7 @@ int run_cases(int64_t first, int64_t cases) {
                 opserve::cpu_capability(), static_cast<long long>(cases), static_cast<long long>(outcomes[0]),
                 static_cast<long long>(outcomes[1]), static_cast<long long>(outcomes[2]),
                 static_cast<long long>(failures));
+    current_case.detail = "";
     return failures == 0 ? 0 : 1;
 }
 

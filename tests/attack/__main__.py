@@ -1,4 +1,4 @@
-"""Attacks a TorchServe that it starts: `python -m tests.attack [--only NAME …] [--seconds 45] [--seed 1]`.
+"""Attacks a TorchServe that it starts: `python -m tests.attack [--only NAME …] [--runtime native] [--seconds 45]`.
 
 Ends with status 1 and a list of violations if a worker or the server ended, an innocent request got a wrong response or
 none, or a hostile request exceeded its bounds or got a response that is not promised.
@@ -16,6 +16,7 @@ from tests.attack import report
 from tests.attack.attacks import ATTACKS
 from tests.attack.campaign import Bounds, run
 from tests.attack.target import MODELS, target
+from tests.support.runtimes import RUNTIMES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = [attack.name for attack in ATTACKS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--runtime", choices=RUNTIMES, help="the worker (native where that can run a model)")
     parser.add_argument("--seconds", type=float, default=45, help="after which an attack is cut short (45)")
     parser.add_argument("--seed", type=int, default=1, help="of random requests (1)")
     parser.add_argument("--output", type=Path, help="file for the table")
@@ -33,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     bounds, begun, outcomes = Bounds(), time.monotonic(), []
     with (
         tempfile.TemporaryDirectory(prefix="opserve-attack-") as folder,
-        target(Path(folder), [model for model in MODELS if model in wanted]) as server,
+        target(Path(folder), [model for model in MODELS if model in wanted], options.runtime) as server,
     ):
         print(f"a server of {', '.join(server.models)} after {time.monotonic() - begun:.0f} s", flush=True)
         for attack in attacks:

@@ -20,6 +20,7 @@ from torch import nn
 import opserve_ops  # noqa: F401  registers the operators
 from archive.building.export import save_torchscript
 from archive.packer.contents import ArchiveContents
+from archive.packer.mar_manifest import PYTHON
 from archive.packer.pack import pack
 from archive.repository import BUILD
 from handlers.config import ModelConfig
@@ -109,19 +110,21 @@ MODELS = (*BATCHING, *OWN)
 NETWORKS = ("digits", "karate", "karate_onnx")
 
 
-def pack_model(name: str, folder: Path) -> Path:
-    """Packs one of MODELS, batched if the model allows it."""
-    return _pack_shipped(name, folder) if name in BATCHING else _pack_own(name, OWN[name], folder)
+def pack_model(name: str, folder: Path, runtime: str | None = None) -> Path:
+    """Packs one of MODELS, batched if the model allows it; one with hooks in Python is always for that worker."""
+    if name in BATCHING:
+        return _pack_shipped(name, folder, runtime)
+    return _pack_own(name, OWN[name], folder, PYTHON if OWN[name].hooks else runtime)
 
 
-def _pack_shipped(name: str, folder: Path) -> Path:
+def _pack_shipped(name: str, folder: Path, runtime: str | None) -> Path:
     contents = ArchiveContents.from_model(name)
     document = contents.document | _server_keys(BATCH)
     document["opserve"] = document["opserve"] | {"batching": BATCHING[name], "threads": 1}
-    return pack(replace(contents, document=document, config=ModelConfig.parse(document)), folder)[0]
+    return pack(replace(contents, document=document, config=ModelConfig.parse(document)), folder, runtime=runtime)[0]
 
 
-def _pack_own(name: str, own: Own, folder: Path) -> Path:
+def _pack_own(name: str, own: Own, folder: Path, runtime: str | None) -> Path:
     work = folder / f"{name}.work"
     work.mkdir()
     save_torchscript(own.module(), work / f"{name}.pt")
@@ -133,7 +136,8 @@ def _pack_own(name: str, own: Own, folder: Path) -> Path:
     (work / "model.yaml").write_text(yaml.safe_dump(document))
     sample = work / "sample.json"
     sample.write_bytes(innocents(name)[0].body)
-    return pack(ArchiveContents.from_files(name, work / f"{name}.pt", [], work / "model.yaml", sample), folder)[0]
+    contents = ArchiveContents.from_files(name, work / f"{name}.pt", [], work / "model.yaml", sample)
+    return pack(contents, folder, runtime=runtime)[0]
 
 
 def _server_keys(batch: int) -> dict[str, int]:
@@ -141,10 +145,10 @@ def _server_keys(batch: int) -> dict[str, int]:
     return {"minWorkers": 1, "maxWorkers": 1, "batchSize": batch, "maxBatchDelay": DELAY_MS} | times
 
 
-def pack_models(names: Sequence[str], folder: Path) -> list[Path]:
-    """Packs models."""
+def pack_models(names: Sequence[str], folder: Path, runtime: str | None = None) -> list[Path]:
+    """Packs models for one of the workers; without one each for the one that `make archive` chooses."""
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda name: pack_model(name, folder), names))
+        return list(pool.map(lambda name: pack_model(name, folder, runtime), names))
 
 
 def innocents(model: str) -> list[Request]:
@@ -280,11 +284,11 @@ class Target:
 
 
 @contextlib.contextmanager
-def target(folder: Path, models: Sequence[str], **changes: str) -> Iterator[Target]:
-    """Runs a server of some models in a folder; the keywords change its configuration."""
+def target(folder: Path, models: Sequence[str], runtime: str | None = None, **changes: str) -> Iterator[Target]:
+    """Runs a server of some models in a folder; `runtime` is the worker, the keywords change its configuration."""
     store = folder / "packed"
     store.mkdir(parents=True)
-    torchserve = TorchServe(folder / "home", pack_models(models, store), **changes)
+    torchserve = TorchServe(folder / "home", pack_models(models, store, runtime), **changes)
     try:
         started = torchserve.start()
         assert started.returncode == 0, f"{started.stdout}\n{started.stderr}"

@@ -26,8 +26,8 @@ SECONDS = 1.5
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory) -> Iterator[Target]:
-    with target(tmp_path_factory.mktemp("attacked"), MODELS) as server:
+def attacked(runtime, tmp_path_factory) -> Iterator[Target]:
+    with target(tmp_path_factory.mktemp("attacked"), MODELS, runtime) as server:
         yield server
 
 

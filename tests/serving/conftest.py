@@ -1,4 +1,4 @@
-"""The shipped archives behind a real TorchServe, and the shipped sample."""
+"""The shipped archives behind a real TorchServe, for each of the workers; and the shipped sample."""
 
 import io
 import json
@@ -8,13 +8,15 @@ import pytest
 from PIL import Image
 
 from archive.repository import BUILD, ROOT, find_models
+from tests.support.runtimes import packed_for
 from tests.support.torchserve import Serve, TorchServe
 
 
 @pytest.fixture(scope="session")
-def shipped(serve: Serve) -> TorchServe:
+def shipped(serve: Serve, runtime: str, tmp_path_factory: pytest.TempPathFactory) -> TorchServe:
     """All models on one server; it has compared each sample when it is ready."""
-    return serve([ROOT / "model_store" / f"{name}.mar" for name in find_models()])
+    folder = tmp_path_factory.mktemp(f"shipped-{runtime}")
+    return serve([packed_for(ROOT / "model_store" / f"{name}.mar", runtime, folder) for name in find_models()])
 
 
 @pytest.fixture(scope="session")

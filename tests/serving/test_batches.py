@@ -35,19 +35,19 @@ BATCHING = {"digits": "stack", "karate": "graph", "scaled_add": "none"}
 Request = dict[str, Any]
 
 
-def pack_batched(name: str, folder: Path) -> Path:
-    """Packs one of the shipped models as `NAME_batched`, which gets batches of eight."""
+def pack_batched(name: str, folder: Path, runtime: str) -> Path:
+    """Packs one of the shipped models as `NAME_batched`, which gets batches of eight, for one of the workers."""
     contents = ArchiveContents.from_model(name)
     document = contents.document | {"batchSize": SIZE, "maxBatchDelay": DELAY_MS}
     document["opserve"] = document["opserve"] | {"batching": BATCHING[name]}
     changed = replace(contents, name=f"{name}_batched", document=document, config=ModelConfig.parse(document))
-    return pack(changed, folder)[0]
+    return pack(changed, folder, runtime=runtime)[0]
 
 
 @pytest.fixture(scope="module")
-def server(serve, tmp_path_factory) -> TorchServe:
+def server(serve, runtime, tmp_path_factory) -> TorchServe:
     folder = tmp_path_factory.mktemp("batched")
-    return serve([pack_batched(name, folder) for name in BATCHING])
+    return serve([pack_batched(name, folder, runtime) for name in BATCHING])
 
 
 def read_counter(server: TorchServe, metric: str, model: str) -> float:

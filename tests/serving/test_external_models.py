@@ -12,13 +12,14 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
-def served(serve, external, tmp_path_factory):
+def served(serve, runtime, external, tmp_path_factory):
     """A scripted and a traced model with an external operator, on one server."""
     folder = tmp_path_factory.mktemp("archives")
     archives = []
     for artifact in (external.scripted, external.traced):
         name = f"test_{artifact.stem}"
         settings = [f"ARTIFACT={artifact}", f"OPS={external.library}", f"NAME={name}", f"CONFIG={external.config}"]
+        settings += [f"RUNTIME={runtime}"]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
         subprocess.run(["make", "archive", *settings], cwd=ROOT, check=True, env=environment, timeout=300)
         packed = ROOT / "model_store" / f"{name}.mar"

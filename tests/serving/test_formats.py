@@ -15,6 +15,7 @@ from archive.karate.graph import load_karate_graph
 from archive.karate.model import Communities
 from archive.karate.train import model_inputs
 from archive.packer.contents import ArchiveContents
+from archive.packer.mar_manifest import NATIVE, PYTHON
 from archive.packer.pack import pack
 from archive.repository import BUILD
 from handlers.config import ModelConfig
@@ -80,10 +81,10 @@ def served_name(model: str, kind: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def programs(serve, tmp_path_factory):
+def models(tmp_path_factory) -> list[ArchiveContents]:
     """Both models in the formats that do not ship."""
     folder = tmp_path_factory.mktemp("formats")
-    archives = []
+    made = []
     for name, export in PROGRAMS.items():
         program, contents = export(), ArchiveContents.from_model(name)
         for kind, write in WRITERS.items():
@@ -92,15 +93,24 @@ def programs(serve, tmp_path_factory):
             section = contents.document["opserve"] | {"artifact": artifact.name}
             document = contents.document | {"opserve": section}
             config = ModelConfig.parse(document)
-            changed = replace(
-                contents, name=served_name(name, kind), document=document, config=config, artifact=artifact
+            made.append(
+                replace(contents, name=served_name(name, kind), document=document, config=config, artifact=artifact)
             )
-            archives.append(pack(changed, folder)[0])
-    return serve(archives)
+    return made
+
+
+@pytest.fixture(scope="module")
+def programs(serve, models, runtime, tmp_path_factory):
+    """A server of those that this worker can run."""
+    folder = tmp_path_factory.mktemp("packed")
+    served = [each for each in models if runtime == PYTHON or "exported" not in each.name]
+    return serve([pack(each, folder, runtime=runtime)[0] for each in served])
 
 
 @pytest.fixture(params=FORMATS)
-def kind(request):
+def kind(request, runtime):
+    if runtime == NATIVE and request.param == "exported":
+        pytest.skip("the native worker runs exported programs once they are compiled")
     return request.param
 
 

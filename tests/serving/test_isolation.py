@@ -8,9 +8,11 @@ import time
 import numpy
 import pytest
 
+from archive.packer.mar_manifest import PYTHON
 from archive.repository import ROOT
 from handlers.codecs.npy import NPZ_TYPE
 from tests.support import archives, open_inference
+from tests.support.runtimes import packed_for
 from tests.support.torchserve import TIMEOUT_S, TorchServe, until
 
 pytestmark = pytest.mark.server
@@ -125,10 +127,11 @@ class TestAddresses:
 class TestSwitches:
     """TorchServe's own, which change what a handler is given."""
 
-    @pytest.fixture
-    def switched(self, serve) -> TorchServe:
+    @pytest.fixture(scope="class")
+    def switched(self, serve, runtime, tmp_path_factory) -> TorchServe:
         """It parses JSON itself, and speaks the Open Inference Protocol by gRPC."""
-        archive = ROOT / "model_store" / "scaled_add.mar"
+        folder = tmp_path_factory.mktemp("switched")
+        archive = packed_for(ROOT / "model_store" / "scaled_add.mar", runtime, folder)
         return serve([archive], decode_input_request="true", ts_open_inference_protocol="true")
 
     def test_json_that_torchserve_parsed(self, switched):
@@ -165,7 +168,8 @@ class TestSwitches:
         assert (first, second, third) == (math.inf, -math.inf, 3)
 
     def test_an_envelope_is_refused_with_a_clear_line(self, tmp_path):
-        server = TorchServe(tmp_path / "home", [ROOT / "model_store" / "scaled_add.mar"], service_envelope="json")
+        archive = packed_for(ROOT / "model_store" / "scaled_add.mar", PYTHON, tmp_path)
+        server = TorchServe(tmp_path / "home", [archive], service_envelope="json")
         try:
             started = server.start()
             output = started.stdout + started.stderr

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
-def make(external, tmp_path_factory) -> Callable[..., Path]:
+def make(external, runtime, tmp_path_factory) -> Callable[..., Path]:
     """`make(version=…, key=…, settings…)` packs an external model; the settings are TorchServe's."""
 
     def pack_it(version: str = "1.0", key: Path | None = None, **settings: int) -> Path:
@@ -31,7 +31,7 @@ def make(external, tmp_path_factory) -> Callable[..., Path]:
         with config.open("a") as file:
             file.writelines(f"{name}: {value}\n" for name, value in settings.items())
         contents = ArchiveContents.from_files("mine", external.scripted, [external.library], config, version=version)
-        path, _ = pack(contents, folder, load_private_key(key) if key else None)
+        path, _ = pack(contents, folder, load_private_key(key) if key else None, runtime)
         return path
 
     return pack_it

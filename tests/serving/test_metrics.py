@@ -9,6 +9,7 @@ import requests
 
 from archive.repository import BUILD, ROOT
 from handlers.metrics import METRICS
+from tests.support.runtimes import packed_for
 from tests.support.torchserve import TIMEOUT_S, TorchServe
 
 pytestmark = pytest.mark.server
@@ -91,15 +92,17 @@ def test_torchserves_own_metrics_stay(digits, sample):
         time.sleep(0.1)
 
 
+@pytest.mark.parametrize("runtime", ["python"], indirect=True)
 def test_the_page_needs_no_token(digits):
     """TorchServe does not ask for one: one more reason to listen on loopback only."""
     answer = requests.get(f"{digits.server.address('metrics')}/metrics", timeout=30)
     assert answer.status_code == 200 and "opserve_model_info{" in answer.text
 
 
-def test_a_variable_turns_the_handlers_metrics_off(serve, monkeypatch):
+def test_a_variable_turns_the_handlers_metrics_off(serve, runtime, tmp_path, monkeypatch):
     monkeypatch.setenv("OPSERVE_METRICS", "off")
-    quiet = serve([ROOT / "model_store" / "scaled_add.mar"], job_queue_size="99")  # not shared with other tests
+    archive = packed_for(ROOT / "model_store" / "scaled_add.mar", runtime, tmp_path)
+    quiet = serve([archive], job_queue_size="99")  # not shared with other tests
     assert quiet.predict("scaled_add", json={"x": [1], "y": [1]}).json() == {"z": [3]}
     assert "ts_inference_requests_total{" in quiet.metrics().text
     for name in ("opserve_requests_total", "PredictionTime", "HandlerTime"):

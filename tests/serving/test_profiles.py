@@ -15,10 +15,10 @@ CORES = 6  # half of them are the frontend's
 
 
 @pytest.fixture(scope="module", params=["latency", "throughput"])
-def served(request, tmp_path_factory):
+def served(request, runtime, tmp_path_factory):
     """`scaled_add` packed with a profile, on a machine that seems to have six cores."""
     folder = tmp_path_factory.mktemp(request.param)
-    archive, _ = pack(ArchiveContents.from_model("scaled_add", profile=request.param), folder)
+    archive, _ = pack(ArchiveContents.from_model("scaled_add", profile=request.param), folder, runtime=runtime)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPSERVE_CORES", str(CORES))
         with serving(folder / "home", [archive]) as server:

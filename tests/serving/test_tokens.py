@@ -15,6 +15,7 @@ from tests.support.torchserve import TorchServe
 pytestmark = pytest.mark.server
 
 
+@pytest.mark.parametrize("runtime", ["python"], indirect=True)
 @pytest.mark.parametrize("kind", ["inference", "management"])
 def test_a_token_is_renewed_once(shipped: TorchServe, kind: str) -> None:
     """TorchServe replaces the token at each renewal: a second one would make the first one invalid."""

@@ -12,10 +12,12 @@ import numpy
 import pytest
 
 from archive.packer.contents import ArchiveContents
+from archive.packer.mar_manifest import PYTHON
 from archive.packer.pack import pack
 from archive.repository import ROOT
 from handlers.codecs.npy import NPZ_TYPE
 from handlers.config import ModelConfig
+from tests.support.runtimes import packed_for
 from tests.support.torchserve import TorchServe
 from tests.test_readme import blocks
 
@@ -40,7 +42,7 @@ def prefix() -> str:
 
 
 @pytest.fixture(scope="module")
-def server(serve, tmp_path_factory, prefix) -> TorchServe:
+def server(serve, runtime, tmp_path_factory, prefix) -> TorchServe:
     """`scaled_add` with shared memory and at most a million bytes; and one whose tensors have names as in KServe."""
     contents = ArchiveContents.from_model("scaled_add")
     section = contents.document["opserve"]
@@ -55,7 +57,7 @@ def server(serve, tmp_path_factory, prefix) -> TorchServe:
         document = contents.document | {"opserve": section | changed}
         config = ModelConfig.parse(document)
         made = replace(contents, name=name, document=document, config=config, sample=sample)
-        archives.append(pack(made, tmp_path_factory.mktemp("wire"))[0])
+        archives.append(pack(made, tmp_path_factory.mktemp("wire"), runtime=runtime)[0])
     return serve(archives)
 
 
@@ -213,13 +215,15 @@ def read_by_requests(server: TorchServe, count: int) -> int:
     return reads(pid) - before
 
 
+@pytest.mark.parametrize("runtime", ["python"], indirect=True)
 def test_a_worker_reads_ahead(shipped):
     assert 10 <= read_by_requests(shipped, 10) < 30  # a request has some fifty fields
 
 
-def test_a_worker_that_must_not_read_ahead_answers_the_same(serve, monkeypatch):
+def test_a_worker_that_must_not_read_ahead_answers_the_same(serve, tmp_path, monkeypatch):
     monkeypatch.setenv("OPSERVE_READ_AHEAD", "off")
-    plain = serve([ROOT / "model_store" / "scaled_add.mar"], job_queue_size="98")  # not shared with other tests
+    archive = packed_for(ROOT / "model_store" / "scaled_add.mar", PYTHON, tmp_path)
+    plain = serve([archive], job_queue_size="98")  # not shared with other tests
     assert read_by_requests(plain, 10) == 0
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import struct
 from collections.abc import Iterator
-from typing import Any
 
 import numpy
 
@@ -15,38 +13,8 @@ from tests.attack.payloads import gzipped, npy, npz, oip_call
 from tests.attack.target import form, innocents
 from tests.attack.wire import JSON, Request, Response, refused_or_answered
 from tests.support.hostile_images import photographs
+from tests.support.mutations import changed_bytes, changed_json
 
-# JSON that replaces values.
-ODD_VALUES: list[Any] = [
-    None,
-    True,
-    False,
-    0,
-    -1,
-    1.5,
-    2**31,
-    2**53 + 1,
-    2**63,
-    2**64,
-    -(2**63) - 1,
-    1e308,
-    float("inf"),
-    float("nan"),
-    "",
-    "x",
-    "\ud800",
-    "\u0000",
-    [],
-    {},
-    [[]],
-    [[1], [2, 3]],
-    [None],
-    [True, 1],
-    {"": 0},
-    "9" * 300,
-    [1] * 300,
-    [[[[[[1]]]]]],
-]
 ODD_HEADERS = {
     "Accept": [
         "",
@@ -82,10 +50,6 @@ ODD_HEADERS = {
     "Expect": ["200-ok"],
     "X-Request-Id": ["\xff\xfe", "a" * 4000],
 }
-ODD_BYTES = [
-    *(struct.pack("<I", number) for number in (2**31 - 1, 2**31, 2**32 - 1)),
-    *(b"[", b"{", b'"', b"\\u", b"\xed\xa0\x80", b"\r\n", b"1e999", b","),
-]
 COUNT = 4000
 
 
@@ -96,9 +60,9 @@ def mutated(generator: random.Random) -> Iterator[Request]:
         request = generator.choice(sound)
         headers, body = dict(request.headers), request.body
         if body[:1] == b"{" and generator.random() < 0.7:
-            body = _changed_json(body, generator)
+            body = changed_json(body, generator)
         if generator.random() < 0.5:
-            body = _changed_bytes(body, generator)
+            body = changed_bytes(body, generator)
         if generator.random() < 0.15:
             body, headers["Content-Encoding"] = gzipped(body), "gzip"
         while generator.random() < 0.35:
@@ -149,53 +113,6 @@ def _sound() -> list[Request]:
     body = head + b"".join(array.tobytes() for array in vectors.values())
     found += [Request("scaled_add", body, {"Inference-Header-Content-Length": str(len(head))})] * 3
     return found
-
-
-def _changed_json(body: bytes, generator: random.Random) -> bytes:
-    """Replaces, removes or renames a member of the document."""
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return body
-    places: list[tuple[Any, Any]] = []
-
-    def walk(value: Any, depth: int) -> None:
-        keys = list(value) if isinstance(value, dict) else range(min(len(value), 4)) if isinstance(value, list) else ()
-        for key in keys:
-            places.append((value, key))
-            if depth < 5:
-                walk(value[key], depth + 1)
-
-    walk(document, 0)
-    for _ in range(generator.choice([1, 1, 2, 3])):
-        if not places:
-            break
-        owner, key = generator.choice(places)
-        action = generator.randrange(4)
-        try:
-            if action == 0 and isinstance(owner, dict):
-                owner[generator.choice(["", "x", "\ud800", "inputs", "CUDA error", "k" * 2000])] = owner.pop(key)
-            elif action == 1:
-                del owner[key]
-            else:
-                owner[key] = generator.choice(ODD_VALUES)
-        except (KeyError, IndexError):
-            continue
-    return json.dumps(document).encode()
-
-
-def _changed_bytes(body: bytes, generator: random.Random) -> bytes:
-    changed = bytearray(body)
-    for _ in range(generator.choice([1, 1, 2, 5])):
-        at = generator.randrange(len(changed) + 1)
-        if generator.random() < 0.5:
-            at = min(at, generator.randrange(150))
-        length = generator.choice([0, 1, 1, 2, 4, 8])
-        kinds = [generator.randbytes(length), b"\xff" * length, bytes(length), generator.choice(ODD_BYTES)]
-        changed[at : at + length] = generator.choice(kinds)
-    if generator.random() < 0.1:
-        del changed[generator.randrange(len(changed) + 1) :]
-    return bytes(changed)
 
 
 ATTACKS = [

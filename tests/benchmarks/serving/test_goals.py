@@ -19,7 +19,9 @@ from benchmarks.serving.goals import (
     judge,
 )
 from benchmarks.serving.rounds import Findings, Measurement, Plan
-from benchmarks.serving.torchserves import STOCK
+from benchmarks.serving.torchserves import NATIVE, STOCK, onnx_workers
+
+NATIVE_LATENCY, NATIVE_THROUGHPUT = NATIVE["latency"], NATIVE["throughput"]
 
 
 def make_measurement(server: str, workload: str, connections: int, rate: float, **changes: object) -> Measurement:
@@ -79,6 +81,38 @@ def test_the_fastest_peer_counts_and_ours_is_not_a_peer() -> None:
     )
 
 
+def test_the_native_worker_has_goals_of_its_own() -> None:
+    measurements = [
+        make_measurement(NATIVE_THROUGHPUT, TINY, 8, 15000.0),
+        make_measurement(THROUGHPUT, TINY, 8, 99000.0),
+        make_measurement(STOCK, TINY, 8, 1000.0),
+        make_measurement("mosec, batches of 8", TINY, 8, 12500.0),
+        make_measurement(NATIVE_LATENCY, GRAPH_NPZ, 8, 900.0),
+        make_measurement("mosec", GRAPH_NPZ, 8, 500.0, operator="PyTorch"),
+        make_measurement(NATIVE_LATENCY, GRAPH_JSON, 8, 150.0),
+        make_measurement("FastAPI, orjson", GRAPH_JSON, 8, 50.0),
+    ]
+    findings = Findings(
+        measurements,
+        scale_s={NATIVE_LATENCY: 0.5, onnx_workers(NATIVE_LATENCY): 0.31},
+        worker_memory={NATIVE_LATENCY: 260 * 2**20},
+        worker_starts_s={onnx_workers(NATIVE_LATENCY): 0.1},
+    )
+    found = {(each.work, each.goal): each.verdict for each in judge(findings, {GRAPH_NPZ: 1000.0})}
+    tiny, npz, json = (f"{workload}, 8 connections" for workload in (TINY, GRAPH_NPZ, GRAPH_JSON))
+    assert found[tiny, "≥ 15 times stock TorchServe"] == "met"
+    assert found[tiny, "≥ 1.3 times batching mosec"] == "missed by 8 %"
+    assert found[npz, "≥ 1.5 times every peer, whichever operator it runs"] == "met"
+    assert found[npz, "≥ 0.8 of the same in one process of C++"] == "met"
+    assert found[json, "≥ 200/s"] == "missed by 25 %"
+    assert found[json, "≥ 2.5 times FastAPI with orjson"] == "met"
+    assert found["scaling from 1 to 2 native workers, TorchScript", "≤ 0.6 s"] == "met"
+    assert found["scaling from 1 to 2 native workers, ONNX", "≤ 0.3 s"] == "missed by 3 %"
+    assert found["memory of a native worker, TorchScript", "≤ 130 MiB"] == "missed by 100 %"
+    assert found["memory of a native worker, ONNX", "≤ 60 MiB"] == "not measured"
+    assert found["start of a native worker, ONNX", "≤ 0.3 s"] == "met"
+
+
 def test_server_and_operator_are_judged_apart() -> None:
     found = verdicts(
         make_measurement(LATENCY, GRAPH_NPZ, 8, 100.0),
@@ -122,14 +156,14 @@ def test_the_page_has_every_figure_every_failure_and_the_rate_without_a_server()
         make_measurement("mute", TINY, 8, 0.0, p50_ms=math.nan, p99_ms=math.nan),
     ]
     findings = Findings(measurements, {LATENCY: [2.0]}, {}, {}, {"Triton": "cannot be installed: no wheel"})
-    page = report.describe_findings(findings, judge(findings), {TINY: 5000.0})
+    page = report.describe_findings(findings, judge(findings), {TINY: 5000.0}, {TINY: 9000.0})
     for text in (
         "1,234.5",
         "10 %, the limit",
         "| Flask | opserve | 8 | 10.0 \\* |",
         "| opserve, latency | opserve | 8 | 1,234.5 |",
         "Triton: cannot be installed: no wheel",
-        "5,000.0 requests/s",
+        "5,000.0 requests/s; in C++: 9,000.0.",
     ):
         assert text in page
     assert report.introduce(Plan([[]], {}, 2, 1)).startswith("1 round of 2 s")
