@@ -563,6 +563,7 @@ std::optional<Message> form(Random& random, const Model& model) {
             case 0:
                 part.type = "application/json";
                 part.content = lists(random, made, spec.dtype);
+                if (!shown_by_lists(made.shape)) message.sound = false;
                 break;
             case 1:
                 part.content = npy_file(random, made, spec.dtype);
