@@ -41,6 +41,7 @@ class TorchEngine : public Engine {
     c10::Device device_;
 
   private:
+    ModelError complex_output(const at::Tensor& tensor, const TensorSpec& spec) const;
     [[noreturn]] void rethrow(const std::exception& error) const;
 
     std::string device_name_, format_, runtime_;
