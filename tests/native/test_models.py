@@ -1,4 +1,4 @@
-"""The native worker's models answer batches as the Python worker's do: every format, way of batching, hook and fault."""
+"""The native worker's models answer batches as those of the Python worker: formats, batching, hooks and faults."""
 
 import importlib.util
 import json
@@ -214,7 +214,9 @@ def compare(folder: Path, batches: Sequence[Sequence[Request]], *, texts_differ:
 
 def body(value: Any, content_type: str = "application/json", **headers: str) -> Request:
     content = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return Request({"body": Part(content, content_type)}, {name.replace("_", "-"): each for name, each in headers.items()})
+    return Request(
+        {"body": Part(content, content_type)}, {name.replace("_", "-"): each for name, each in headers.items()}
+    )
 
 
 BROKEN = [
@@ -324,7 +326,9 @@ RETURNS = {
 def test_a_model_that_returns_something_else(code, batching, tmp_path):
     # In a file, where TorchScript finds its source.
     path = tmp_path / "odd.py"
-    path.write_text(f"import torch\nclass Odd(torch.nn.Module):\n    def forward(self, x: torch.Tensor):\n        {code}\n")
+    path.write_text(
+        f"import torch\nclass Odd(torch.nn.Module):\n    def forward(self, x: torch.Tensor):\n        {code}\n"
+    )
     spec = importlib.util.spec_from_file_location(f"odd_{abs(hash(code))}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -466,7 +470,9 @@ class TestLoading:
 
     def test_no_gpu(self, tmp_path):
         self.check(write(tmp_path / "a", Same(), VECTOR, VECTOR_OUT, device="cuda"))
-        self.check(write(tmp_path / "b", to_onnx, PAIR, BEST, artifact="model.onnx", op_libraries=[ONNX], device="cuda"))
+        self.check(
+            write(tmp_path / "b", to_onnx, PAIR, BEST, artifact="model.onnx", op_libraries=[ONNX], device="cuda")
+        )
 
     @pytest.mark.parametrize("content", [None, b"", b"not a library", b"\x7fELF", "cut"], ids=repr)
     def test_a_library(self, content, tmp_path):

@@ -9,7 +9,7 @@
 
 #include "json_bounds.h"
 #include "json_lenient.h"
-#include "simdjson.h"
+#include <simdjson.h>
 
 namespace opserve::native {
 namespace {
