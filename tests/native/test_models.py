@@ -4,6 +4,7 @@ import importlib.util
 import json
 import random
 import re
+import resource
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -345,6 +346,19 @@ def test_large_responses(tmp_path):
         return body({"x": [1] * source.choice([1, 2, 50, 100, 130, 300])}, Accept=accept)
 
     assert {200, 413, 503} == set(compare(folder, batches(make, 7, 30)))
+
+
+def test_a_request_that_needs_too_much_memory_costs_only_itself(tmp_path):
+    """In a process whose address space ends a gigabyte above the size of the loaded model."""
+    with ModelTool(write(tmp_path / "a", Outer(), VECTOR, VECTOR_OUT)) as model:
+
+        def ask(*counts: int) -> list[int]:
+            return [response.status for response in model.answer([body({"x": [1] * count}) for count in counts])]
+
+        assert ask(2) == [200]
+        taken = int(Path(f"/proc/{model.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(model.pid, resource.RLIMIT_AS, (taken + (1 << 30),) * 2)
+        assert (ask(2, 40_000, 3), ask(4)) == ([200, 507, 200], [200])
 
 
 @pytest.mark.parametrize("batching", ["none", "stack"])
