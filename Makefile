@@ -15,7 +15,7 @@ MAKEFLAGS += --no-builtin-rules
 
 SETTINGS := PYTHON CORES \
   CUDA CUDA_ARCHS \
-  MODEL ARCHIVE VERSION PROFILE SIGN_KEY ARTIFACT OPS NAME KIND CONFIG SAMPLE \
+  MODEL ARCHIVE VERSION PROFILE RUNTIME SIGN_KEY ARTIFACT OPS NAME KIND CONFIG SAMPLE \
   MODEL_API QUIET WORKERS REQUEST GRPC FOLLOW \
   CONNECTIONS SECONDS RATE \
   TESTS CASES ATTACK QUICK OUTPUT
@@ -56,6 +56,8 @@ ifneq ($(filter train model archive serve,$(goals)),)
 endif
 chosen := $(or $(MODEL),$(models))
 
+$(if $(filter-out native python,$(RUNTIME))$(word 2,$(RUNTIME)),$(error RUNTIME is native or python, not '$(RUNTIME)'))
+
 ifneq ($(filter archive,$(goals)),)
   external := $(strip $(ARTIFACT)$(OPS)$(NAME)$(CONFIG)$(SAMPLE))
   ifneq ($(external),)
@@ -72,6 +74,7 @@ environment := .venv/opserve.json
 library := build/lib/libopserve_torch.so
 extensions := build/.extensions
 link := build/.opserve_ops
+worker := build/.worker
 sources := $(shell find extensions -type f -not -path '*/__pycache__/*' -not -path '*/opserve_ops/*' 2>/dev/null)
 handlers := $(shell find handlers -type f -not -path '*/__pycache__/*' 2>/dev/null)
 packer := $(wildcard archive/*.py archive/packer/*.py archive/process/*.py)
@@ -86,10 +89,10 @@ venv-python = $(need-venv); $(python)
 cmake := PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/cmake
 configure = $(cmake) -S extensions -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_OUTPUT_DIR="$$PWD/build" -DOPSERVE_BUILD_NATIVE=ON \
-  -DOPSERVE_BUILD_AUTOGRAD=ON \
+  -DOPSERVE_BUILD_AUTOGRAD=ON -DOPSERVE_BUILD_WORKER=AUTO \
   -DOPSERVE_CUDA="$${CUDA:-auto}" -DOPSERVE_CUDA_ARCHS="$$CUDA_ARCHS"
 pack = $(python) -m archive.pack $${VERSION:+--version "$$VERSION"} $${PROFILE:+--profile "$$PROFILE"} \
-  $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
+  $${RUNTIME:+--runtime "$$RUNTIME"} $${SIGN_KEY:+--sign-key "$$SIGN_KEY"}
 cores = $(if $(CORES),OPSERVE_CORES="$$CORES")
 start = $(cores) $(python) -m scripts.start $(if $(MODEL_API),--model-api) $(if $(QUIET),--quiet)
 # Much of the suite waits for servers: two processes, which get whole files, the slow ones first.
@@ -117,7 +120,7 @@ $(environment): FORCE
 env-dev: FORCE ## make .venv with what tests and lint need, too
 	@$(system-python) -m scripts.environment --dev
 
-ext: $(extensions) $(link) ## build all libraries and C++ programs (CUDA=auto, on or off; CUDA_ARCHS='80 90')
+ext: $(extensions) $(link) $(worker) ## build all libraries and C++ programs, and put the native worker in its place (CUDA=auto, on or off; CUDA_ARCHS='80 90')
 
 # Archives need these; compiling for CUDA as well takes minutes, and perhaps nothing here uses it.
 $(library): $(sources) $(environment)
@@ -138,6 +141,14 @@ $(link): $(environment)
 	  echo "$$PWD/extensions" > "$$site/opserve.pth"
 	@mkdir -p $(@D) && touch $@
 
+# The worker without Python, in the environment, where TorchServe looks for it. As long as it is not there, something that
+# it needs may have been installed. The stamp is new only when the worker is, or is there no longer.
+$(worker): $(library) $(if $(wildcard .venv/lib/python*/site-packages/ts/cpp/bin/model_worker_socket),,FORCE)
+	@if $(python) -m scripts.worker --possible; then \
+	  if [[ -e build/cmake/no-worker.txt ]]; then $(configure) > /dev/null; fi; \
+	  $(cmake) --build build/cmake --target native_worker; fi
+	@$(python) -m scripts.worker --stamp $@
+
 train: $(chosen:%=build/models/%/.built) ## train or export the models of archive/ (MODEL=digits: that one)
 
 model: train ## the same as train
@@ -154,14 +165,14 @@ $(foreach config,$(filter-out %/model-config.yaml,$(configs)),$(eval \
   build/models/$(call name-of,$(config))/.built: build/models/$(notdir $(patsubst %/,%,$(dir $(config))))/.built))
 
 ifneq ($(external),)
-archive: $(library) $(link)
+archive: $(library) $(link) $(worker)
 	@$(pack) --artifact "$$ARTIFACT" --name "$$NAME" --config "$$CONFIG" $${OPS:+--ops "$$OPS"} $${SAMPLE:+--sample "$$SAMPLE"}
 else
-archive: $(chosen:%=model_store/%.mar) ## pack model_store/*.mar (MODEL=digits; ARTIFACT= OPS= NAME= CONFIG= [SAMPLE=]: your own; PROFILE=latency|throughput VERSION=2.0 SIGN_KEY=key.pem)
+archive: $(chosen:%=model_store/%.mar) ## pack model_store/*.mar (MODEL=digits; ARTIFACT= OPS= NAME= CONFIG= [SAMPLE=]: your own; RUNTIME=native|python PROFILE=latency|throughput VERSION=2.0 SIGN_KEY=key.pem)
 	@$(if $(filter-out $(packed),$^),$(python) -m archive.describe $(filter-out $(packed),$^))
 endif
 
-model_store/%.mar: build/models/%/.built $$(wildcard $$(dir $$(config-$$*))*.yaml) $(handlers) $(packer) $(library) $(if $(VERSION)$(PROFILE)$(SIGN_KEY),FORCE) | $(link)
+model_store/%.mar: $(worker) build/models/%/.built $$(wildcard $$(dir $$(config-$$*))*.yaml) $(handlers) $(packer) $(library) $(if $(VERSION)$(PROFILE)$(RUNTIME)$(SIGN_KEY),FORCE) | $(link)
 	@$(pack) "$*"
 	$(eval packed += $@)
 
@@ -224,7 +235,8 @@ format: env-dev ## format Python and C++, and fix what can be fixed
 
 fuzz: $(environment) ## fuzz the kernels under ASan and UBSan, and check that they catch mutants (CASES=300000)
 	@$(cmake) -S extensions -B build/cmake-fuzz -G Ninja -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_BUILD_TORCH=OFF \
-	  -DOPSERVE_BUILD_ONNXRUNTIME=OFF -DOPSERVE_CUDA=OFF -DOPSERVE_BUILD_TESTS=ON -DOPSERVE_SANITIZE=ON \
+	  -DOPSERVE_BUILD_ONNXRUNTIME=OFF -DOPSERVE_CUDA=OFF -DOPSERVE_BUILD_WORKER=AUTO -DOPSERVE_BUILD_TESTS=ON \
+  -DOPSERVE_SANITIZE=ON \
 	  -DOPSERVE_OUTPUT_DIR="$$PWD/build/fuzz"
 	@$(cmake) --build build/cmake-fuzz
 	@build/fuzz/bin/fuzz_kernels --cases "$${CASES:-300000}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from archive.packer.contents import DEFAULT_VERSION
 from archive.packer.pack import pack_from_options
+from archive.packer.runtime import RUNTIMES
 from archive.process.command import run
 from archive.repository import MODEL_STORE
 
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--sample", type=Path, metavar="FILE", help="a request it must answer: a JSON body")
     parser.add_argument("--version", default=DEFAULT_VERSION, help=f"the model's version ({DEFAULT_VERSION})")
     parser.add_argument("--profile", help="one of its configuration's profiles (the one that it names)")
+    parser.add_argument("--runtime", choices=RUNTIMES, help="the worker that it is for (native where that can run it)")
     parser.add_argument("--sign-key", type=Path, metavar="FILE", help="private key (archive.keys makes one)")
     parser.add_argument("--model-store", type=Path, default=MODEL_STORE, metavar="FOLDER")
     print(pack_from_options(parser.parse_args()))

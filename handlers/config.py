@@ -61,7 +61,7 @@ def _is_file_name(value: Any) -> bool:
 
 
 def _is_positive(value: Any) -> bool:
-    return type(value) is int and value >= 1
+    return type(value) is int and 1 <= value < 2**63
 
 
 def _read_threads(value: int | str) -> int:
@@ -240,7 +240,7 @@ def _tensor_spec(item: Any, keys: tuple[str, ...], where: str) -> TensorSpec:
         raise ModelError(f"{where}.name: expected {NAME_RULE}, got {name!r}")
     if dtype not in TensorSpec.DTYPES:
         raise ModelError(f"{where}.dtype: expected one of {', '.join(TensorSpec.DTYPES)}, got {dtype!r}")
-    if not isinstance(shape, list) or not all(type(size) is int and size >= -1 for size in shape):
+    if not isinstance(shape, list) or not all(type(size) is int and -1 <= size < 2**63 for size in shape):
         raise ModelError(f"{where}.shape: expected a list of sizes, -1 for any, got {shape!r}")
     if not isinstance(optional, bool):
         raise ModelError(f"{where}.optional: expected true or false, got {optional!r}")

@@ -1,4 +1,7 @@
-"""A model's own Python code: the functions of the module that `hooks:` in its configuration names."""
+"""A model's own code around its runs: the functions of the file that `hooks:` in its configuration names.
+
+A Python module (`.py`) may do anything. A TorchScript module (`.pt`) needs no Python, so every worker runs it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class Hooks:
         preprocess: turns the decoded inputs of one request into those of the model.
         postprocess: turns the outputs of one request into what is encoded.
         explain: called with the inputs of one request and a function that runs the model on such inputs; returns the
-            explanation to encode.
+            explanation to encode. Only Python has it.
     """
 
     preprocess: Callable[[Arrays], Any] | None = None
@@ -30,14 +33,27 @@ class Hooks:
     explain: Callable[[Arrays, Callable[[Arrays], Arrays]], Mapping[str, Any]] | None = None
 
 
-def load_hooks(path: Path) -> Hooks:
-    """Imports a model's hooks from a file.
+def load_hooks(path: Path, inputs: Collection[str] = ()) -> Hooks:
+    """Loads a model's hooks from a file.
+
+    Args:
+        path: a `.pt` file of TorchScript, or else a Python module.
+        inputs: the names of the model's inputs, which the errors of TorchScript may be about.
 
     Raises:
-        ModelError: the file is absent, does not import, or defines none of `preprocess`, `postprocess` and `explain`.
+        ModelError: the file is absent, does not load, or defines no hook.
     """
     if not path.is_file():
         raise ModelError(f"{path.name}: the hooks are not in {path.parent}")
+    if path.suffix == ".pt":
+        from handlers.scripted_hooks import load_scripted_hooks  # imports PyTorch, which ONNX models do without
+
+        scripted = load_scripted_hooks(path, inputs)
+        return Hooks(scripted.get("preprocess"), scripted.get("postprocess"))
+    return _import_hooks(path)
+
+
+def _import_hooks(path: Path) -> Hooks:
     spec = importlib.util.spec_from_file_location("opserve_model_hooks", path)
     if spec is None or spec.loader is None:
         raise ModelError(f"{path.name}: the hooks are not a Python file")

@@ -68,10 +68,10 @@ class ServableModel:
     def __init__(self, folder: Path, device_index: int | None = None, *, name: str = "", version: str = "") -> None:
         self.name, self.version = name, version
         self.config = ModelConfig.read(folder / CONFIG_FILE)
-        self.hooks = load_hooks(folder / self.config.hooks) if self.config.hooks else Hooks()
         self.batching = make_batching(self.config)
         self._memory = SharedMemory(self.config.shared_memory, self.config.max_npz_bytes)
         self.engine = load_engine(folder, self.config, device_index)
+        self.hooks = self._load_hooks(folder)
         self.broken: str | None = None
         self._required = frozenset(spec.name for spec in self.config.inputs if not spec.optional)
         self._libraries = {
@@ -81,6 +81,11 @@ class ServableModel:
         if self.config.warm_up:
             self._warm_up(folder / SAMPLE_FOLDER / "request")
             self.counts = Counts()
+
+    def _load_hooks(self, folder: Path) -> Hooks:
+        # After the operator libraries, whose operators they may call.
+        names = [spec.name for spec in self.config.inputs]
+        return load_hooks(folder / self.config.hooks, names) if self.config.hooks else Hooks()
 
     def _warm_up(self, sample: Path) -> None:
         """Answers the sample until nothing more is compiled, so that the first user does not wait for that.

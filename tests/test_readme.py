@@ -31,7 +31,7 @@ def blocks(*languages: str, page: Path = README) -> list[tuple[str, str]]:
 def left_out(folder: str, names: list[str]) -> set[str]:
     """What a copy must not have, and of build/ what other tests may be building meanwhile."""
     if Path(folder) == ROOT / "build":
-        return set(names) - {"lib", "models", "samples", ".opserve_ops"}
+        return set(names) - {"bin", "lib", "models", "samples", ".opserve_ops", ".worker"}
     here = {".git", ".venv", "model_store", "logs", "key_file.json", "__pycache__", ".pytest_cache", ".ruff_cache"}
     return here.intersection(names)
 

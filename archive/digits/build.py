@@ -11,6 +11,7 @@ from PIL import Image
 import opserve_ops  # noqa: F401  registers the operators of the model
 from archive.building.export import save_torchscript
 from archive.building.output import BuildError, run_build, write_sample_parts
+from archive.digits.hooks import DigitHooks
 from archive.digits.model import DigitReader
 from archive.digits.photos import Digits, load_split, photograph
 from archive.digits.train import TEST_SIZES, accuracy, train
@@ -24,7 +25,7 @@ MINIMUM_ACCURACY = 0.97
 
 
 def build(folder: Path) -> None:
-    """Writes `digits.pt`, `weights.pt`, `metrics.json` and `sample/` into `folder`.
+    """Writes `digits.pt`, `hooks.pt`, `weights.pt`, `metrics.json` and `sample/` into `folder`.
 
     Raises:
         BuildError: the trained model reads too few of the held-out digits.
@@ -41,6 +42,7 @@ def build(folder: Path) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     torch.save(model.state_dict(), folder / "weights.pt")
     save_torchscript(model, folder / "digits.pt")
+    save_torchscript(DigitHooks(), folder / "hooks.pt")
     write_photo_sample(model, held_out, folder / "sample")
 
 

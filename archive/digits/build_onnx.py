@@ -12,7 +12,7 @@ from archive.digits.model import DigitReader
 
 
 def build(folder: Path) -> None:
-    """Writes `digits.onnx` and the sample of `digits` into `folder`.
+    """Writes `digits.onnx`, and the hooks and the sample of `digits`, into `folder`.
 
     Raises:
         BuildError: `digits` has not been trained.
@@ -28,6 +28,7 @@ def build(folder: Path) -> None:
         dynamic={"image": {0: "batch", 1: "height", 2: "width"}, "corners": {0: "batch"}},
         path=folder / "digits.onnx",
     )
+    shutil.copy(trained / "hooks.pt", folder)
     shutil.copytree(trained / "sample", folder / "sample")
     print("digits_onnx: exported the weights of digits")
 

@@ -34,7 +34,7 @@ class ArchiveContents:
         config: its `opserve:` section.
         artifact: the model file.
         op_libraries: the shared libraries that `config` names, in its order.
-        hooks: the module with `preprocess`/`postprocess`, or `None`.
+        hooks: the file with `preprocess`/`postprocess`, or `None`.
         sample: a folder with `request/` and `answer.json`; or a JSON file with only a request's body; or `None`.
         version: the model's version.
     """
@@ -71,7 +71,7 @@ class ArchiveContents:
             config=config,
             artifact=_existing(built / config.artifact, f"make archive MODEL={name}"),
             op_libraries=tuple(_library(root / "build" / "lib" / library) for library in config.op_libraries),
-            hooks=_hooks(path, config),
+            hooks=_built_hooks(path, built, config),
             sample=_existing(built / "sample", f"make archive MODEL={name}"),
             version=version,
         )
@@ -170,6 +170,13 @@ def _check_version(version: str) -> None:
 
 def _hooks(config_path: Path, config: ModelConfig) -> Path | None:
     return _existing(config_path.with_name(config.hooks), "add it, or remove 'hooks'") if config.hooks else None
+
+
+def _built_hooks(config_path: Path, built: Path, config: ModelConfig) -> Path | None:
+    """Hooks in Python are next to the configuration; those in TorchScript are built with the artifact."""
+    if config.hooks and config.hooks.endswith(".pt"):
+        return _existing(built / config.hooks, f"make archive MODEL={built.name}")
+    return _hooks(config_path, config)
 
 
 def _library(path: Path) -> Path:

@@ -7,17 +7,21 @@ from pathlib import Path
 
 from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container
+from archive.packer.mar_manifest import read_runtime
 from archive.packer.verify import has_manifest
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest, hash_file
 from handlers.integrity.signing import SIGNATURE_FILE
 
 
 def describe(path: Path, manifest: Manifest, *, signed: bool = False) -> str:
-    """The name, version, profile, size and sha256 of an archive, what its libraries need, and whether it is signed."""
+    """What an archive is: its name, version, profile, worker, size and sha256, and what its libraries need."""
     sha256, size = hash_file(path)
-    profile = "" if manifest.profile is None else f", profile {manifest.profile}"
+    with Container(path) as container:
+        runtime = read_runtime(container)
+    profile = "" if manifest.profile is None else f"profile {manifest.profile}, "
+    packed = f"{manifest.name} {manifest.version}, {profile}runtime {runtime}"
     lines = [
-        f"{manifest.name} {manifest.version}{profile}: {os.path.relpath(path)}, {size:,} bytes, sha256 {sha256}",
+        f"{packed}: {os.path.relpath(path)}, {size:,} bytes, sha256 {sha256}",
         *(f"  {name} needs {requirements.describe()}" for name, requirements in manifest.libraries.items()),
         *(["  signed"] if signed else []),
     ]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archive.packer.container import write_archive
+from archive.packer.mar_manifest import MAR_MANIFEST_FILE, MAR_RUNTIMES, PYTHON
 from archive.packer.requirements import is_library, read_requirements
-from archive.packer.verify import MAR_MANIFEST_FILE
 from handlers.config import CONFIG_FILE, read_yaml
 from handlers.integrity.manifest import MANIFEST_FILE, FileRecord, Manifest, hash_file
 from handlers.integrity.signing import SIGNATURE_FILE
@@ -20,13 +20,21 @@ if TYPE_CHECKING:
 CREATED_ON = "01/01/1980 00:00:00"
 
 
-def write_archive_with_manifest(folder: Path, target: Path, key: Ed25519PrivateKey | None = None) -> Manifest:
+def write_archive_with_manifest(
+    folder: Path, target: Path, key: Ed25519PrivateKey | None = None, runtime: str = PYTHON
+) -> Manifest:
     """Writes the archive `target` from the folder that torch-model-archiver made, and signs it if there is a key.
+
+    Args:
+        folder: has the files of the archive, and nothing else.
+        target: a file that does not exist.
+        key: signs the archive.
+        runtime: the worker that it is for.
 
     Raises:
         ArchiveError: a file in it cannot be part of an archive.
     """
-    name, version = _fix_time(folder / MAR_MANIFEST_FILE)
+    name, version = _complete(folder / MAR_MANIFEST_FILE, runtime)
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     manifest = Manifest(
         name=name,
@@ -41,9 +49,13 @@ def write_archive_with_manifest(folder: Path, target: Path, key: Ed25519PrivateK
     return manifest
 
 
-def _fix_time(path: Path) -> tuple[str, str]:
-    """Makes TorchServe's manifest the same in every build; returns the model's name and version."""
+def _complete(path: Path, runtime: str) -> tuple[str, str]:
+    """Makes TorchServe's manifest the same in every build, and names the worker; returns the model's name and version.
+
+    For the native one, torch-model-archiver would demand a shared library as the handler. TorchServe only passes the
+    handler's name on, and so the same archive can also be registered with `runtime=python`.
+    """
     document = json.loads(path.read_bytes())
-    document["createdOn"] = CREATED_ON
+    document["createdOn"], document["runtime"] = CREATED_ON, MAR_RUNTIMES[runtime]
     path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return document["model"]["modelName"], document["model"]["modelVersion"]

@@ -6,22 +6,27 @@ and is only then put in place. Whatever goes wrong leaves the model store as it 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, OpserveError
 from archive.packer.archiver import run_model_archiver
 from archive.packer.container import Container
 from archive.packer.contents import ArchiveContents, make_request_body
 from archive.packer.describe import describe
 from archive.packer.manifest import write_archive_with_manifest
+from archive.packer.runtime import choose_runtime
+from archive.packer.trial import try_sample
 from archive.packer.verify import verify
+from archive.packer.worker_config import WORKER_CONFIG_FILE, encode_worker_config
 from archive.process.fresh import run_in_fresh_process
 from archive.process.temporary import temporary_file, temporary_folder
 from archive.repository import MODEL_STORE, ROOT
@@ -40,6 +45,8 @@ HANDLER = HANDLERS / "opserve_handler.py"
 # five minutes, after which the model's requests would wait forever; this is nearly the most it can count, 23 days, and
 # starts anew whenever a worker comes up, even as a stand-in (handlers/torchserve/stand_in.py).
 RETRY_SECONDS = 2_000_000
+# Has the archive that is unpacked in the current folder answer its sample, with its own code.
+SELFCHECK = [sys.executable, "-m", "handlers.selfcheck"]
 
 
 def pack_from_options(options: Namespace) -> str:
@@ -68,12 +75,15 @@ def pack_from_options(options: Namespace) -> str:
         from archive.packer.keys import load_private_key  # needs cryptography, which only signing does
 
         key = load_private_key(options.sign_key)
-    path, manifest = pack(contents, options.model_store, key)
+    path, manifest = pack(contents, options.model_store, key, options.runtime)
     return describe(path, manifest, signed=key is not None)
 
 
 def pack(
-    contents: ArchiveContents, model_store: Path = MODEL_STORE, key: Ed25519PrivateKey | None = None
+    contents: ArchiveContents,
+    model_store: Path = MODEL_STORE,
+    key: Ed25519PrivateKey | None = None,
+    runtime: str | None = None,
 ) -> tuple[Path, Manifest]:
     """Writes the archive into the model store after it has answered its sample in a fresh process.
 
@@ -81,6 +91,7 @@ def pack(
         contents: what it is made of.
         model_store: folder to put it into.
         key: signs it, if given.
+        runtime: the worker that it is for; `None` for the native one where that is built and can run the model.
 
     Returns:
         Its path and its manifest.
@@ -88,12 +99,14 @@ def pack(
     Raises:
         OpserveError: the archive cannot be made, does not load, or gives a wrong answer to its sample.
     """
+    chosen = choose_runtime(contents, runtime)
     with temporary_folder("opserve-pack-") as work:
         stage = work / "stage"
         stage_files(contents, stage)
         answer = stage / SAMPLE_FOLDER / "answer.json"
         if not answer.exists():
-            answer.write_text(run_selfcheck(contents, stage, "--print"), encoding="utf-8")
+            with _named(contents):
+                answer.write_text(run_in_fresh_process([*SELFCHECK, "--print"], stage), encoding="utf-8")
         folder = run_model_archiver(
             contents.name,
             stage / HANDLER.name,
@@ -105,9 +118,11 @@ def pack(
             archive_format="no-archive",
         )
         archive = work / contents.file_name
-        manifest = write_archive_with_manifest(folder, archive, key)
+        manifest = write_archive_with_manifest(folder, archive, key, chosen)
         verify(archive, run=False)
-        run_selfcheck(contents, unpack(archive, work / "unpacked"))
+        unpacked = unpack(archive, work / "unpacked")
+        with _named(contents):
+            try_sample(unpacked, SELFCHECK, unpacked)
         return put_in_place(archive, model_store), manifest
 
 
@@ -117,13 +132,14 @@ def stage_files(contents: ArchiveContents, stage: Path) -> None:
     shutil.copytree(HANDLERS, stage / "handlers", ignore=ignored)
     shutil.copy(HANDLER, stage)
     for path in (contents.artifact, *contents.op_libraries, *filter(None, [contents.hooks])):
-        if path.name in (MANIFEST_FILE, SIGNATURE_FILE):
+        if path.name in (MANIFEST_FILE, SIGNATURE_FILE, WORKER_CONFIG_FILE):
             raise ArchiveError(f"{path.name}: the packer writes a file of this name; rename yours")
         if (stage / path.name).exists():
             raise ArchiveError(f"two files of the archive are named {path.name}; rename one")
         shutil.copy(path, stage)
     document = {"maxRetryTimeoutInSec": RETRY_SECONDS} | contents.document
     (stage / CONFIG_FILE).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    (stage / WORKER_CONFIG_FILE).write_bytes(encode_worker_config(document, contents.config))
     sample = stage / SAMPLE_FOLDER
     if contents.sample and contents.sample.is_dir():
         shutil.copytree(contents.sample, sample)
@@ -133,15 +149,12 @@ def stage_files(contents: ArchiveContents, stage: Path) -> None:
     (sample / "request" / "body.json").write_bytes(body)
 
 
-def run_selfcheck(contents: ArchiveContents, folder: Path, *options: str) -> str:
-    """Runs the archive unpacked in `folder` on its sample, with its own code and in a fresh process; returns stdout.
-
-    Raises:
-        ArchiveError: it does not load, or its answer is not the expected one.
-    """
+@contextlib.contextmanager
+def _named(contents: ArchiveContents) -> Iterator[None]:
+    """Names the model in errors of its trial."""
     try:
-        return run_in_fresh_process([sys.executable, "-m", "handlers.selfcheck", *options], folder)
-    except ArchiveError as error:
+        yield
+    except OpserveError as error:
         made_up = contents.sample is None and SAMPLE_REFUSED in str(error)
         hint = " (it was made up from the signature; SAMPLE=request.json gives a real one)" if made_up else ""
         raise ArchiveError(f"{contents.name}: {error}{hint}") from error

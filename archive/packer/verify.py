@@ -16,7 +16,8 @@ from typing import Any
 
 from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container, check_growth
-from archive.process.fresh import run_in_fresh_process
+from archive.packer.mar_manifest import MAR_MANIFEST_FILE, MAR_RUNTIMES, is_for_native
+from archive.packer.trial import try_sample
 from archive.process.limits import Limits, call_limited
 from archive.process.temporary import temporary_folder
 from archive.repository import ROOT
@@ -24,8 +25,6 @@ from handlers.errors import ModelError
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest
 from handlers.integrity.signing import SIGNATURE_FILE, check_signature
 
-# TorchServe's own manifest.
-MAR_MANIFEST_FILE = "MAR-INF/MANIFEST.json"
 CONFIG_FILE = "model-config.yaml"
 # The keys that the packer writes there; a requirements file, for one, would be handed to pip.
 _MAR_MANIFEST_KEYS = {"modelName", "modelVersion", "handler", "serializedFile", "configFile"}
@@ -42,7 +41,7 @@ def verify(path: Path, key: str | None = None, *, run: bool = True) -> Manifest:
         path: the archive.
         key: absolute path of a public key that it must be signed for, or `None`.
         run: whether this machine must be able to serve it: it meets the requirements of its libraries, and the model
-            answers its sample as expected.
+            answers its sample as expected, by Python and by the worker that the archive is for.
 
     Raises:
         ArchiveError: in one line, naming the archive, the file in it and the reason.
@@ -59,7 +58,7 @@ def verify(path: Path, key: str | None = None, *, run: bool = True) -> Manifest:
             manifest = Manifest.decode(content.encode())
             if run:
                 manifest.check_machine()
-                run_in_fresh_process([sys.executable, "-c", _RUN_SAMPLE, str(folder)], ROOT)
+                try_sample(folder, [sys.executable, "-c", _RUN_SAMPLE, str(folder)], ROOT)
             return manifest
     except OpserveError as error:
         raise ArchiveError(f"{path.name}: {error}") from error
@@ -134,7 +133,7 @@ def _check_mar_manifest(container: Container, manifest: Manifest) -> None:
         files = {key: model[key] for key in ("handler", "serializedFile", "configFile")}
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise ArchiveError(f"{MAR_MANIFEST_FILE}: not written by opserve's packer ({error!r})") from error
-    if unknown or runtime != "python":
+    if unknown or runtime not in MAR_RUNTIMES.values():
         what = f"the key {unknown[0]}" if unknown else f"the runtime {runtime!r}"
         raise ArchiveError(f"{MAR_MANIFEST_FILE}: not written by opserve's packer: {what}")
     if (name, version) != (manifest.name, manifest.version):
@@ -157,14 +156,21 @@ def check_unpacked(folder: Path, manifest: Manifest) -> None:
     """
     # Slow to import, and not needed where only the files are checked.
     from archive.packer.requirements import is_library, read_requirements
+    from archive.packer.worker_config import WORKER_CONFIG_FILE, encode_worker_config
     from handlers.config import ModelConfig, read_yaml
 
-    config = ModelConfig.parse(read_yaml(folder / CONFIG_FILE), CONFIG_FILE)
+    document = read_yaml(folder / CONFIG_FILE)
+    config = ModelConfig.parse(document, CONFIG_FILE)
     if config.profile != manifest.profile:
         raise ArchiveError(f"{MANIFEST_FILE}: says profile {manifest.profile}, but {CONFIG_FILE} {config.profile}")
     for name in filter(None, (config.artifact, *config.op_libraries, config.hooks)):
         if name not in manifest.files:
             raise ArchiveError(f"{name}: named in {CONFIG_FILE}, but not a file of the archive")
+    if WORKER_CONFIG_FILE in manifest.files:
+        if (folder / WORKER_CONFIG_FILE).read_bytes() != encode_worker_config(document, config):
+            raise ArchiveError(f"{WORKER_CONFIG_FILE}: differs from {CONFIG_FILE}; pack the archive again")
+    elif is_for_native(folder):
+        raise ArchiveError(f"{WORKER_CONFIG_FILE}: missing from the archive, which is for the native worker")
     for name in manifest.files:
         path = folder / name
         if is_library(path) != (name in manifest.libraries):

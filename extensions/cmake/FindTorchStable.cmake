@@ -10,24 +10,10 @@ else()
     message(FATAL_ERROR "No Python given to take PyTorch from. Add -DPython_EXECUTABLE=.venv/bin/python "
       "(or -DTorch_DIR=.../torch/share/cmake/Torch).")
   endif()
-  get_filename_component(OPSERVE_PYTHON "${Python_EXECUTABLE}" ABSOLUTE BASE_DIR "${CMAKE_BINARY_DIR}")
-  if(NOT EXISTS "${OPSERVE_PYTHON}")
-    get_filename_component(OPSERVE_PYTHON "${Python_EXECUTABLE}" ABSOLUTE BASE_DIR "${CMAKE_SOURCE_DIR}/..")
-  endif()
-  if(NOT EXISTS "${OPSERVE_PYTHON}")
-    message(FATAL_ERROR "Python_EXECUTABLE=${Python_EXECUTABLE} does not exist. "
-      "Make the environment first (make ext does), or name another interpreter.")
-  endif()
-  # find_spec: importing PyTorch takes seconds.
-  execute_process(
-    COMMAND "${OPSERVE_PYTHON}" -c
-      "import importlib.util as u, os; s = u.find_spec('torch'); print(os.path.dirname(s.origin) if s else '', end='')"
-    OUTPUT_VARIABLE OPSERVE_TORCH_ROOT
-    ERROR_VARIABLE OPSERVE_TORCH_ERROR
-    RESULT_VARIABLE OPSERVE_TORCH_RESULT)
-  if(NOT OPSERVE_TORCH_RESULT EQUAL 0 OR OPSERVE_TORCH_ROOT STREQUAL "")
+  opserve_find_python_package(OPSERVE_TORCH_ROOT torch)
+  if(OPSERVE_TORCH_ROOT STREQUAL "")
     message(FATAL_ERROR "${Python_EXECUTABLE} has no PyTorch. Install it with "
-      "'${Python_EXECUTABLE} -m pip install torch', or name another interpreter. ${OPSERVE_TORCH_ERROR}")
+      "'${Python_EXECUTABLE} -m pip install torch', or name another interpreter.")
   endif()
 endif()
 

@@ -5,7 +5,6 @@
 #include <exception>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "common/errors.h"
 #include "model.h"
@@ -13,15 +12,10 @@
 namespace opserve::native {
 namespace {
 
-constexpr int kOk = 200;
-
 std::string answer_sample(const std::filesystem::path& folder) {
     ServableModel model(folder, std::nullopt, {});
     Request request = read_sample_request(folder);
-    std::vector<Response> responses = model.answer({&request, 1});
-    Response& response = responses.at(0);
-    if (response.status != kOk) throw ModelError("the sample request is refused: " + response.body);
-    return std::move(response.body);
+    return model.answer_sample(request);
 }
 
 }  // namespace

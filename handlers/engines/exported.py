@@ -10,11 +10,9 @@ from typing import Any
 
 import torch
 
+from handlers.engines.package import is_compiled
 from handlers.engines.pytorch import PyTorchEngine
 from handlers.errors import ModelError, last_line
-
-# The folder of code compiled by AOTInductor in torch's package format.
-_COMPILED = "/data/aotinductor/"
 
 
 class ExportedEngine(PyTorchEngine):
@@ -29,8 +27,7 @@ class ExportedEngine(PyTorchEngine):
             ModelError: it is neither, needs an operator that is not registered, or was compiled for another device.
         """
         try:
-            with zipfile.ZipFile(path) as file:
-                compiled = any(_COMPILED in name for name in file.namelist())
+            compiled = is_compiled(path)
         except (OSError, zipfile.BadZipFile) as error:
             raise ModelError(f"{path.name}: not a .pt2 file: {error}") from error
         try:

@@ -33,6 +33,10 @@ int main() { const int values[] = {1, 2, 3}; std::printf("%d", sum(std::span<con
 """
 
 
+# What the native worker is built with: a header, and the Debian package that contains it.
+HEADERS = {"isa-l.h": "libisal-dev", "jpeglib.h": "libjpeg-dev", "openssl/evp.h": "libssl-dev"}
+
+
 class Result(NamedTuple):
     """The outcome of a check: OK, FAIL or NONE, what was found, and how to fix it."""
 
@@ -79,12 +83,19 @@ def _check_make() -> Result:
     return Result(OK, text.splitlines()[0])
 
 
+def _compilers() -> "list[str]":
+    return [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+
+
+def _find_compiler() -> "str | None":
+    return next((path for path in map(shutil.which, _compilers()) if path), None)
+
+
 def _check_compiler() -> Result:
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    found = next((path for path in map(shutil.which, names) if path), None)
+    found = _find_compiler()
     fix = "install one (Debian, Ubuntu: apt install g++), version 10 or newer, or set CXX"
     if found is None:
-        return Result(FAIL, f"no C++ compiler: {', '.join(names)} not on PATH", fix)
+        return Result(FAIL, f"no C++ compiler: {', '.join(_compilers())} not on PATH", fix)
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder) / "probe.cpp", Path(folder) / "probe"
         source.write_text(PROBE)
@@ -94,6 +105,30 @@ def _check_compiler() -> Result:
             reason = errors[0] if errors else _last_line(text)
             return Result(FAIL, f"{found} does not build a C++20 program: {reason}", fix)
     return Result(OK, f"{found}, {run(found, '--version')[1].splitlines()[0]}")
+
+
+def missing_headers() -> "dict[str, str]":
+    """The headers that the native worker needs and the compiler does not find, with their packages."""
+    compiler = _find_compiler()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "probe.cpp"
+        found = []
+        for header in HEADERS:
+            # libjpeg's needs the standard one before it.
+            source.write_text(f"#include <cstdio>\n#include <{header}>\n")
+            if compiler and run(compiler, "-fsyntax-only", source)[0] == 0:
+                found.append(header)
+    return {header: package for header, package in HEADERS.items() if header not in found}
+
+
+def _check_worker() -> Result:
+    missing = missing_headers()
+    if missing:
+        fix = "Debian, Ubuntu: apt install {}; then make ext".format(" ".join(missing.values()))
+        return Result(NONE, f"models are served by Python: {', '.join(missing)} not found", fix)
+    if not any((ROOT / ".venv").glob("lib/python*/site-packages/ts/cpp/bin/model_worker_socket")):
+        return Result(NONE, "not built yet; `make ext` builds it")
+    return Result(OK, "models that need no Python are served without it")
 
 
 def _check_java() -> Result:
@@ -232,5 +267,6 @@ CHECKS = {
     "cuda": _check_cuda,
     "environment": _check_environment,
     "library": _check_library,
+    "worker": _check_worker,
     "archives": _check_archives,
 }

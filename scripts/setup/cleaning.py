@@ -40,10 +40,22 @@ def clean(root: Path) -> None:
             path.unlink()
         else:
             shutil.rmtree(str(path), ignore_errors=True)
+    _remove_worker(root / ".venv")
     if found and any(store.iterdir()):
         print(f"`make` cannot build these again; `rm -r {store.relative_to(root)}` removes them")
     elif store.is_dir() and not store.is_symlink():
         store.rmdir()
+
+
+def _remove_worker(environment: Path) -> None:
+    """Removes the native worker (scripts/setup/worker.py) from an environment that is not that of another folder."""
+    if environment.is_symlink():
+        return
+    for path in environment.glob("lib/python*/site-packages/ts/cpp"):
+        if path.is_symlink():
+            path.unlink()
+    for path in environment.glob("lib/python*/site-packages/ts/.opserve-worker-*"):
+        shutil.rmtree(str(path), ignore_errors=True)
 
 
 def find_reason_to_keep(path: Path, root: Path) -> "str | None":

@@ -11,8 +11,9 @@ import yaml
 
 from archive.errors import ArchiveError, OpserveError
 from archive.packer.container import Container
+from archive.packer.mar_manifest import MAR_MANIFEST_FILE, read_runtime
 from archive.packer.names import is_name
-from archive.packer.verify import MAR_MANIFEST_FILE, check_container, has_manifest
+from archive.packer.verify import check_container, has_manifest
 from archive.process.limits import Limits, call_limited
 from handlers.codecs.limits import TOLERANCE
 from handlers.codecs.safe_yaml import load_yaml
@@ -49,12 +50,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Archive:
-    """The facts about a `.mar` with which it is served and tried."""
+    """The facts about a `.mar` with which it is served and tried; `runtime` is the worker that it is for, if known."""
 
     path: Path
     model: str
     version: str
     sample: Sample | None
+    runtime: str | None = None
 
     def require_sample(self) -> Sample:
         """Returns the sample.
@@ -114,7 +116,7 @@ def read_archive(path: Path) -> Archive:
         raise OpserveError(
             f"{path.name}: {error}; build it again (`make archive`) or take it out of {path.parent.name}/"
         ) from None
-    return Archive(path, found["model"], found["version"], _decode(found["sample"]))
+    return Archive(path, found["model"], found["version"], _decode(found["sample"]), found["runtime"])
 
 
 def read_checked(path: str, key: str | None) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def read_checked(path: str, key: str | None) -> dict[str, Any]:
         key: absolute path of the public key that must have signed it, or None.
 
     Returns:
-        `model` and `version`; `libraries`: the requirements of each; `sample`: its bytes in base64, or None.
+        `model`, `version` and `runtime`; `libraries`: the requirements of each; `sample`: its bytes in base64, or None.
 
     Raises:
         OpserveError: naming the file in it and the reason.
@@ -137,7 +139,7 @@ def read_checked(path: str, key: str | None) -> dict[str, Any]:
         else:
             check_signature(b"", None, key)
             archive.check_contents()
-        return {"libraries": libraries} | _read(archive)
+        return {"libraries": libraries, "runtime": read_runtime(archive)} | _read(archive)
 
 
 def _read(archive: Container) -> dict[str, Any]:

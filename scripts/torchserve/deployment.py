@@ -6,7 +6,7 @@ answered all requests that it got.
 
 from archive.errors import OpserveError
 from archive.packer.names import is_name
-from scripts.torchserve import deploy_record, snapshot, versions
+from scripts.torchserve import deploy_record, preflight, snapshot, versions
 from scripts.torchserve.archives import find_archive
 from scripts.torchserve.client import check_sample
 from scripts.torchserve.deploy_record import DeployRecord
@@ -50,6 +50,7 @@ def deploy(server: Server, model: str, version: str, timeout: float) -> None:
             f"{archive.path.name} contains no sample with its answer, so it cannot be tried; "
             "`make archive` packs it with one"
         )
+    preflight.check_workers([archive])
     workers = len(described["workers"])
     if workers and "pid" not in (versions.describe_by_worker(server, model, old, timeout) or {}):
         raise OpserveError(

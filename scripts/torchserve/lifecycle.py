@@ -47,6 +47,7 @@ def start(server: Server, options: StartOptions, *, predict: bool = False, super
             return
         preflight.check_model_store(server.model_store)
         archives = select_archives(server, options.models)
+        preflight.check_workers(archives)
         preflight.check_folders(server)
         if frontend is not None:
             print(f"pid {frontend.pid} was left by a start that was interrupted: starting again")

@@ -4,10 +4,14 @@ Each check raises an OpserveError that names the file, folder or address, and wh
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from archive.errors import OpserveError
+from archive.native_worker import NOT_BUILT, find_worker
+from archive.packer.mar_manifest import NATIVE
 from scripts.torchserve import processes
+from scripts.torchserve.archives import Archive
 from scripts.torchserve.ports import bind_error
 from scripts.torchserve.server import Server
 
@@ -54,6 +58,16 @@ def check_model_store(store: Path) -> None:
         raise OpserveError(f"{store} is not a folder; it should be the one with the archives")
     if not os.access(store, os.R_OK | os.X_OK):
         raise OpserveError(f"{store} cannot be read by this user")
+
+
+def check_workers(archives: Iterable[Archive]) -> None:
+    """Checks that the native worker is there if an archive is for it; TorchServe would only log that it is not."""
+    for archive in archives:
+        if archive.runtime == NATIVE and find_worker() is None:
+            raise OpserveError(
+                f"{archive.path.name} is for the native worker, {NOT_BUILT}. Or pack it for Python: "
+                f"make archive MODEL={archive.model} RUNTIME=python"
+            )
 
 
 def check_writable(folder: Path) -> None:

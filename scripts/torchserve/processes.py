@@ -1,4 +1,4 @@
-"""Finds and ends the processes of one TorchServe: its Java frontend and the Python workers it starts."""
+"""Finds and ends the processes of one TorchServe: its Java frontend and the workers it starts."""
 
 import contextlib
 import os
@@ -10,7 +10,8 @@ import psutil
 
 FRONTEND = "org.pytorch.serve.ModelServer"
 LAUNCHER = "torchserve"
-WORKER = "model_service_worker.py"
+# The last parts of a worker's program: TorchServe's own, which Python runs, and the native one.
+WORKERS = ("model_service_worker.py", "cpp/bin/model_worker_socket")
 GRACE_S = 15.0
 POLL_S = 0.05
 
@@ -46,7 +47,7 @@ def workers(home: Path, temp: Path, parents: Iterable[psutil.Process]) -> list[p
     pids = {parent.pid for parent in parents}
 
     def is_worker(process: psutil.Process, command: list[str]) -> bool:
-        if not any(argument.endswith(WORKER) for argument in command):
+        if not any(argument.endswith(WORKERS) for argument in command):
             return False
         if process.ppid() in pids:
             return True

@@ -4,6 +4,7 @@ from typing import Any
 
 import psutil
 
+from archive.packer.mar_manifest import RUNTIMES
 from scripts.torchserve import deploy_record, processes, supervision
 from scripts.torchserve.server import Server
 from scripts.torchserve.worker_log import last_error
@@ -38,7 +39,7 @@ def show_status(server: Server) -> bool:
     print(f"inference   {server.address('inference')}")
     print(f"management  {server.address('management')}")
     print(f"metrics     {server.address('metrics')}")
-    rows = [["model", "version", "workers ready", "batch", "device", "worker pids"]]
+    rows = [["model", "version", "workers ready", "batch", "device", "runtime", "worker pids"]]
     problems: list[str] = []
     for model in server.models():
         versions, default = server.versions(model), (server.describe(model) or {}).get("modelVersion")
@@ -63,6 +64,7 @@ def _worker_cells(description: dict[str, Any], stand_ins: int) -> list[str]:
         f"{count_ready_workers(description) - stand_ins}/{len(workers)}",
         str(description["batchSize"]),
         ",".join(f"cuda:{gpu}" for gpu in sorted(gpus)) or "cpu",
+        RUNTIMES.get(description.get("runtime", ""), "-"),
         " ".join(str(worker["pid"]) for worker in workers) or "-",
     ]
 

@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from archive.building.new_model import write_new_model
 from archive.errors import OpserveError
+from archive.native_worker import find_worker
 from archive.repository import ROOT
 
 BUILD_ONNX = """
@@ -70,7 +72,7 @@ def test_a_new_model_packs_as_written(project):
         "model.py",
     ]
     run(project, "archive.mine.build", "--output", "build/models/mine")
-    assert run(project, "archive.pack", "mine").startswith("mine 1.0, profile latency: ")
+    assert run(project, "archive.pack", "mine").startswith("mine 1.0, profile latency, runtime ")
     assert "answers its sample as expected" in run(project, "archive.verify", "model_store/mine.mar")
     for style in (["check"], ["format", "--check"]):
         command = [sys.executable, "-m", "ruff", *style, "--config", ROOT / "pyproject.toml", "archive/mine"]
@@ -79,7 +81,7 @@ def test_a_new_model_packs_as_written(project):
 
 def test_the_readme_is_enough_to_change_it(project):
     folder = project / "archive" / "mine"
-    (folder / "hooks.py").write_text(readme_block("python", "def preprocess"))
+    (folder / "hooks.py").write_text(readme_block("python", "def explain"))
     config = (folder / "model-config.yaml").read_text().partition("  profile:")[0]
     profiles = readme_block("yaml", "profiles:").partition("opserve:\n")[2]
     (folder / "model-config.yaml").write_text(f"{config}  hooks: hooks.py\n{profiles}")
@@ -87,8 +89,27 @@ def test_the_readme_is_enough_to_change_it(project):
     (folder / "build_onnx.py").write_text(BUILD_ONNX)
     run(project, "archive.mine.build_onnx", "--output", "build/models/mine_onnx")
     for name in ("mine", "mine_onnx"):
-        assert run(project, "archive.pack", name).startswith(f"{name} 1.0, profile throughput: ")
-        assert run(project, "archive.pack", name, "--profile", "patient").startswith(f"{name} 1.0, profile patient: ")
+        assert run(project, "archive.pack", name).startswith(f"{name} 1.0, profile throughput, runtime python: ")
+        patient = run(project, "archive.pack", name, "--profile", "patient")
+        assert patient.startswith(f"{name} 1.0, profile patient, runtime python: ")
+
+
+def test_the_readme_is_enough_to_give_it_hooks_without_python(project):
+    folder = project / "archive" / "mine"
+    (folder / "hooks.py").write_text(readme_block("python", "class Hooks"))
+    (written,) = re.findall(r"`(save_torchscript\(Hooks.*?)`", (ROOT / "archive" / "README.md").read_text())
+    build = (folder / "build.py").read_text()
+    build = build.replace("from .model import Model\n", "from .hooks import Hooks\nfrom .model import Model\n")
+    (folder / "build.py").write_text(build.replace("    x = torch.tensor(", f"    {written}\n    x = torch.tensor("))
+    config = (folder / "model-config.yaml").read_text()
+    (folder / "model-config.yaml").write_text(config.replace("hooks: hooks.py", "hooks: hooks.pt"))
+    run(project, "archive.mine.build", "--output", "build/models/mine")
+    run(project, "archive.pack", "mine")
+    for runtime in ("python", *(["native"] if find_worker(".pt") else [])):
+        packed = run(project, "archive.pack", "mine", "--runtime", runtime)
+        assert packed.startswith(f"mine 1.0, profile throughput, runtime {runtime}: ")
+    with zipfile.ZipFile(project / "model_store" / "mine.mar") as archive:
+        assert "hooks.pt" in archive.namelist() and "hooks.py" not in archive.namelist()
 
 
 @pytest.mark.parametrize(

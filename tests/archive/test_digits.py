@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import opserve_ops  # noqa: F401
-from archive.digits.hooks import check_corners, check_image
+from archive.digits.hooks import check_corners
 from archive.digits.model import DigitReader, quad_to_square
 from archive.digits.photos import load_split, photograph, random_corners
 from archive.digits.train import accuracy
 from archive.repository import BUILD
 from handlers.errors import RequestError
+from handlers.hooks import load_hooks
 
 FOLDER = BUILD / "models" / "digits"
 SIDE = 32
@@ -47,9 +48,9 @@ def test_quad_to_square_is_opencvs_perspective_transform():
 
 def test_random_corners_are_convex_and_inside():
     height, width = 50, 80
-    for corners in random_corners(500, height, width, torch.Generator().manual_seed(1)).numpy():
+    for corners in random_corners(500, height, width, torch.Generator().manual_seed(1)):
         check_corners(corners, height, width)
-        assert (corners >= 0).all() and (corners <= (width - 1, height - 1)).all()
+        assert (corners >= 0).all() and (corners <= torch.tensor([width - 1, height - 1])).all()
 
 
 def test_a_photograph_shows_the_digit_where_its_corners_say(eager):
@@ -99,6 +100,21 @@ def test_polarity_and_contrast_do_not_matter(eager):
 SQUARE = [[10, 10], [40, 10], [40, 40], [10, 40]]
 
 
+@pytest.fixture(scope="module")
+def preprocess():
+    """The hook of the archive, as a worker calls it: with an image of some size and corners."""
+    hook = load_hooks(FOLDER / "hooks.pt", ["image", "corners"]).preprocess
+
+    def call(corners, image=None) -> None:
+        inputs = {
+            "image": numpy.full((48, 64), 7, numpy.float32) if image is None else image,
+            "corners": numpy.array(corners, numpy.float32),
+        }
+        assert hook(inputs).keys() == inputs.keys()
+
+    return call
+
+
 @pytest.mark.parametrize(
     ("corners", "message"),
     [
@@ -114,22 +130,26 @@ SQUARE = [[10, 10], [40, 10], [40, 40], [10, 40]]
         ([[x * 1e30, y * 1e30] for x, y in SQUARE], "outside the image"),
     ],
 )
-def test_corners_that_are_no_quadrilateral_are_refused(corners, message):
+def test_corners_that_are_no_quadrilateral_are_refused(preprocess, corners, message):
     with pytest.raises(RequestError, match=message) as caught:
-        check_corners(numpy.array(corners, dtype=numpy.float32), 48, 64)
-    assert caught.value.field == "corners"
+        preprocess(corners)
+    assert (caught.value.field, caught.value.status) == ("corners", 400)
 
 
-def test_corners_partly_outside_are_fine():
-    check_corners(numpy.array([[-5, -5], [40, 0], [90, 70], [0, 40]], dtype=numpy.float32), 48, 64)
+def test_corners_partly_outside_are_fine(preprocess):
+    preprocess([[-5, -5], [40, 0], [90, 70], [0, 40]])
 
 
 @pytest.mark.parametrize("value", [-1, 256, float("nan"), float("inf")])
-def test_pixels_outside_their_range_are_refused(value):
-    image = numpy.full((4, 4), 7, dtype=numpy.float32)
+def test_pixels_outside_their_range_are_refused(preprocess, value):
+    image = numpy.full((48, 64), 7, dtype=numpy.float32)
     image[1, 2] = value
     with pytest.raises(RequestError, match="0 to 255") as caught:
-        check_image(image)
-    assert caught.value.field == "image"
+        preprocess(SQUARE, image)
+    assert (caught.value.field, caught.value.status) == ("image", 400)
     with pytest.raises(RequestError, match="no pixels"):
-        check_image(image[:0])
+        preprocess(SQUARE, image[:0])
+
+
+def test_both_variants_have_the_same_hooks():
+    assert (FOLDER / "hooks.pt").read_bytes() == (BUILD / "models" / "digits_onnx" / "hooks.pt").read_bytes()

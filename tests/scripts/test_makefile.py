@@ -20,6 +20,13 @@ case "$*" in
   "-m archive.pack "*) mkdir -p model_store; touch "model_store/${@: -1}.mar" ;;
   "-m archive.describe "*) ;;
   "-m archive."*) mkdir -p "$4" ;;
+  "-m scripts.worker --stamp "*)
+    if [[ -n ${NO_WORKER:-} ]]; then
+      [[ -e $4 ]] || touch "$4"
+    else
+      place=.venv/lib/python3/site-packages/ts/cpp/bin
+      mkdir -p $place; touch $place/model_worker_socket "$4"
+    fi ;;
   "--build "*) mkdir -p build/lib; touch build/lib/libopserve_torch.so ;;
 esac
 """
@@ -113,6 +120,8 @@ def test_help_is_the_default_and_lists_every_target(sandbox: MakefileSandbox) ->
         (["archive", "ARTIFACT=my.pt", "NAME=mine"], "needs CONFIG too"),
         (["archive", "OPS=my.so"], "needs ARTIFACT NAME CONFIG too"),
         (["archive", "ARTIFACT=a", "NAME=b", "CONFIG=c", "MODEL=one"], "give one of them"),
+        (["archive", "RUNTIME=java"], "RUNTIME is native or python, not 'java'"),
+        (["serve", "RUNTIME=native python"], "RUNTIME is native or python, not 'native python'"),
         (["new-model"], "make new-model needs NAME, for example: make new-model NAME=mine"),
         (["new-op", "KIND=rowwise"], "make new-op needs NAME, for example: make new-op NAME=row_norm KIND=rowwise"),
         (["serv"], "No rule to make target 'serv'"),
@@ -185,6 +194,9 @@ def test_a_setting_becomes_an_option(sandbox: MakefileSandbox, words: list[str],
 def test_settings_of_packing_and_starting_are_passed_on(sandbox: MakefileSandbox) -> None:
     assert sandbox.make("archive", "MODEL=one", "PROFILE=a b").returncode == 0
     assert sandbox.calls()[-1] == "python <-m><archive.pack><--profile><a b><one>"
+    for _ in range(2):  # it may not be what was packed last
+        assert sandbox.make("archive", "MODEL=one", "RUNTIME=python").returncode == 0
+        assert sandbox.calls() == ["python <-m><archive.pack><--runtime><python><one>"]
     assert sandbox.make("start", "QUIET=1", "MODEL_API=1").returncode == 0
     assert sandbox.calls() == ["python <-m><scripts.start><--model-api><--quiet>"]
     assert sandbox.make("start").returncode == 0
@@ -241,8 +253,27 @@ def test_nothing_is_built_twice_and_a_change_rebuilds_what_depends_on_it(sandbox
     assert again[-3:] == pack_all
 
 
+def test_the_worker_is_built_once_it_can_be_and_archives_are_packed_for_it_then(sandbox: MakefileSandbox) -> None:
+    def packed(**environment: str) -> tuple[bool, bool]:
+        done = sandbox.make("archive", **environment)
+        assert done.returncode == 0, done.stderr
+        calls = sandbox.calls()
+        tried = any("native_worker" in call for call in calls)
+        assert ("python <-m><scripts.worker><--stamp><build/.worker>" in calls) == tried
+        return tried, any("archive.pack" in call for call in calls)
+
+    assert packed(NO_WORKER="1") == (True, True)
+    assert packed(NO_WORKER="1") == (True, False)
+    assert packed() == (True, True)
+    assert packed() == (False, False)
+    # It is put into an environment that is made anew.
+    shutil.rmtree(sandbox.root / ".venv" / "lib")
+    assert packed() == (True, True)
+
+
 def test_make_ext_leaves_opserve_ops_importable(sandbox: MakefileSandbox) -> None:
     assert sandbox.make("ext").returncode == 0
+    assert any(call.startswith("cmake <--build>") and "native_worker" in call for call in sandbox.calls())
     assert (sandbox.root / ".venv" / "site" / "opserve.pth").read_text() == f"{sandbox.root}/extensions\n"
 
 

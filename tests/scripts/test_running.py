@@ -26,7 +26,8 @@ def test_status_shows_every_model_and_its_workers(running: TorchServe) -> None:
     assert running.server.address("inference") in shown.stdout
     rows = {line.split()[0]: line.split() for line in shown.stdout.splitlines() if line}
     assert rows["echo"][1:4] == ["1.0", "1/1", "1"]
-    assert int(rows["parts"][5]) == running.describe("parts")["workers"][0]["pid"]
+    assert rows["parts"][5] == "python"
+    assert int(rows["parts"][6]) == running.describe("parts")["workers"][0]["pid"]
 
 
 def test_a_second_start_says_so_and_disturbs_nothing(running: TorchServe) -> None:

@@ -44,6 +44,7 @@ def changed(packed, tmp_path) -> Callable[[Callable[[Files], None]], Path]:
         files = files_in(packed)
         edit(files)
         path = tmp_path / "changed.mar"
+        path.unlink(missing_ok=True)
         write_archive(path, files)
         return path
 

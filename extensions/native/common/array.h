@@ -38,9 +38,10 @@ using Shape = std::vector<int64_t>;
 // The number of elements; 1 for no dimensions. The caller has checked that it does not overflow.
 int64_t count_elements(const Shape& shape);
 
-// An array, or a view of one: copying it copies no element. The elements are in C order and in this machine's byte
-// order, unless `fortran_order` or `swapped` say otherwise, which only arrays read from a file are; they need not be
-// aligned. What a model or the rest of the worker gets is in C order, native and aligned (see `convert`).
+// An array, or a view of one: copying it copies no element. The elements are in C order and in this machine's
+// byte order, unless `fortran_order` or `swapped` say otherwise, which only arrays read from a file are; they
+// need not be aligned. What a model or the rest of the worker gets is in C order, native and aligned (see
+// `convert`).
 struct Array {
     DType dtype = DType::kFloat32;
     bool fortran_order = false;

@@ -1,5 +1,5 @@
-// The errors of the native worker, as handlers/errors.py has them: a request at fault, a model that cannot be served, a
-// GPU that was lost.
+// The errors of the native worker, as handlers/errors.py has them: a request at fault, a model that cannot be
+// served, a GPU that was lost.
 #pragma once
 
 #include <exception>
@@ -10,17 +10,19 @@
 
 namespace opserve::native {
 
-// The most characters of each that a response quotes, whatever the request contains; and that a log line quotes.
+// The most characters of each that a response quotes, whatever the request contains; and that a log line
+// quotes.
 inline constexpr size_t kMaxMessage = 1000;
 inline constexpr size_t kMaxField = 128;
 inline constexpr size_t kMaxLogged = 2000;
 
-// An error in one request: its sender gets `status` and a JSON body, and no other request is affected. The message may
-// quote the request: it is bounded and made printable here, so that callers need not.
+// An error in one request: its sender gets `status` and a JSON body, and no other request is affected. The
+// message may quote the request: it is bounded and made printable here, so that callers need not.
 class RequestError : public std::exception {
   public:
     // A status outside 400..599 becomes 500; a field of more than kMaxField characters becomes none.
-    explicit RequestError(std::string_view message, std::optional<std::string_view> field = std::nullopt, int status = 400);
+    explicit RequestError(std::string_view message, std::optional<std::string_view> field = std::nullopt,
+                          int status = 400);
 
     const char* what() const noexcept override { return message_.c_str(); }
     const std::string& message() const { return message_; }
@@ -54,8 +56,8 @@ class OutOfMemoryError : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Returns a text of at most `limit` characters (code points), all printable as Python's str.isprintable has it: others
-// are escaped, and the middle is left out. Bytes that are not UTF-8 are escaped as \xNN.
+// Returns a text of at most `limit` characters (code points), all printable as Python's str.isprintable has
+// it: others are escaped, and the middle is left out. Bytes that are not UTF-8 are escaped as \xNN.
 std::string printable(std::string_view text, size_t limit);
 
 // Returns a text of at most `limit` code points, whose middle is left out.

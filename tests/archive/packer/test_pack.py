@@ -36,13 +36,15 @@ def test_an_archive_holds_all_that_a_worker_needs(external, tmp_path):
     assert done.returncode == 0, done.stderr
     first, needs = done.stdout.splitlines()
     digest = hashlib.sha256((tmp_path / "mine.mar").read_bytes()).hexdigest()
-    assert first.startswith("mine 1.0: ") and first.endswith(f" bytes, sha256 {digest}")
+    assert re.match("mine 1.0, runtime (native|python): ", first) and first.endswith(f" bytes, sha256 {digest}")
     assert re.fullmatch(r"  libmine\.so needs x86_64, CXXABI [\d.]+, GLIBC [\d.]+, GLIBCXX [\d.]+", needs)
     files = files_in(tmp_path / "mine.mar")
     assert {"branching.pt", "libmine.so", "model-config.yaml", "opserve_handler.py"} <= files.keys()
     assert "handlers/model.py" in files and not any("__pycache__" in name for name in files)
     manifest = json.loads(files["MAR-INF/MANIFEST.json"])["model"]
     assert manifest["handler"] == "opserve_handler.py"
+    section = json.loads(files["model-config.json"])
+    assert (section["artifact"], section["threads"], section["hooks"]) == ("branching.pt", 1, None)
     assert manifest["configFile"] == "model-config.yaml"
     config = yaml.safe_load(files["model-config.yaml"])
     # Java stores them as milliseconds in 32 bits.
@@ -81,7 +83,7 @@ def test_a_setting_of_the_configuration_is_not_overridden(external, tmp_path):
 def test_another_version_is_stored_next_to_the_first(external, tmp_path):
     (tmp_path / "mine.mar").write_bytes(b"the first")
     done = pack_external(external.scripted, external.config, tmp_path, "--ops", external.library, "--version", "2.0")
-    assert done.stdout.startswith("mine 2.0: ")
+    assert done.stdout.startswith("mine 2.0, runtime ")
     assert (tmp_path / "mine.mar").read_bytes() == b"the first"
     manifest = json.loads(files_in(tmp_path / "mine@2.0.mar")["MAR-INF/MANIFEST.json"])["model"]
     assert (manifest["modelName"], manifest["modelVersion"]) == ("mine", "2.0")

@@ -119,7 +119,7 @@ def test_the_manifest_and_the_output_say_which(tmp_path):
         text=True,
         check=True,
     )
-    assert described.stdout.startswith("scaled_add 1.0, profile throughput: ")
+    assert described.stdout.startswith("scaled_add 1.0, profile throughput, runtime ")
 
 
 def test_the_last_one_packed_is_in_the_model_store(tmp_path):

@@ -58,7 +58,7 @@ def test_a_good_archive_is_accepted_and_described(packed):
     done = run_cli(packed)
     assert (done.returncode, done.stderr) == (0, "")
     first, needs, last = done.stdout.splitlines()
-    assert first.startswith("mine 1.0: ") and f"{packed.stat().st_size:,} bytes, sha256 " in first
+    assert first.startswith("mine 1.0, runtime ") and f"{packed.stat().st_size:,} bytes, sha256 " in first
     assert needs.startswith("  libmine.so needs x86_64, ") and "GLIBC " in needs
     assert "answers its sample as expected" in last
 
@@ -69,7 +69,9 @@ def test_an_archive_is_described_without_a_check(packed, tmp_path):
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     said = describe(packed).stdout.splitlines()
-    assert said[0].startswith("mine 1.0: ") and said[0].endswith(hashlib.sha256(packed.read_bytes()).hexdigest())
+    assert said[0].startswith("mine 1.0, runtime ") and said[0].endswith(
+        hashlib.sha256(packed.read_bytes()).hexdigest()
+    )
     assert said[1].startswith("  libmine.so needs x86_64, ") and len(said) == 2
     junk = tmp_path / "junk.mar"
     junk.write_bytes(b"junk")
@@ -163,12 +165,43 @@ def test_something_that_is_not_a_manifest_is_refused(changed, content):
     assert refusal(changed(edit)).startswith(f"{MANIFEST}: not written by opserve's packer")
 
 
-def test_another_runtime_is_refused(changed):
+@pytest.mark.parametrize("runtime", ["python3", "native", "", None, ["LSP"]])
+def test_another_runtime_is_refused(changed, runtime):
     def edit(files: Files) -> None:
-        files[MANIFEST] = files[MANIFEST].replace(b'"python"', b'"LSP"')
+        files[MANIFEST] = json.dumps(json.loads(files[MANIFEST]) | {"runtime": runtime}).encode()
         rewrite_manifest(files)
 
-    assert "the runtime 'LSP'" in refusal(changed(edit))
+    assert f"the runtime {runtime!r}" in refusal(changed(edit))
+
+
+def for_runtime(files: Files, runtime: str) -> None:
+    files[MANIFEST] = json.dumps(json.loads(files[MANIFEST]) | {"runtime": runtime}).encode()
+
+
+def test_a_configuration_for_the_worker_that_says_something_else_is_refused(changed):
+    def edit(files: Files) -> None:
+        section = json.loads(files["model-config.json"]) | {"max_json_bytes": 7}
+        files["model-config.json"] = json.dumps(section, indent=2).encode() + b"\n"
+        rewrite_manifest(files)
+
+    assert refusal(changed(edit)) == "model-config.json: differs from model-config.yaml; pack the archive again"
+
+
+def test_an_archive_of_an_earlier_packer_has_no_configuration_for_the_native_worker(changed):
+    def edit(files: Files) -> None:
+        del files["model-config.json"]
+        for_runtime(files, "python")
+        rewrite_manifest(files)
+
+    verify(changed(edit))
+
+    def edit_for_native(files: Files) -> None:
+        edit(files)
+        for_runtime(files, "LSP")
+        rewrite_manifest(files)
+
+    said = refusal(changed(edit_for_native))
+    assert said == "model-config.json: missing from the archive, which is for the native worker"
 
 
 def test_an_archive_without_a_manifest_is_refused(changed):
@@ -219,6 +252,53 @@ def test_a_bomb_within_the_artifact_is_refused(changed, tmp_path):
 
     said = refusal(changed(edit))
     assert said.startswith("branching.pt: unpacks from ") and said.endswith(": a bomb")
+
+
+# Stands in for the native worker: prints an answer, or fails as the real one does.
+WORKER = """#!/bin/sh
+[ "$1" = --selfcheck ] && [ -f "$2/model-config.json" ] && [ "$3" = --print ] || exit 9
+{}
+"""
+
+
+@pytest.fixture
+def for_native(changed, monkeypatch, tmp_path):
+    """`for_native(script)` is an archive for the native worker, in whose place that shell script runs."""
+
+    def make(script: str) -> Path:
+        program = tmp_path / "worker"
+        program.write_text(WORKER.format(script))
+        program.chmod(0o755)
+        monkeypatch.setattr("archive.packer.trial.find_worker", lambda: program)
+
+        def edit(files: Files) -> None:
+            for_runtime(files, "LSP")
+            rewrite_manifest(files)
+
+        return changed(edit)
+
+    return make
+
+
+def test_the_worker_that_will_serve_must_give_the_same_answer(for_native):
+    verify(for_native("cat sample/answer.json"))
+    said = refusal(for_native("sed s/1/2/g sample/answer.json"), run=True)
+    assert said.startswith("the native worker gives the sample request another answer than Python: answer.y[0] is ")
+    said = refusal(for_native("echo '{\"z\": 1}'"), run=True)
+    assert said.endswith("answer has the keys ['z'], expected ['y']")
+    assert refusal(for_native("echo hello"), run=True).startswith("the answer to the sample request cannot be read: ")
+    said = refusal(for_native("echo 'error: libmine.so: it does not fit' >&2; exit 1"), run=True)
+    assert said == "the native worker fails: libmine.so: it does not fit; RUNTIME=python packs it for Python"
+    assert "was ended by SIGSEGV while it loaded" in refusal(for_native("kill -SEGV $$"), run=True)
+
+
+def test_without_the_native_worker_its_archives_are_refused_only_where_they_are_run(for_native, monkeypatch):
+    path = for_native("")
+    monkeypatch.setattr("archive.packer.trial.find_worker", lambda: None)
+    verify(path, run=False)
+    assert refusal(path, run=True).startswith(
+        "it is for the native worker, which is not built here; `make ext` builds it"
+    )
 
 
 def test_an_unsuitable_machine_matters_only_where_the_archive_is_run(changed):
