@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from archive.packer.keys import load_private_key, make_keys
 from handlers.errors import ModelError
 from handlers.integrity.check import check_archive
 from handlers.integrity.manifest import MANIFEST_FILE, FileRecord, Manifest
 from handlers.integrity.requirements import LibraryRequirements
+from handlers.integrity.signing import PUBLIC_KEY_VARIABLE, SIGNATURE_FILE
 from scripts.torchserve.worker_log import _traceback
 from tests.support.native_worker import NOT_BUILT, PROGRAM, NativeWorker, encode_batch, encode_load
 
@@ -200,6 +202,32 @@ class TestArchive:
         with pytest.raises(ModelError) as expected:
             check_archive(folder)
         assert refusal(start(OPSERVE_PUBLIC_KEY=key), folder) == f"ModelError: {expected.value}"
+
+    def test_that_was_signed(self, start, folder, tmp_path, monkeypatch):
+        private = tmp_path / "key.pem"
+        public, other = make_keys(private), make_keys(tmp_path / "other.pem")
+        signature = load_private_key(private).sign((folder / MANIFEST_FILE).read_bytes())
+        for key, content in ((public, signature), (public, signature[:-1]), (public, bytes(64)), (other, signature)):
+            (folder / SIGNATURE_FILE).write_bytes(content)
+            monkeypatch.setenv(PUBLIC_KEY_VARIABLE, str(key))
+            found = refusal(start(OPSERVE_PUBLIC_KEY=str(key)), folder)
+            if (key, content) == (public, signature):
+                check_archive(folder)
+                assert "model-config.json" in found
+            else:
+                with pytest.raises(ModelError) as expected:
+                    check_archive(folder)
+                assert found == f"ModelError: {expected.value}"
+            # Otherwise the next worker would stand in.
+            for record in folder.parent.glob(".*.load"):
+                record.unlink()
+
+    def test_that_was_not_signed(self, start, folder, tmp_path, monkeypatch):
+        public = make_keys(tmp_path / "key.pem")
+        monkeypatch.setenv(PUBLIC_KEY_VARIABLE, str(public))
+        with pytest.raises(ModelError) as expected:
+            check_archive(folder)
+        assert refusal(start(OPSERVE_PUBLIC_KEY=str(public)), folder) == f"ModelError: {expected.value}"
 
 
 class TestStandIn:
