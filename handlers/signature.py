@@ -85,8 +85,6 @@ class TensorSpec:
                 minimum.
         """
         array = self._checked(value) if isinstance(value, numpy.ndarray) else self._from_json(value)
-        if not self.matches(array.shape):
-            raise self._refusal(f"got shape {list(array.shape)}")
         if array.dtype != self.dtype:
             array = self._cast(array, typed=typed)
         if self.minimum is not None:
@@ -97,17 +95,23 @@ class TensorSpec:
     def _checked(self, array: numpy.ndarray) -> numpy.ndarray:
         if array.dtype.kind not in "biuf":
             raise self._refusal(f"got {array.dtype} values where numbers are expected")
+        self._require_shape(array.shape)
         return array
+
+    def _require_shape(self, shape: tuple[int, ...]) -> None:
+        if not self.matches(shape):
+            raise self._refusal(f"got shape {list(shape)}")
 
     def _from_json(self, value: Any) -> numpy.ndarray:
         """The array for a parsed JSON value, in the widest dtype of its kind."""
         leaves, shape = self._leaves(value)
         # NumPy itself would read true next to a number as 1, and reserve space for the longest text in every element.
         kinds = set(map(type, leaves))
+        if kinds != _BOOLEANS and not kinds <= _NUMBERS:
+            raise self._not_numbers(kinds)
+        self._require_shape(tuple(shape))  # before the values, as for arrays: a message depends on no text's length
         if kinds == _BOOLEANS:
             array = numpy.array(leaves, bool)
-        elif not kinds <= _NUMBERS:
-            raise self._not_numbers(kinds)
         elif not leaves:
             array = numpy.empty(0, self.dtype)  # an empty list has no type
         elif self.dtype.kind != "f" and kinds == _INTEGERS:

@@ -1,8 +1,10 @@
-// The configuration of an archive: model-config.json, which the packer writes from model-config.yaml once it is checked
-// (handlers/config.py), so that no worker parses YAML.
+// The configuration of an archive: model-config.json, which the packer writes from model-config.yaml once it
+// is checked (handlers/config.py), so that no worker parses YAML.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -14,7 +16,12 @@
 
 namespace opserve::native {
 
+inline constexpr const char* kConfigFile = "model-config.json";
+
 enum class Batching { kNone, kStack, kGraph };
+
+// The inputs that make a graph in CSR form: `batching: graph` knows them by name.
+inline constexpr std::string_view kRowptr = "rowptr", kCol = "col", kValue = "value";
 
 struct ModelConfig {
     std::string artifact;
@@ -31,8 +38,13 @@ struct ModelConfig {
     std::vector<std::pair<std::string, std::variant<std::string, int64_t>>> provider_options;
     double tolerance = 1e-5;
 
-    // Throws ModelError.
+    // Reads one JSON object with every key of the `opserve:` section, `threads` as a number or "auto". Throws
+    // ModelError with the path: the file cannot be read, is not JSON, lacks a key, has an unknown one, or a
+    // value that is not allowed.
     static ModelConfig read(const std::filesystem::path& path);
 };
+
+// "none", "stack" or "graph".
+std::string_view name(Batching batching);
 
 }  // namespace opserve::native

@@ -2,9 +2,6 @@
 
 #include <ATen/core/function_schema.h>
 #include <c10/core/InferenceMode.h>
-#include <dlfcn.h>
-#include <elf.h>
-#include <torch/csrc/jit/serialization/import.h>
 #include <torch/cuda.h>
 
 #include <algorithm>
@@ -12,9 +9,14 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <system_error>
+
+#include "engines/op_library.h"
+#include "engines/torch/errors.h"
+#include "engines/torch/script.h"
 
 namespace opserve::native {
 namespace {
@@ -32,19 +34,6 @@ std::string unreadable(const fs::path& path) {
     errno = 0;
     if (!std::ifstream(path, std::ios::binary)) return std::strerror(errno);
     return {};
-}
-
-// Whether an ELF file is as long as its header says: opening a truncated one kills the process.
-bool is_complete_library(const fs::path& path) {
-    Elf64_Ehdr header{};
-    std::ifstream file(path, std::ios::binary);
-    if (!file.read(reinterpret_cast<char*>(&header), sizeof(header))) return false;
-    if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64)
-        return false;
-    std::error_code error;
-    const uintmax_t size = fs::file_size(path, error);
-    const uintmax_t sections = uintmax_t{header.e_shentsize} * header.e_shnum;
-    return !error && header.e_shoff <= size && sections <= size - header.e_shoff;
 }
 
 std::string describe_signature(const torch::jit::Method& method) {
@@ -118,8 +107,7 @@ void flatten_into(const c10::IValue& value, const std::string& name, std::vector
 }  // namespace
 
 std::string one_line(const std::exception& error) {
-    const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-    const std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
+    const std::string text = error_text(error);
     // TorchScript puts the exception's own line last, after "RuntimeError: " or "builtins.ValueError: ".
     std::string_view line;
     const bool traceback = text.find("Traceback of TorchScript") != std::string::npos;
@@ -141,19 +129,17 @@ std::string one_line(const std::exception& error) {
 }
 
 void load_library(const std::string& name) {
-    // A name with a slash, so that dlopen does not search elsewhere.
-    const fs::path path = fs::absolute(name);
     const std::string where = "cannot open operator library " + name + ": ";
-    if (const std::string reason = unreadable(path); !reason.empty()) throw Error(where + reason);
-    if (!is_complete_library(path)) throw Error(where + "not a complete 64-bit ELF file");
-    void* handle = nullptr;
+    if (const std::string reason = unreadable(name); !reason.empty()) throw Error(where + reason);
+    if (find_corruption(name)) throw Error(where + "not a complete 64-bit ELF file");
+    std::optional<std::string> reason;
     try {
-        handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+        reason = open_library(name);
     } catch (const std::exception& error) {
         // From the library's initialization: for example, an operator that already exists.
-        throw Error(where + one_line(error));
+        reason = one_line(error);
     }
-    if (handle == nullptr) throw Error(where + dlerror());
+    if (reason) throw Error(where + *reason);
 }
 
 c10::Device parse_device(const std::string& name) {
@@ -176,8 +162,7 @@ Model::Model(const std::string& path, c10::Device device) : device_(device) {
     const std::string where = "cannot load model " + path + ": ";
     if (const std::string reason = unreadable(path); !reason.empty()) throw Error(where + reason);
     try {
-        module_ = torch::jit::load(path, device);
-        module_.eval();
+        module_ = load_module(path, device);
         const auto method = module_.find_method("forward");
         if (!method.has_value()) throw Error("it has no method forward");
         signature_ = describe_signature(*method);

@@ -1,5 +1,6 @@
-// Opens operator libraries, loads a TorchScript model and runs it. It does not know about servers, file
-// formats of inputs or command lines: opserve_run is one user of it.
+// A TorchScript model as opserve_run runs it: any arguments by name or order, any result. It shares the
+// worker's way of opening libraries and modules, and knows neither servers nor file formats of inputs nor
+// command lines.
 #pragma once
 
 #include <ATen/core/ivalue.h>

@@ -22,17 +22,22 @@ namespace opserve::native {
 struct Counts {
     uint64_t requests = 0, batches = 0, model_calls = 0;
     double decode_s = 0, collate_s = 0, inference_s = 0, encode_s = 0;
-    std::map<std::pair<int, std::string>, uint64_t> rejected;  // by status and input at fault ("": the request)
+    std::map<std::pair<int, std::string>, uint64_t>
+        rejected;  // by status and input at fault ("": the request)
 };
 
 class ServableModel {
   public:
-    // Reads the configuration, loads the engine and warms it up. Throws ModelError.
+    // Reads the configuration, loads the engine and warms it up. `device_index` is the GPU that the server
+    // gave this worker. Throws ModelError.
     ServableModel(const std::filesystem::path& folder, std::optional<int> device_index, ModelName name);
     ~ServableModel();
 
     // One response per request, in their order. Never throws because of a request.
     std::vector<Response> answer(std::span<Request> requests);
+
+    // The body of the response to the archive's sample request. Throws ModelError: the request is refused.
+    std::string answer_sample(Request& request);
 
     // The description of the management API, as JSON: the object's members without its braces.
     std::string describe() const;
@@ -47,11 +52,14 @@ class ServableModel {
     const std::string& broken() const;
 
   private:
-    struct State;
+    class State;
     std::unique_ptr<State> state_;
 };
 
-// Reads the sample request of an unpacked archive (sample/request/): handlers/sample.py. Throws ModelError.
+// Where an unpacked archive has its sample request.
+std::filesystem::path sample_folder(const std::filesystem::path& folder);
+// Reads the sample request of an unpacked archive: one part per file, named by its stem; `body.json` alone is
+// a whole body. Throws ModelError: there is none.
 Request read_sample_request(const std::filesystem::path& folder);
 
 }  // namespace opserve::native

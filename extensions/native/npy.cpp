@@ -10,7 +10,10 @@
 #include <limits>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
+#include "codecs/npy_header.h"
+#include "codecs/zip_writer.h"
 #include "opserve/tensor.h"
 
 namespace opserve::native {
@@ -26,123 +29,32 @@ constexpr size_t kLongestHeader = 10000;
     throw std::runtime_error(name + ": " + reason);
 }
 
-// The header is a Python dictionary of three known keys. This parser reads just that, and never past the end.
-class Header {
-  public:
-    Header(std::string_view text, const std::string& name) : text_(text), name_(name) {}
-
-    void read(NpyArray& array, bool& swapped) {
-        bool descr = false, order = false, shape = false;
-        expect('{');
-        while (!accept('}')) {
-            const std::string key = string();
-            expect(':');
-            if (key == "descr" && !std::exchange(descr, true)) {
-                read_descr(array, swapped);
-            } else if (key == "fortran_order" && !std::exchange(order, true)) {
-                array.fortran_order = boolean();
-            } else if (key == "shape" && !std::exchange(shape, true)) {
-                array.shape = integers();
-            } else {
-                malformed();
-            }
-            if (!accept(',')) {
-                expect('}');
-                break;
-            }
-        }
-        skip_space();
-        if (!descr || !order || !shape || !text_.empty()) malformed();
-    }
-
-  private:
-    [[noreturn]] void malformed() const { fail(name_, "its header is malformed"); }
-
-    void skip_space() {
-        while (!text_.empty() && std::strchr(" \t\r\n", text_.front()) != nullptr && text_.front() != '\0') {
-            text_.remove_prefix(1);
+// Reads what the header's text says into `array`; returns whether the elements are in the other byte order.
+bool read_header(std::string_view text, const std::string& name, NpyArray& array) {
+    NpyHeader header;
+    try {
+        header = parse_npy_header(text);
+    } catch (const BadNpyHeader& error) {
+        switch (error.reason()) {
+            case BadNpyHeader::Reason::kFields:
+                fail(name, "structured dtypes are not supported");
+            case BadNpyHeader::Reason::kTooLarge:
+                fail(name, "the header specifies a size that does not fit in 63 bits");
+            default:
+                fail(name, "its header is malformed");
         }
     }
-
-    bool accept(char wanted) {
-        skip_space();
-        if (text_.empty() || text_.front() != wanted) return false;
-        text_.remove_prefix(1);
-        return true;
+    const std::optional<NpyType> type = parse_npy_type(header.descr);
+    if (!type) {
+        fail(name,
+             "dtype '" + header.descr + "' is not supported, only booleans, integers, floats and complex");
     }
-
-    void expect(char wanted) {
-        if (!accept(wanted)) malformed();
-    }
-
-    std::string string() {
-        skip_space();
-        if (text_.empty() || (text_.front() != '\'' && text_.front() != '"')) malformed();
-        const size_t end = text_.find(text_.front(), 1);
-        if (end == std::string_view::npos) malformed();
-        const std::string value(text_.substr(1, end - 1));
-        text_.remove_prefix(end + 1);
-        return value;
-    }
-
-    bool boolean() {
-        skip_space();
-        for (const bool value : {true, false}) {
-            const std::string_view word = value ? "True" : "False";
-            if (text_.substr(0, word.size()) == word) {
-                text_.remove_prefix(word.size());
-                return value;
-            }
-        }
-        malformed();
-    }
-
-    std::vector<int64_t> integers() {
-        std::vector<int64_t> values;
-        expect('(');
-        while (!accept(')')) {
-            skip_space();
-            int64_t value = 0;
-            size_t digits = 0;
-            for (; digits < text_.size() && text_[digits] >= '0' && text_[digits] <= '9'; ++digits) {
-                if (!checked_multiply(value, 10, &value) ||
-                    !checked_add(value, text_[digits] - '0', &value)) {
-                    fail(name_, "the header specifies a size that does not fit in 63 bits");
-                }
-            }
-            if (digits == 0) malformed();
-            text_.remove_prefix(digits);
-            values.push_back(value);
-            if (!accept(',')) {
-                expect(')');
-                break;
-            }
-        }
-        return values;
-    }
-
-    void read_descr(NpyArray& array, bool& swapped) {
-        skip_space();
-        if (!text_.empty() && text_.front() == '[') fail(name_, "structured dtypes are not supported");
-        const std::string descr = string();
-        static constexpr std::string_view known[] = {"b1", "i1", "i2", "i4", "i8", "u1", "u2",
-                                                     "u4", "u8", "f2", "f4", "f8", "c8", "c16"};
-        const std::string_view type = std::string_view(descr).substr(std::min<size_t>(1, descr.size()));
-        const bool found = std::find(std::begin(known), std::end(known), type) != std::end(known);
-        const char order = found ? descr[0] : '\0';
-        const bool one_byte = found && type[1] == '1' && type.size() == 2;
-        if (order != '<' && order != '>' && order != '=' && !(order == '|' && one_byte)) {
-            fail(name_,
-                 "dtype '" + descr + "' is not supported, only booleans, integers, floats and complex");
-        }
-        array.kind = type[0];
-        array.item_size = type == "c16" ? 16 : type[1] - '0';
-        swapped = order == '>' && array.item_size > 1;
-    }
-
-    std::string_view text_;
-    const std::string& name_;
-};
+    array.kind = type->kind;
+    array.item_size = type->item_size;
+    array.fortran_order = header.fortran_order;
+    array.shape = std::move(header.shape);
+    return type->swapped;
+}
 
 void swap_bytes(NpyArray& array) {
     // Each half of a complex number is swapped separately.
@@ -153,23 +65,7 @@ void swap_bytes(NpyArray& array) {
 }
 
 std::string encode_header(const NpyArray& array) {
-    std::string shape;
-    for (const int64_t size : array.shape) shape += std::to_string(size) + ", ";
-    if (array.shape.size() > 1) shape.resize(shape.size() - 2);
-    if (array.shape.size() == 1) shape.pop_back();
-    std::string header = "{'descr': '";
-    header += array.item_size == 1 ? '|' : '<';
-    header += array.kind;
-    header += std::to_string(array.item_size) + "', 'fortran_order': ";
-    header += array.fortran_order ? "True" : "False";
-    header += ", 'shape': (" + shape + "), }";
-    // The elements begin at a multiple of 64 bytes.
-    const size_t unpadded = kMagic.size() + 4 + header.size() + 1;
-    header.append((64 - unpadded % 64) % 64, ' ');
-    header += '\n';
-    std::string bytes(kMagic);
-    bytes += {1, 0, static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
-    return bytes + header;
+    return make_npy_header({array.kind, static_cast<int>(array.item_size), false}, array.shape);
 }
 
 // A file that is written under another name in the same folder, and renamed when it is complete.
@@ -221,27 +117,6 @@ uint32_t crc32(uint32_t crc, const char* bytes, size_t count) {
     return ~crc;
 }
 
-void put(std::string& bytes, uint32_t value, int width) {
-    for (int i = 0; i < width; ++i) bytes += static_cast<char>(value >> 8 * i & 0xff);
-}
-
-// The fields of an entry that a local header and the directory of a ZIP file share: stored, not compressed,
-// dated 1980 so that the same arrays give the same file.
-std::string zip_entry(const std::string& name, uint32_t crc, uint32_t size) {
-    std::string entry;
-    put(entry, 20, 2);     // version needed
-    put(entry, 0x800, 2);  // the name is UTF-8
-    put(entry, 0, 2);      // stored
-    put(entry, 0, 2);      // time
-    put(entry, 0x21, 2);   // date
-    put(entry, crc, 4);
-    put(entry, size, 4);
-    put(entry, size, 4);
-    put(entry, static_cast<uint32_t>(name.size()), 2);
-    put(entry, 0, 2);  // no extra field
-    return entry;
-}
-
 }  // namespace
 
 NpyArray parse_npy(std::vector<char> bytes, const std::string& name) {
@@ -262,8 +137,7 @@ NpyArray parse_npy(std::vector<char> bytes, const std::string& name) {
     if (bytes.size() - start < length) fail(name, "truncated in its header");
 
     NpyArray array;
-    bool swapped = false;
-    Header(view.substr(start, length), name).read(array, swapped);
+    const bool swapped = read_header(view.substr(start, length), name, array);
     int64_t expected = array.item_size;
     // A size of 0 empties the array, but the other sizes must be valid on their own.
     for (const int64_t size : array.shape) {
@@ -318,40 +192,25 @@ void write_npy(const std::string& path, const NpyArray& array) {
 void write_npz(const std::string& path, const std::vector<std::pair<std::string, NpyArray>>& arrays) {
     constexpr size_t most = std::numeric_limits<uint32_t>::max();
     File file(path);
-    std::string directory;
+    ZipWriter writer;
     size_t position = 0;
     for (const auto& [key, array] : arrays) {
         const std::string header = encode_header(array), name = key + ".npy";
-        const size_t size = header.size() + array.size(), next = position + 30 + name.size() + size;
+        const size_t size = header.size() + array.size();
+        position += ZipWriter::kLocalBytes + name.size() + size;
         // The format's 32-bit fields; .npy has no such limit.
-        if (array.size() > most || next > most || name.size() > 0xffff || arrays.size() > 0xffff) {
+        if (array.size() > most || position > most || name.size() > 0xffff || arrays.size() > 0xffff) {
             fail(path, "an .npz file holds less than 4 GiB; write .npy files instead");
         }
         const uint32_t crc = crc32(crc32(0, header.data(), header.size()), array.data(), array.size());
-        const std::string entry = zip_entry(name, crc, static_cast<uint32_t>(size));
-        const std::string local = "PK\3\4" + entry + name;
-        file.write(local.data(), local.size());
-        file.write(header.data(), header.size());
+        std::string before;
+        writer.begin_file(before, name, crc, static_cast<uint32_t>(size));
+        before += header;
+        file.write(before.data(), before.size());
         file.write(array.data(), array.size());
-        directory += "PK\1\2";
-        put(directory, 20, 2);  // version made by
-        directory += entry;
-        put(directory, 0, 2);  // no comment
-        put(directory, 0, 2);  // first disk
-        put(directory, 0, 2);
-        put(directory, 0, 4);
-        put(directory, static_cast<uint32_t>(position), 4);
-        directory += name;
-        position = next;
     }
-    const uint32_t directory_size = static_cast<uint32_t>(directory.size());
-    directory += "PK\5\6";
-    put(directory, 0, 4);  // one disk
-    put(directory, static_cast<uint32_t>(arrays.size()), 2);
-    put(directory, static_cast<uint32_t>(arrays.size()), 2);
-    put(directory, directory_size, 4);
-    put(directory, static_cast<uint32_t>(position), 4);
-    put(directory, 0, 2);  // no comment
+    std::string directory;
+    writer.end(directory);
     file.write(directory.data(), directory.size());
     file.close();
 }

@@ -1,7 +1,5 @@
 // Compiles if bindings/onnxruntime/abi.h agrees with the runtime's own header, of any version.
-#include <onnxruntime_c_api.h>
-
-#include <type_traits>
+#include "onnxruntime_abi.h"
 
 #include "../bindings/onnxruntime/abi.h"
 
@@ -9,35 +7,6 @@ namespace {
 
 namespace ours = opserve::ort_binding;
 
-// The part of a type that a call depends on: that it is a pointer, or an integer with a number of bits.
-template <class T>
-struct Passed {
-    using Type = T;
-};
-template <class T>
-    requires std::is_enum_v<T>
-struct Passed<T> {
-    using Type = std::conditional_t<sizeof(T) == 4, int32_t, void>;
-};
-template <class T>
-struct Passed<T*> {
-    using Type = void*;
-};
-template <class Result, class... Arguments>
-struct Passed<Result (*)(Arguments...)> {
-    using Type = typename Passed<Result>::Type (*)(typename Passed<Arguments>::Type...);
-};
-template <class Result, class... Arguments>
-struct Passed<Result (*)(Arguments...) noexcept> : Passed<Result (*)(Arguments...)> {};
-
-template <class A, class B>
-constexpr bool same_call = std::is_same_v<typename Passed<A>::Type, typename Passed<B>::Type>;
-
-#define SAME_MEMBER(type, member)                                          \
-    static_assert(offsetof(ours::type, member) == offsetof(type, member)); \
-    static_assert(same_call<decltype(ours::type::member), decltype(type::member)>, #type "." #member);
-
-#define SAME_FUNCTION(place, function) SAME_MEMBER(OrtApi, function)
 OPSERVE_ORT_API_ENTRIES(SAME_FUNCTION)
 
 SAME_MEMBER(OrtApiBase, GetApi)
@@ -73,7 +42,6 @@ static_assert(sizeof(ours::OrtCustomOp) == offsetof(OrtCustomOp, ReleaseAliasMap
 
 static_assert(sizeof(ONNXTensorElementDataType) == sizeof(ours::ONNXTensorElementDataType));
 static_assert(sizeof(OrtErrorCode) == sizeof(ours::OrtErrorCode));
-#define SAME_VALUE(name) static_assert(static_cast<int>(ours::name) == static_cast<int>(name), #name);
 SAME_VALUE(ORT_OK)
 SAME_VALUE(ORT_FAIL)
 SAME_VALUE(ORT_INVALID_ARGUMENT)

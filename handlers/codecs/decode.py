@@ -101,7 +101,7 @@ def _kind(part: Part) -> str:
                 return kind
     if not part.content_type:
         return ""
-    media_type = _media_type(part)
+    media_type = _media_type(part).lower()
     return "image" if media_type.startswith("image/") else _KINDS.get(media_type, "")
 
 
@@ -135,7 +135,7 @@ def _read_body(
             raise RequestError("send each input as a part of a multipart form, or all in an .npz; " + _expected(specs))
         return {specs[0].name: body}, None, False
     media_type = _media_type(body)
-    if media_type not in _MAYBE_JSON and not media_type.endswith("+json"):
+    if media_type.lower() not in _MAYBE_JSON and not media_type.lower().endswith("+json"):
         raise RequestError(
             f"a body of type '{media_type}' is not accepted; send application/json, multipart/form-data, image/png, "
             f"image/jpeg, {npy.NPY_TYPE} or {npy.NPZ_TYPE}",
@@ -190,9 +190,14 @@ def _decode_value(value: Any, spec: TensorSpec, budget: Budget, *, typed: bool) 
 
 
 def _convert(value: Any, spec: TensorSpec, budget: Budget, *, typed: bool) -> numpy.ndarray:
-    """The array that `spec` asks for, counted before it is made if its size is known by then."""
-    if isinstance(value, numpy.ndarray):
+    """The array that `spec` asks for; of one whose sender chose the dtype, counted before it is made.
+
+    What JSON takes is bounded by its text, and is not yet known of one that becomes lists.
+    """
+    if typed:
         budget.take_bytes(value.size * spec.dtype.itemsize, spec.name)
+        if value.size == 0:  # the other sizes may be too large for wider numbers
+            npy.reshape(numpy.empty(0, spec.dtype), value.shape, spec.name)
         return spec.convert(value, typed=typed)
     array = spec.convert(value, typed=typed)
     budget.take_bytes(array.nbytes, spec.name)
@@ -226,7 +231,7 @@ def _expected(specs: Sequence[TensorSpec]) -> str:
 
 
 def _media_type(part: Part) -> str:
-    return part.content_type.partition(";")[0].strip().lower()
+    return part.content_type.partition(";")[0].strip()
 
 
 def _looks_like_json(content: Buffer) -> bool:

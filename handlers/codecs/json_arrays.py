@@ -126,10 +126,21 @@ def _parse_leniently(content: Buffer) -> Any:
         RecursionError: it is nested too deeply.
     """
     text = str(content, "utf-8-sig")  # json.loads would also accept UTF-16 and surrogates
-    document = json.loads(text, parse_float=_number, parse_int=_number)
-    if _SURROGATE.search(text):
-        _check_texts(document)
+    if not _SURROGATE.search(text):
+        return json.loads(text, parse_float=_number, parse_int=_number)
+    document = json.loads(text, parse_float=_number, parse_int=_number, object_pairs_hook=_members)
+    _check_texts(document)
     return document
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The members of an object; the values that others of the same name replace are checked, since they are text too."""
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            _check_texts(members[name])
+        members[name] = value
+    return members
 
 
 def _number(text: str) -> int | float:
@@ -225,8 +236,12 @@ class _Document:
         members: dict[str, Any] = {name: item[name] for name in self._names(item)}
         read = {name: self._plain(value) for name, value in members.items() if name != "data"}
         if "data" in members:
-            data = members["data"]
-            rank = len(read["shape"]) if isinstance(next(iter(data), None), simdjson.Array) else 1
+            data, shape = members["data"], read.get("shape")
+            rank = 1
+            if isinstance(next(iter(data), None), simdjson.Array):
+                if not isinstance(shape, list):  # a text has a length too, and may have millions of characters
+                    raise _Irregular
+                rank = len(shape)
             read["data"] = self._tensor(data, rank, DATATYPES[read["datatype"]].kind)
         return read
 

@@ -109,7 +109,12 @@ def _pieces(array: numpy.ndarray) -> Iterator[bytes]:
 
 
 def _convert(value: Any) -> Any:
-    """Converts what orjson does not write by itself: arrays that are not contiguous, of text, or without dimensions."""
+    """Converts what orjson does not write by itself: arrays that are not contiguous, of text, or without dimensions.
+
+    Numbers stay of their dtype: as a float64 a float32 would have more digits.
+    """
+    if isinstance(value, numpy.ndarray) and value.dtype.kind in "biuf" and value.itemsize <= 8:
+        return numpy.ascontiguousarray(value) if value.ndim else value[()]
     if isinstance(value, numpy.ndarray | numpy.generic) and value.dtype.kind in "biufU":
         return value.tolist()
     raise TypeError(f"a {type(value).__name__} is not a JSON value")

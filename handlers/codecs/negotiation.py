@@ -19,7 +19,7 @@ BINARY_TYPE = "application/octet-stream"
 _OFFERS = (JSON_TYPE, NPZ_TYPE, OIP_TYPE)
 # Browsers send some 150 characters, and the cache keeps the longest as long as the shortest.
 _MAX_LENGTH = 2048
-_WEIGHT = re.compile(r"[01](\.\d{0,3})?")
+_WEIGHT = re.compile(r"[01](\.[0-9]{0,3})?")
 
 
 class ResponseFormat(NamedTuple):

@@ -32,6 +32,10 @@ NPZ_TYPE = "application/x-npz"
 _MAX_HEADER = 1024
 _LENGTH = {1: struct.Struct("<H"), 2: struct.Struct("<I")}  # by major version of the format
 _MAX_DIMENSIONS = 32
+# By what a header may call them. They are looked up: numpy.dtype() would read a small language, and warn of parts of it.
+_CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+_DTYPES = {order + code: numpy.dtype(order + code) for order in ("", "<", ">", "=", "|") for code in _CODES}
+_DTYPES |= {numpy.dtype(code).name: numpy.dtype(code) for code in _CODES}
 
 Order = Literal["C", "F"]
 
@@ -77,11 +81,8 @@ def _parse_header(text: bytes) -> tuple[numpy.dtype, Order, tuple[int, ...]]:
     descr, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
     if not (isinstance(descr, str) and type(fortran_order) is bool and isinstance(shape, tuple) and is_shape(shape)):
         raise _Unreadable("its .npy header must hold a plain dtype, True or False, and a tuple of sizes")
-    try:
-        dtype = numpy.dtype(descr)
-    except (TypeError, ValueError, SyntaxError, OverflowError):  # numpy parses it as a list of fields too
-        raise _Unreadable(f"its dtype {descr!r} is unknown") from None
-    if dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.subdtype:
+    dtype = _DTYPES.get(descr)
+    if dtype is None:
         raise _Unreadable(f"its dtype {descr!r} is not accepted; send bool, integers or floats of at most 64 bits")
     return dtype, "F" if fortran_order else "C", shape
 

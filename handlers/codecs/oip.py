@@ -59,7 +59,9 @@ def is_infer_request(document: Any, names: set[str]) -> bool:
     """Whether a JSON document is a request in this protocol, for a model whose inputs have these names."""
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
         return False
-    return "inputs" not in names or all(isinstance(item, dict) for item in document["inputs"])
+    # An empty list is the tensor of a model that has an input of this name.
+    items = document["inputs"]
+    return "inputs" not in names or (len(items) > 0 and all(isinstance(item, dict) for item in items))
 
 
 def split_body(content: Buffer, length: str) -> tuple[Buffer, memoryview]:
@@ -187,7 +189,8 @@ def _from_bytes(data: memoryview, name: str, datatype: str, shape: list[int]) ->
     if datatype != "BF16":
         return view_as_array(data, DATATYPES[datatype], tuple(shape), name)
     halves = view_as_array(data, numpy.dtype("<u2"), tuple(shape), name)
-    return numpy.left_shift(halves, 16, dtype=numpy.uint32).view(numpy.float32)
+    wide = numpy.left_shift(halves.ravel(), 16, dtype=numpy.uint32).view(numpy.float32)
+    return reshape(wide, tuple(shape), name)
 
 
 def _from_memory(region: Region, name: str, datatype: str, shape: list[int]) -> numpy.ndarray:

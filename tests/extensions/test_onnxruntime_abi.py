@@ -15,8 +15,13 @@ from archive.repository import ROOT
 from tests.extensions.native_build import tool
 
 EXTENSIONS = ROOT / "extensions"
-ABI = EXTENSIONS / "bindings/onnxruntime/abi.h"
-COMPARISON = EXTENSIONS / "tests/onnxruntime_abi.cpp"
+ABI = "bindings/onnxruntime/abi.h"
+# What the operators declare, and what the engine of the native worker does: each with the file that compares it.
+COMPARISONS = {
+    ABI: "tests/onnxruntime_abi.cpp",
+    "native/engines/onnxruntime/abi.h": "tests/onnxruntime_engine_abi.cpp",
+}
+COMMON = "tests/onnxruntime_abi.h"
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +33,20 @@ def headers() -> Path:
     pytest.skip("the header of ONNX Runtime is not installed; ONNXRUNTIME_INCLUDE_DIR can name its folder")
 
 
-def compare(headers: Path, abi: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Compiles the comparison with this text in place of abi.h."""
-    (folder / "bindings/onnxruntime").mkdir(parents=True)
-    (folder / "bindings/onnxruntime/abi.h").write_text(abi)
-    (folder / "tests").mkdir()
-    (folder / "tests/onnxruntime_abi.cpp").write_text(COMPARISON.read_text())
+def compare(headers: Path, name: str, text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Compiles the comparison with this text in place of the declarations `name`."""
+    comparison = COMPARISONS[name]
+    for file in (name, COMMON, comparison):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text if file == name else (EXTENSIONS / file).read_text())
     command = [tool("g++"), "-std=c++20", "-fsyntax-only", "-Wno-ignored-attributes", "-isystem", str(headers)]
-    command.append(str(folder / "tests/onnxruntime_abi.cpp"))
+    command.append(str(folder / comparison))
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
-def test_is_what_the_runtimes_header_declares(headers: Path, tmp_path: Path) -> None:
-    result = compare(headers, ABI.read_text(), tmp_path)
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_is_what_the_runtimes_header_declares(name: str, headers: Path, tmp_path: Path) -> None:
+    result = compare(headers, name, (EXTENSIONS / name).read_text(), tmp_path)
     assert result.returncode == 0, result.stderr
 
 
@@ -55,12 +61,12 @@ def test_is_what_the_runtimes_header_declares(headers: Path, tmp_path: Path) -> 
     ],
 )
 def test_the_comparison_sees_a_mistake(right: str, wrong: str, headers: Path, tmp_path: Path) -> None:
-    text = ABI.read_text()
+    text = (EXTENSIONS / ABI).read_text()
     assert right in text
-    assert compare(headers, text.replace(right, wrong), tmp_path).returncode != 0
+    assert compare(headers, ABI, text.replace(right, wrong), tmp_path).returncode != 0
 
 
 def test_no_source_wants_the_runtimes_headers() -> None:
     sources = [path for path in EXTENSIONS.rglob("*") if path.suffix in (".h", ".cpp", ".cu")]
     including = [path for path in sources if re.search(r"#include\s*[<\"]onnxruntime", path.read_text())]
-    assert including == [COMPARISON]
+    assert including == [EXTENSIONS / COMMON]

@@ -1,36 +1,32 @@
-// From the bytes of a request to one array per input of the signature: handlers/codecs/decode.py and negotiation.py.
+// From the bytes of a request to one array per input of the signature: handlers/codecs/decode.py.
 #pragma once
-
-#include <memory>
 
 #include "../common/array.h"
 #include "../signature/signature.h"
 #include "budget.h"
-#include "oip.h"
+#include "negotiation.h"
 #include "request.h"
 #include "shared_memory.h"
 
 namespace opserve::native {
 
-enum class ResponseType { kJson, kNpz, kOip };  // kOip: application/vnd.oip+json
-
-// How one request wants to be answered.
-struct ResponseFormat {
-    ResponseType type = ResponseType::kJson;
-    std::shared_ptr<const InferRequest> infer_request;  // null for any other request
-    bool text_errors = false;
-    bool grpc_infer = false;
-};
-
 struct DecodedRequest {
-    Arrays inputs;  // in the order of the signature; an optional one may be absent
+    Arrays inputs;  // in the order of the signature, whose names they have; an optional one may be absent
     ResponseFormat format;
 };
 
-// Returns the inputs of one request, converted and checked. Throws RequestError.
-DecodedRequest decode_request(const Request& request, const Signature& specs, const Limits& limits, const SharedMemory& memory);
-
-// Returns the format that an Accept header (empty: none) asks for. Throws RequestError: 406.
-ResponseFormat choose_format(std::string_view accept, std::shared_ptr<const InferRequest> infer_request);
+// Returns the inputs of one request, converted to their dtypes and checked against their shapes.
+//
+// Accepted: parts named like the inputs (multipart form), each a PNG/JPEG, an .npy, an .npz of one array, or
+// a JSON value; a body that is one JSON object or one .npz with the inputs by name; an Open Inference
+// Protocol request; and, if the model has a single input, a PNG/JPEG, an .npy or a JSON array alone. A whole
+// body may be compressed with gzip or deflate. Arrays that come as bytes of the right dtype, aligned and in C
+// order, are views of the request's own buffer.
+//
+// Throws RequestError: naming the field that is missing, unknown, unreadable or of the wrong type, shape or
+// size; or 406 if no response format is accepted; or 413 if it exceeds a bound, before anything is made for
+// it.
+DecodedRequest decode_request(const Request& request, const Signature& specs, const Limits& limits,
+                              const SharedMemory& memory);
 
 }  // namespace opserve::native

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <string_view>
 
 namespace opserve::native {
@@ -47,24 +46,29 @@ inline Character last_character(std::string_view text) {
     return {static_cast<uint8_t>(text.back()), 1, false};
 }
 
-// Appends a code point, which is not a surrogate.
-inline void append_utf8(std::string& text, uint32_t code) {
-    const auto append = [&](uint32_t byte) { text += static_cast<char>(byte); };
+// Writes a code point, which is not a surrogate, to at most 4 bytes; returns how many.
+inline size_t write_utf8(char* out, uint32_t code) {
+    const auto tail = [code](int shift) { return static_cast<char>(0x80 | (code >> shift & 0x3f)); };
     if (code < 0x80) {
-        append(code);
-    } else if (code < 0x800) {
-        append(0xc0 | code >> 6);
-        append(0x80 | (code & 0x3f));
-    } else if (code < 0x10000) {
-        append(0xe0 | code >> 12);
-        append(0x80 | (code >> 6 & 0x3f));
-        append(0x80 | (code & 0x3f));
-    } else {
-        append(0xf0 | code >> 18);
-        append(0x80 | (code >> 12 & 0x3f));
-        append(0x80 | (code >> 6 & 0x3f));
-        append(0x80 | (code & 0x3f));
+        out[0] = static_cast<char>(code);
+        return 1;
     }
+    if (code < 0x800) {
+        out[0] = static_cast<char>(0xc0 | code >> 6);
+        out[1] = tail(0);
+        return 2;
+    }
+    if (code < 0x10000) {
+        out[0] = static_cast<char>(0xe0 | code >> 12);
+        out[1] = tail(6);
+        out[2] = tail(0);
+        return 3;
+    }
+    out[0] = static_cast<char>(0xf0 | code >> 18);
+    out[1] = tail(12);
+    out[2] = tail(6);
+    out[3] = tail(0);
+    return 4;
 }
 
 }  // namespace opserve::native

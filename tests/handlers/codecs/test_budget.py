@@ -130,3 +130,15 @@ def test_a_budget_is_spent_once():
         with pytest.raises(RequestError) as caught:
             take()
         assert caught.value.status == 413
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_json_is_refused_alike_whatever_its_length(count):
+    content = json.dumps({"x": [0] * count, "y": [0.5]}).encode()
+    specs = (TensorSpec("x", numpy.dtype("float64"), (-1,)), TensorSpec("y", numpy.dtype("int8"), (-1,)))
+    with pytest.raises(RequestError, match="the inputs take") as caught:
+        decode_request(Request({"body": Part(content)}), specs, 1, 8 * count - 1)
+    assert (caught.value.status, caught.value.field) == (413, "x")
+    with pytest.raises(RequestError, match="int8 cannot hold") as caught:
+        decode_request(Request({"body": Part(content)}), specs, 1, 8 * count)
+    assert (caught.value.status, caught.value.field) == (400, "y")

@@ -142,6 +142,12 @@ def test_shapes_of_every_rank(shape):
     assert read_npy(npy(numpy.zeros(shape)), "x").shape == shape
 
 
+@pytest.mark.parametrize("descr", ["<f4", "=f4", "|f4", "f4", "float32"])
+def test_the_ways_to_write_a_dtype(descr):
+    content = npy_of(header(descr=f"'{descr}'", shape="(2, 3)"), VALUES.tobytes())
+    numpy.testing.assert_array_equal(read_npy(content, "x"), VALUES, strict=True)
+
+
 F4 = "{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }"
 
 
@@ -174,7 +180,12 @@ def header(descr="'<f4'", fortran_order="False", shape="(1,)") -> str:
         (npy_of(header(descr="'<U4'")), "not accepted"),
         (npy_of(header(descr="'<f16'")), "not accepted"),
         (npy_of(header(descr="'<M8[s]'")), "not accepted"),
-        (npy_of(header(descr="'no dtype'")), "unknown"),
+        (npy_of(header(descr="'no dtype'")), "'no dtype' is not accepted"),
+        (npy_of(header(descr="'<f+4'")), "not accepted"),
+        (npy_of(header(descr="'<\x0b'")), r"'<\\x0b' is not accepted"),
+        (npy_of(header(descr="'1f4'")), "not accepted"),
+        (npy_of(header(descr="''")), "not accepted"),
+        (npy_of(header(descr="b'<f4'")), "plain dtype"),
         (npy_of("__import__('os').abort()"), "not readable"),
         (npy_of("(" * 900), "not readable"),
         (npy_of("-" * 1000 + "1"), "not readable|must hold"),

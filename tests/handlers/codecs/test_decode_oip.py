@@ -85,6 +85,13 @@ def test_bfloat16_is_the_upper_half_of_a_float():
     numpy.testing.assert_allclose(got, values, rtol=2**-7)
 
 
+@pytest.mark.parametrize(("datatype", "size"), [("BF16", 2**61), ("UINT8", 2**62), ("FP64", 2**61)])
+def test_an_empty_tensor_may_have_no_impossible_shape(datatype, size):
+    described = tensor(shape=[0, size], datatype=datatype, parameters={"binary_data_size": 0})
+    with pytest.raises(RequestError, match="no array can have"):
+        decode(request({"inputs": [described]}, b""))
+
+
 @pytest.mark.parametrize("padding", ["", "a", "ab", "abc"])
 def test_aligned_binary_data_are_viewed(padding):
     sent = binary(VALUES, padding=padding)
@@ -114,6 +121,9 @@ def test_a_model_may_have_an_input_called_inputs():
     assert decode(request({"inputs": [1, 2]}), spec).inputs["inputs"].tolist() == [1, 2]
     document = {"inputs": [tensor("inputs", [2], data=[3, 4])]}
     assert decode(request(document), spec).inputs["inputs"].tolist() == [3, 4]
+    for padding in ("", " " * 2000):
+        sent = Request({"body": Part(f'{{"inputs": []{padding}}}'.encode())})
+        assert decode(sent, spec).inputs["inputs"].tolist() == []
 
 
 def parameters(**values) -> dict:

@@ -44,6 +44,7 @@ OFFERS = (JSON_TYPE, NPZ_TYPE, OIP_TYPE)
         ("application/json;q=0, application/x-npz;q=0, application/*", OIP_TYPE),
         ("application/json ; q=0.1 , application/vnd.oip+json ; q=0.2", OIP_TYPE),
         ("application/x-npz;q=high, application/json", JSON_TYPE),
+        ("application/json;q=0.1, application/x-npz;q=0.\u0663", JSON_TYPE),  # digits of other scripts
         ("nonsense, application/x-npz", NPZ_TYPE),
         ("text/html, application/x-npz;q=0.001", NPZ_TYPE),
         ("application/x-npz;q=1.0;ext=1", NPZ_TYPE),
@@ -102,6 +103,15 @@ def test_json_takes_what_a_hook_may_return(value):
     got = json.loads(encode_outputs({"y": value}).body)["y"]
     plain = value.tolist() if isinstance(value, numpy.ndarray | numpy.generic) else value
     assert got == json.loads(json.dumps(plain, default=lambda array: array.tolist()))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_digits_of_a_float_depend_on_its_dtype_alone(dtype):
+    array = numpy.array([[0.1, 0.7], [0.3, 1e-5]], dtype)
+    numbers = encode_outputs({"y": array.copy()}).body
+    assert encode_outputs({"y": numpy.asfortranarray(array)}).body == numbers
+    assert encode_outputs({"y": array[0, 0]}).body == encode_outputs({"y": numpy.array(array[0, 0])}).body
+    assert numbers.startswith(encode_outputs({"y": array[:1, :1]}).body.removesuffix(b"]]}"))
 
 
 def test_npz_holds_the_arrays_as_they_are():
