@@ -1,9 +1,10 @@
-"""The native worker's models answer batches as the Python worker's do: every format, way of batching, hook and fault."""
+"""The native worker's models answer batches as those of the Python worker: formats, batching, hooks and faults."""
 
 import importlib.util
 import json
 import random
 import re
+import resource
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -214,7 +215,9 @@ def compare(folder: Path, batches: Sequence[Sequence[Request]], *, texts_differ:
 
 def body(value: Any, content_type: str = "application/json", **headers: str) -> Request:
     content = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return Request({"body": Part(content, content_type)}, {name.replace("_", "-"): each for name, each in headers.items()})
+    return Request(
+        {"body": Part(content, content_type)}, {name.replace("_", "-"): each for name, each in headers.items()}
+    )
 
 
 BROKEN = [
@@ -324,7 +327,9 @@ RETURNS = {
 def test_a_model_that_returns_something_else(code, batching, tmp_path):
     # In a file, where TorchScript finds its source.
     path = tmp_path / "odd.py"
-    path.write_text(f"import torch\nclass Odd(torch.nn.Module):\n    def forward(self, x: torch.Tensor):\n        {code}\n")
+    path.write_text(
+        f"import torch\nclass Odd(torch.nn.Module):\n    def forward(self, x: torch.Tensor):\n        {code}\n"
+    )
     spec = importlib.util.spec_from_file_location(f"odd_{abs(hash(code))}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -341,6 +346,19 @@ def test_large_responses(tmp_path):
         return body({"x": [1] * source.choice([1, 2, 50, 100, 130, 300])}, Accept=accept)
 
     assert {200, 413, 503} == set(compare(folder, batches(make, 7, 30)))
+
+
+def test_a_request_that_needs_too_much_memory_costs_only_itself(tmp_path):
+    """In a process whose address space ends a gigabyte above the size of the loaded model."""
+    with ModelTool(write(tmp_path / "a", Outer(), VECTOR, VECTOR_OUT)) as model:
+
+        def ask(*counts: int) -> list[int]:
+            return [response.status for response in model.answer([body({"x": [1] * count}) for count in counts])]
+
+        assert ask(2) == [200]
+        taken = int(Path(f"/proc/{model.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(model.pid, resource.RLIMIT_AS, (taken + (1 << 30),) * 2)
+        assert (ask(2, 40_000, 3), ask(4)) == ([200, 507, 200], [200])
 
 
 @pytest.mark.parametrize("batching", ["none", "stack"])
@@ -466,7 +484,9 @@ class TestLoading:
 
     def test_no_gpu(self, tmp_path):
         self.check(write(tmp_path / "a", Same(), VECTOR, VECTOR_OUT, device="cuda"))
-        self.check(write(tmp_path / "b", to_onnx, PAIR, BEST, artifact="model.onnx", op_libraries=[ONNX], device="cuda"))
+        self.check(
+            write(tmp_path / "b", to_onnx, PAIR, BEST, artifact="model.onnx", op_libraries=[ONNX], device="cuda")
+        )
 
     @pytest.mark.parametrize("content", [None, b"", b"not a library", b"\x7fELF", "cut"], ids=repr)
     def test_a_library(self, content, tmp_path):
