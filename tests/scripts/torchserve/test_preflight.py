@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from archive.errors import OpserveError
 from archive.repository import ROOT
+from scripts.torchserve import preflight
+from scripts.torchserve.archives import Archive
 from scripts.torchserve.temp_folder import SOCKET_PATH_BYTES, find_temp_folder
 from tests.support.torchserve import TIMEOUT_S, TorchServe, nothing_left
 
@@ -151,3 +154,16 @@ def test_a_home_with_a_long_path_serves(tmp_path: Path, store: dict[str, Path]) 
     finally:
         torchserve.stop()
     assert nothing_left(torchserve.server)
+
+
+def test_an_archive_for_the_native_worker_where_that_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    archives = [Archive(Path(f"{runtime}.mar"), "m", "1.0", None, runtime) for runtime in (None, "python", "native")]
+    monkeypatch.setattr(preflight, "find_worker", lambda: Path("/program"))
+    preflight.check_workers(archives)
+    monkeypatch.setattr(preflight, "find_worker", lambda: None)
+    preflight.check_workers(archives[:2])
+    with pytest.raises(OpserveError) as refused:
+        preflight.check_workers(archives)
+    message = str(refused.value)
+    assert message.startswith("native.mar is for the native worker, which is not built here; `make ext` builds it")
+    assert message.endswith("Or pack it for Python: make archive MODEL=m RUNTIME=python")
