@@ -233,15 +233,16 @@ format: env-dev ## format Python and C++, and fix what can be fixed
 	@$(python) -m ruff format .
 	@$(cpp-files) .venv/bin/clang-format -i
 
-fuzz: $(environment) ## fuzz the kernels and the native worker under ASan and UBSan, and check that mutants are caught (CASES=300000)
+fuzz: $(environment) ## fuzz the kernels and the native worker under ASan and UBSan, check that mutants are caught, and compare both workers' codecs (CASES=300000: of each)
 	@$(cmake) -S extensions -B build/cmake-fuzz -G Ninja -DPython_EXECUTABLE="$$PWD/$(python)" -DOPSERVE_BUILD_TORCH=OFF \
 	  -DOPSERVE_BUILD_ONNXRUNTIME=OFF -DOPSERVE_CUDA=OFF -DOPSERVE_BUILD_WORKER=AUTO -DOPSERVE_BUILD_TESTS=ON \
-  -DOPSERVE_SANITIZE=ON \
-	  -DOPSERVE_OUTPUT_DIR="$$PWD/build/fuzz"
+	  -DOPSERVE_SANITIZE=ON -DOPSERVE_OUTPUT_DIR="$$PWD/build/fuzz"
 	@$(cmake) --build build/cmake-fuzz
 	@build/fuzz/bin/fuzz_kernels --cases "$${CASES:-300000}"
-	@if [[ -x build/fuzz/bin/fuzz_native ]]; then build/fuzz/bin/fuzz_native --cases "$${CASES:-300000}"; fi
+	@if [[ -x build/fuzz/bin/fuzz_native ]]; then build/fuzz/bin/fuzz_native --cases "$${CASES:-1000000}"; fi
 	@.venv/bin/ctest --test-dir build/cmake-fuzz -R 'mutant|kernels' --output-on-failure
+	@if [[ -x build/bin/opserve_decode ]]; then $(python) -m tests.native $${CASES:+--cases "$$CASES"}; \
+	  else echo 'without the native worker, which `make ext` builds, there is nothing to compare with Python'; fi
 
 sanitize-cuda: ## run the CUDA kernels on this machine's GPU under compute-sanitizer (after make env-dev ext)
 	@$(need-venv); tests/extensions/sanitize_cuda.sh "$$PWD/$(python)"

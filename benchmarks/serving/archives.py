@@ -79,6 +79,7 @@ def for_native_worker(store: Path, target: Path, work: Path) -> Path:
         work: New folder for what is unpacked.
     """
     target.mkdir(parents=True)
+    work.mkdir()
     for archive in store.glob("*.mar"):
         files = unpack(archive, work / archive.stem)
         (files / MANIFEST_FILE).unlink()

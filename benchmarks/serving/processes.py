@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import subprocess
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -73,3 +74,14 @@ class Processes:
 def used_between(before: Mapping[int, float], after: Mapping[int, float]) -> float:
     """Adds up the processor seconds used by those that were running at the end."""
     return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
+
+
+def age_s(pid: int) -> float:
+    """The seconds since a process was started.
+
+    By the clock that counts from the start of the machine, like the time in its status: the time of day may have been
+    corrected since.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started

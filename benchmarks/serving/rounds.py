@@ -13,7 +13,7 @@ from archive.errors import OpserveError
 from benchmarks.common.responses import WrongResponse
 from benchmarks.common.workloads import Workload
 from benchmarks.serving.archives import ONNX
-from benchmarks.serving.processes import used_between
+from benchmarks.serving.processes import age_s, used_between
 from benchmarks.serving.servers import Running, Server, work_folder
 from benchmarks.serving.torchserves import OpserveServer, RunningTorchServe, onnx_workers
 
@@ -245,14 +245,9 @@ def _measure_workers(running: RunningTorchServe, model: str, findings: Findings,
     others = {process.pid for process in running.processes.find()} - workers
     findings.worker_memory[name] = running.processes.memory(others)
     findings.scale_s[name] = running.scale(model, 2)
-    ready = time.time()
-    begun = [
-        process.create_time()
-        for process in running.processes.find()
-        if process.pid in {*running.workers(model)} - workers
-    ]
-    if begun:
-        findings.worker_starts_s[name] = ready - max(begun)
+    ages = [age_s(pid) for pid in set(running.workers(model)) - workers]
+    if ages:
+        findings.worker_starts_s[name] = min(ages)
 
 
 def _measure_onnx_workers(server: OpserveServer, files: Path, findings: Findings) -> None:

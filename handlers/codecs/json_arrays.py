@@ -45,6 +45,9 @@ MAX_CONTAINERS = 1 << 20
 # and a half for a text of this many bytes, or for any text with this many exponents.
 UNCOUNTED_EXPONENTS = 1 << 22
 MAX_EXPONENTS = 1 << 16
+# How deep lists and objects are nested in a text that the strict parser, whose limit is 1024, refuses: the standard
+# library's stops at a depth that depends on what called it, and never before this one.
+MAX_LENIENT_DEPTH = 512
 # Members and elements outside tensors are visited one by one, and looking up a name takes as long as there are names.
 _MAX_VISITED = 256
 _MAX_VISITED_PER_INPUT = 16
@@ -127,10 +130,23 @@ def _parse_leniently(content: Buffer) -> Any:
     """
     text = str(content, "utf-8-sig")  # json.loads would also accept UTF-16 and surrogates
     if not _SURROGATE.search(text):
-        return json.loads(text, parse_float=_number, parse_int=_number)
-    document = json.loads(text, parse_float=_number, parse_int=_number, object_pairs_hook=_members)
-    _check_texts(document)
+        document = json.loads(text, parse_float=_number, parse_int=_number)
+    else:
+        document = json.loads(text, parse_float=_number, parse_int=_number, object_pairs_hook=_members)
+        _check_texts(document)
+    if text.count("[") + text.count("{") > MAX_LENIENT_DEPTH:
+        _check_depth(document)
     return document
+
+
+def _check_depth(document: Any) -> None:
+    """Raises `ValueError` if lists and objects are nested more than MAX_LENIENT_DEPTH deep."""
+    depth, level = 0, [document]
+    while level := [item for item in level if isinstance(item, list | dict)]:
+        depth += 1
+        if depth > MAX_LENIENT_DEPTH:
+            raise ValueError("depth limit exceeded")
+        level = list(chain.from_iterable(item.values() if isinstance(item, dict) else item for item in level))
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

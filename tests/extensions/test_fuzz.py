@@ -1,7 +1,8 @@
-"""A short run of the fuzzer, and that it catches each mutant. `make fuzz` runs the long one."""
+"""A short run of the fuzzers, and that they catch each mutant. `make fuzz` runs the long one."""
 
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -13,7 +14,8 @@ from tests.extensions.native_build import assert_without_runtime, build, tool
 def test_the_fuzzer_finds_nothing_but_the_mutants() -> None:
     folder, output = ROOT / "build" / "cmake-fuzz", ROOT / "build" / "fuzz"
     left_out = [f"-DOPSERVE_{part}=OFF" for part in ("BUILD_TORCH", "BUILD_ONNXRUNTIME", "CUDA")]
-    build(folder, output, *left_out, "-DOPSERVE_BUILD_TESTS=ON", "-DOPSERVE_SANITIZE=ON")
+    worker = ["-DOPSERVE_BUILD_WORKER=AUTO", f"-DPython_EXECUTABLE={sys.executable}"]
+    build(folder, output, *left_out, *worker, "-DOPSERVE_BUILD_TESTS=ON", "-DOPSERVE_SANITIZE=ON")
     assert_without_runtime(output / "bin" / "kernels_test")
     program = output / "bin" / "fuzz_kernels"
     fuzzed = subprocess.run([program, "--cases", "30000"], check=False, capture_output=True, text=True)
@@ -23,6 +25,14 @@ def test_the_fuzzer_finds_nothing_but_the_mutants() -> None:
     for computed, refused in re.findall(r"(\d+) computed, (\d+) refused", fuzzed.stdout):
         assert int(computed) > 3000
         assert int(refused) > 2000
+    if (native := output / "bin" / "fuzz_native").is_file():
+        fuzzed = subprocess.run([native, "--cases", "60000"], check=False, capture_output=True, text=True)
+        assert fuzzed.returncode == 0, fuzzed.stderr
+        assert fuzzed.stdout.endswith("60000 cases: no report\n")
+        for kind, accepted, refused in re.findall(
+            r"^(.+?) +(\d+) accepted, (\d+) refused", fuzzed.stdout, re.MULTILINE
+        ):
+            assert int(refused) > 1000 and (int(accepted) > 1000 or kind == "junk"), fuzzed.stdout
     caught = subprocess.run(
         [tool("ctest"), "--test-dir", str(folder), "--output-on-failure", "-R", "mutant"],
         check=False,

@@ -124,15 +124,16 @@ class TestAddresses:
         assert (error if path.startswith("/v") else error["message"]) == "this model gives no explanations"
 
 
+@pytest.fixture(scope="module")
+def switched(serve, runtime, tmp_path_factory) -> TorchServe:
+    """A server that parses JSON itself, and speaks the Open Inference Protocol by gRPC."""
+    folder = tmp_path_factory.mktemp("switched")
+    archive = packed_for(ROOT / "model_store" / "scaled_add.mar", runtime, folder)
+    return serve([archive], decode_input_request="true", ts_open_inference_protocol="true")
+
+
 class TestSwitches:
     """TorchServe's own, which change what a handler is given."""
-
-    @pytest.fixture(scope="class")
-    def switched(self, serve, runtime, tmp_path_factory) -> TorchServe:
-        """It parses JSON itself, and speaks the Open Inference Protocol by gRPC."""
-        folder = tmp_path_factory.mktemp("switched")
-        archive = packed_for(ROOT / "model_store" / "scaled_add.mar", runtime, folder)
-        return serve([archive], decode_input_request="true", ts_open_inference_protocol="true")
 
     def test_json_that_torchserve_parsed(self, switched):
         pids = workers(switched, "scaled_add")

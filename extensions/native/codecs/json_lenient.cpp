@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 constexpr size_t kMaxDepth = 1024;  // as orjson has it
+// Of a text that orjson refuses: MAX_LENIENT_DEPTH of json_arrays.py.
+constexpr size_t kMaxLenientDepth = 512;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -39,12 +41,15 @@ bool is_too_large(std::string_view number) {
 
 bool LenientJson::parse(std::string_view text) {
     text_ = text;
-    at_ = text.substr(0, kByteOrderMark.size()) == kByteOrderMark ? kByteOrderMark.size() : 0;
+    strict_ = text.substr(0, kByteOrderMark.size()) != kByteOrderMark;
+    at_ = strict_ ? 0 : kByteOrderMark.size();
+    deepest_ = 0;
     words_.clear();
     strings_.clear();
     open_.clear();
     append(JsonTape::kRoot);
-    return walk();
+    if (!walk()) return false;
+    return strict_ || deepest_ <= kMaxLenientDepth || fail("depth limit exceeded");
 }
 
 std::string LenientJson::reason() const {
@@ -82,6 +87,7 @@ void LenientJson::append_number(JsonTape::Tag tag, uint64_t bits) {
 bool LenientJson::open(JsonTape::Tag tag) {
     if (open_.size() == kMaxDepth) return fail("depth limit exceeded");
     open_.push_back({static_cast<uint32_t>(words_.size())});
+    deepest_ = std::max(deepest_, open_.size());
     append(tag);
     ++at_;
     return true;
@@ -150,10 +156,12 @@ bool LenientJson::scalar() {
             append(JsonTape::kNull);
             return word("null");
         case 'N':
+            strict_ = false;
             append_number(JsonTape::kDouble,
                           std::bit_cast<uint64_t>(std::numeric_limits<double>::quiet_NaN()));
             return word("NaN");
         case 'I':
+            strict_ = false;
             append_number(JsonTape::kDouble,
                           std::bit_cast<uint64_t>(std::numeric_limits<double>::infinity()));
             return word("Infinity");
@@ -172,6 +180,7 @@ bool LenientJson::number() {
     const size_t begin = at_;
     if (peek() == '-') ++at_;
     if (at_ > begin && peek() == 'I') {
+        strict_ = false;
         append_number(JsonTape::kDouble, std::bit_cast<uint64_t>(-std::numeric_limits<double>::infinity()));
         return word("Infinity");
     }
@@ -213,6 +222,7 @@ bool LenientJson::number() {
     double value = 0;
     const bool in_range = std::from_chars(first, last, value).ec == std::errc() && std::isfinite(value);
     if (!in_range && is_too_large({first, last})) {
+        strict_ = false;
         append(JsonTape::kBeyond);
     } else {
         if (!in_range) value = *first == '-' ? -0.0 : 0.0;

@@ -48,6 +48,8 @@ class LenientJson {
     std::vector<uint64_t> words_;
     std::vector<uint8_t> strings_;
     std::vector<Container> open_;
+    size_t deepest_ = 0;
+    bool strict_ = true;  // as far as it was read, orjson would accept it too
 };
 
 }  // namespace opserve::native

@@ -1,7 +1,9 @@
 """How servers are started, what belongs to them, and the same work without a server."""
 
 import re
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from benchmarks.common.responses import WrongResponse
 from benchmarks.serving import environments, in_process
 from benchmarks.serving.goals import DIGITS, TINY
 from benchmarks.serving.peer_servers import PEER_SERVERS, encode_msgpack
-from benchmarks.serving.processes import Processes
+from benchmarks.serving.processes import Processes, age_s
 from benchmarks.serving.servers import PeerServer, ServerFailed
 
 
@@ -52,6 +54,16 @@ def test_rates_in_one_process_are_those_of_right_responses(tmp_path: Path) -> No
         list(in_process.measure_rates(ROOT / "model_store", [wrong], tmp_path / "wrong", 0.01))
 
 
+@pytest.mark.skipif(not in_process.PROGRAM.is_file(), reason="the native worker was not built; make ext says why")
+def test_rates_in_one_process_of_cpp_are_those_of_right_responses(tmp_path: Path) -> None:
+    sent = [workloads.tiny(), workloads.digits()]
+    found = list(in_process.measure_native_rates(ROOT / "model_store", sent, tmp_path / "unpacked", 0.01))
+    assert [(each.name, rate > 0) for each, rate in found] == [(TINY, True), (DIGITS, True)]
+    wrong = replace(workloads.tiny(), outputs={"z": numpy.zeros(3, "float32")})
+    with pytest.raises(WrongResponse):
+        list(in_process.measure_native_rates(ROOT / "model_store", [wrong], tmp_path / "wrong", 0.01))
+
+
 def test_only_processes_with_the_mark_belong_to_a_server(tmp_path: Path) -> None:
     ours, others = Processes(), Processes()
     sleeping = [sys.executable, "-c", "import signal; signal.pause()"]
@@ -75,3 +87,12 @@ def test_a_server_that_was_never_ready_fails_with_its_last_output(tmp_path: Path
         pytest.raises(ServerFailed, match="it ended while it started: no port"),
     ):
         running.wait_ready(workloads.tiny())
+
+
+def test_the_age_of_a_process_is_what_has_passed_since_it_was_started() -> None:
+    begin = time.monotonic()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
+        time.sleep(0.1)
+        # The kernel counts in hundredths of a second.
+        assert 0.08 < age_s(child.pid) <= time.monotonic() - begin + 0.02
+        child.kill()
