@@ -19,6 +19,7 @@ from handlers.integrity import check as integrity
 from handlers.integrity.manifest import MANIFEST_FILE, Manifest
 from handlers.integrity.signing import PUBLIC_KEY_VARIABLE
 from handlers.torchserve.stand_in import StandIn, find_attempts
+from handlers.torchserve.streams import end_stream
 
 if TYPE_CHECKING:
     from handlers.metrics import Reporter
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 HANDLER_TIME = "HandlerTime"
 # The marks that TorchServe puts among the headers of a request, spelt as it spells them. A sender's own header of the
 # same name is there too if it is spelt differently.
-DESCRIBE, EXPLAIN, URL_PATH, STREAM_NEXT = "describe", "explain", "url_path", "ts_stream_next"
+DESCRIBE, EXPLAIN, URL_PATH = "describe", "explain", "url_path"
 _FORMS = ("multipart/", "application/x-www-form-urlencoded")
 
 
@@ -212,11 +213,7 @@ class OpserveHandler:
             self.context.set_response_header(index, name, value)
         if response.status != HTTPStatus.OK:
             self.context.set_response_status(response.status, REASONS.get(response.status, ""), index)
-        headers = self.context.get_all_request_header(index)
-        if not isinstance(headers.get("Host"), str) and not any(isinstance(value, str) for value in headers.values()):
-            # By gRPC. TorchServe ends the worker of a stream whose response is not marked as the last; over HTTP it
-            # would wait for more.
-            self.context.set_response_header(index, STREAM_NEXT, "false")
+        end_stream(self.context, index)
 
 
 def _restore_bytes(request: Request, name: str, part: Part) -> Part:

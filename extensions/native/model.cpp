@@ -39,27 +39,29 @@ struct Result {
 // The error that a request's sender gets for the exception that is being handled: their own in full, ours in
 // one line; the log has more.
 RequestError as_request_error(std::string_view step) {
-    const std::string failed = std::string(step) + " failed",
-                      exhausted = std::string(step) + " ran out of memory";
+    const auto failed = [step] { return std::string(step) + " failed"; };
+    const auto out_of_memory = [step](const std::string& reason) {
+        const std::string message = std::string(step) + " ran out of memory";
+        log(message + reason);
+        return RequestError(message, std::nullopt, 507);
+    };
     try {
         throw;
     } catch (const RequestError& error) {
         return error;
     } catch (const ModelError& error) {
-        log(failed + ": " + printable(error.what(), kMaxLogged));
+        log(failed() + ": " + printable(error.what(), kMaxLogged));
         return RequestError(error.what(), std::nullopt, 500);
     } catch (const OutOfMemoryError& error) {
-        log(exhausted + ": " + last_line(error.what()));
-        return RequestError(exhausted, std::nullopt, 507);
-    } catch (const std::bad_alloc& error) {
-        log(exhausted);
-        return RequestError(exhausted, std::nullopt, 507);
+        return out_of_memory(": " + last_line(error.what()));
+    } catch (const std::bad_alloc&) {
+        return out_of_memory("");
     } catch (const std::exception& error) {
-        log(failed + ": " + error.what());
-        return RequestError(failed + ": " + last_line(error.what()), std::nullopt, 500);
+        log(failed() + ": " + error.what());
+        return RequestError(failed() + ": " + last_line(error.what()), std::nullopt, 500);
     } catch (...) {
-        log(failed);
-        return RequestError(failed, std::nullopt, 500);
+        log(failed());
+        return RequestError(failed(), std::nullopt, 500);
     }
 }
 

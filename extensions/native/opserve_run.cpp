@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "engine.h"
 #include "npy.h"
+#include "script_model.h"
 
 namespace {
 

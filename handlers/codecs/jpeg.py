@@ -25,11 +25,14 @@ _TABLES = (0xC4, 0xDB, 0xDD)  # Huffman codes, quantization, restart interval
 # Baseline, extended and progressive, all with Huffman coding; nobody writes arithmetic coding, lossless or hierarchical
 # frames, and they take longer.
 _FRAMES = (0xC0, 0xC1, 0xC2)
+_PROGRESSIVE = 0xC2
 _OTHER_FRAMES = (0xC3, *range(0xC5, 0xD0))
 _ALONE = (0x01, *range(0xD0, 0xD8))  # without a length
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+_ALL = 0xFF  # more bits than a coefficient has
 
 # A photograph has tens of segments, some ten of them scans.
 _MAX_SEGMENTS = 1 << 14
@@ -75,7 +78,9 @@ class Jpeg(NamedTuple):
 class _Frame(NamedTuple):
     width: int
     height: int
+    progressive: bool
     blocks: dict[int, int]  # of 64 samples each, by component
+    missing: dict[int, bytearray]  # the lower bits of its 64 coefficients that are still to come, by component
 
 
 def parse(content: Buffer) -> Jpeg:
@@ -109,7 +114,7 @@ def parse(content: Buffer) -> Jpeg:
         if marker in _FRAMES:
             if frame is not None:
                 raise DamagedImage("it has two frames")
-            frame = _parse_frame(body)
+            frame = _parse_frame(body, progressive=marker == _PROGRESSIVE)
         elif marker in _OTHER_FRAMES:
             raise DamagedImage("it is arithmetic coded, lossless or hierarchical; send a baseline or progressive JPEG")
         elif marker == _SOS:
@@ -119,6 +124,7 @@ def parse(content: Buffer) -> Jpeg:
             if not body or len(body) != 4 + 2 * body[0]:
                 raise DamagedImage("the header of a scan is damaged")
             samples += 64 * sum(frame.blocks.get(component, 0) for component in body[1:-3:2])
+            _note_scan(frame, body)
             if scans > _MAX_SCANS:
                 raise ImageTooComplex(f"it has more than {_MAX_SCANS} scans")
             following = _AFTER_SCAN.search(view, at)
@@ -134,6 +140,9 @@ def parse(content: Buffer) -> Jpeg:
         raise ImageTooComplex(f"it has more than {_MAX_SEGMENTS} segments")
     if frame is None or not scans:
         raise DamagedImage("it is cut off before its pixels")
+    # A decoder would make up what they hold, each version in its own way.
+    if any(map(any, frame.missing.values())):
+        raise DamagedImage("some of its scans are missing")
     return Jpeg(frame.width, frame.height, orientation, len(frame.blocks), samples, pieces)
 
 
@@ -142,7 +151,7 @@ def _defines_colours(marker: int, body: memoryview) -> bool:
     return (marker == _APP0 and body[:5] == b"JFIF\0") or (marker == _APP14 and body[:5] == b"Adobe")
 
 
-def _parse_frame(body: memoryview) -> _Frame:
+def _parse_frame(body: memoryview, *, progressive: bool) -> _Frame:
     if len(body) < 6 or len(body) != 6 + 3 * body[5]:
         raise DamagedImage("its frame header is damaged")
     if body[0] != 8:
@@ -158,4 +167,15 @@ def _parse_frame(body: memoryview) -> _Frame:
     across, down = (max(factors) for factors in zip(*components.values(), strict=True))
     # Rows and columns are padded to whole blocks of the largest factors.
     units = -(-width // (8 * across)) * -(-height // (8 * down))
-    return _Frame(width, height, {name: units * h * v for name, (h, v) in components.items()})
+    blocks = {name: units * h * v for name, (h, v) in components.items()}
+    return _Frame(width, height, progressive, blocks, {name: bytearray([_ALL] * 64) for name in components})
+
+
+def _note_scan(frame: _Frame, body: memoryview) -> None:
+    """Notes which coefficients a scan completes, or makes more exact by the bits after those that came before."""
+    first, last, known, left = (
+        (body[-3], body[-2], body[-1] >> 4, body[-1] & 15) if frame.progressive else (0, 63, 0, 0)
+    )
+    for component in frame.missing.keys() & set(body[1:-3:2]):
+        missing = frame.missing[component]
+        missing[first : last + 1] = (left if known in (0, before) else _ALL for before in missing[first : last + 1])

@@ -150,7 +150,7 @@ def _check_depth(document: Any) -> None:
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The members of an object; the values that others of the same name replace are checked, since they are text too."""
+    """The members of an object; values that others of the same name replace are checked before they are dropped."""
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:

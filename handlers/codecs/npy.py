@@ -32,7 +32,7 @@ NPZ_TYPE = "application/x-npz"
 _MAX_HEADER = 1024
 _LENGTH = {1: struct.Struct("<H"), 2: struct.Struct("<I")}  # by major version of the format
 _MAX_DIMENSIONS = 32
-# By what a header may call them. They are looked up: numpy.dtype() would read a small language, and warn of parts of it.
+# By what a header may call them. They are looked up: numpy.dtype() reads a small language, and warns of parts of it.
 _CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 _DTYPES = {order + code: numpy.dtype(order + code) for order in ("", "<", ">", "=", "|") for code in _CODES}
 _DTYPES |= {numpy.dtype(code).name: numpy.dtype(code) for code in _CODES}

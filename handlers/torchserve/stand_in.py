@@ -21,6 +21,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from handlers.torchserve.streams import end_stream
+
 logger = logging.getLogger(__name__)
 
 # A worker that fails less often ends with its traceback in the log, which a start or a deploy reports at once.
@@ -141,6 +143,7 @@ class StandIn:
             context.set_response_content_type(index, "application/json")
             context.set_response_header(index, "Retry-After", str(left))
             context.set_response_status(503, "Service Unavailable", index)
+            end_stream(context, index)
             responses.append(json.dumps(body))
         return responses
 

@@ -21,10 +21,30 @@ BACKWARD_SCHEMA = "(Tensor grad, Tensor x, float scale) -> Tensor"
 # What each kind computes, in Python and in a row of a table.
 REFERENCE = {"elementwise": "scale * x * x", "rowwise": "scale * (x * x).sum(1)"}
 MEANING = {"elementwise": "scale * x², element by element", "rowwise": "scale times the sum of x² of each row"}
-# What differs between the kinds in the templates they share: the sizes that the check fills in, and tensors.
+# What differs between the kinds in the templates they share: the sizes that the check fills in, tensors, and in the
+# tests shapes, how many of them are small, and what is refused.
 WORDS = {
-    "elementwise": {"sizes": "numel", "out_sizes": "x_arg.sizes, x_arg.dim", "data": "contiguous_data()"},
-    "rowwise": {"sizes": "sizes", "out_sizes": "&params.sizes.n, 1", "data": "matrix_data(&params.x_stride)"},
+    "elementwise": {
+        "sizes": "numel",
+        "out_sizes": "x_arg.sizes, x_arg.dim",
+        "data": "contiguous_data()",
+        "shapes": "[(), (0,), (1,), (7,), (3, 0, 2), (4, 5, 6), (100_003,)]",
+        "small": "6",
+        "refused": """\
+    ("_${name}_backward", (GRAD[0], X, 1.0), "grad must have 2 dimensions, got 1"),
+    ("_${name}_backward", (GRAD[:1], X, 1.0), "grad must have size 3 in dimension 0, as x has, got 1"),""",
+    },
+    "rowwise": {
+        "sizes": "sizes",
+        "out_sizes": "&params.sizes.n, 1",
+        "data": "matrix_data(&params.x_stride)",
+        "shapes": "[(0, 3), (3, 0), (1, 1), (5, 33), (700, 7), (3, 1000)]",
+        "small": "4",
+        "refused": """\
+    ("${name}", (X[0],), "x must have 2 dimensions, got 1"),
+    ("_${name}_backward", (X, X, 1.0), "grad must have 1 dimension, got 2"),
+    ("_${name}_backward", (GRAD[:1], X, 1.0), "grad must have n = 3 elements, got 1"),""",
+    },
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -58,7 +78,8 @@ def check_name(name: str) -> None:
 
 def new_files(root: Path, name: str, kind: str) -> dict[Path, str]:
     """Returns the files of an operator of its own: their paths below `root` and their contents."""
-    words = {"name": name, "Class": class_name(name)} | WORDS[kind]
+    words = {"name": name, "Class": class_name(name)}
+    words |= {word: Template(text).substitute(words) for word, text in WORDS[kind].items()}
     files = {}
     for folder in (TEMPLATES / "common", TEMPLATES / kind):
         for template in sorted(path for path in folder.rglob("*") if path.is_file()):

@@ -13,7 +13,7 @@ from typing import Any
 
 from archive.repository import find_models
 
-FOLDERS = ("build", ".pytest_cache", ".ruff_cache")
+FOLDERS = ("build", ".mypy_cache", ".pytest_cache", ".ruff_cache")
 DEFAULT_VERSION = "1.0"
 # Left by a packer that was killed.
 _PARTIAL = re.compile(r"\..+\.mar\.[a-z0-9_]{8}")

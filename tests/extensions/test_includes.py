@@ -24,13 +24,48 @@ def includes(path: Path) -> Iterator[tuple[bool, str]]:
         yield mark == '"', name
 
 
+# The native worker is a house with rooms of its own, each with those that it may know. What lies at the top knows all
+# but the server; the headers `config.h` and, for the server, `model.h` and `selfcheck.h` are there.
+NATIVE = EXTENSIONS / "native"
+CONFIG = NATIVE / "config.h"
+KNOWS = {
+    "common": set(),
+    "signature": {"common"},
+    "codecs": {"common", "signature"},
+    "batching": {"common", "signature", CONFIG},
+    "engines": {"common", "signature", CONFIG},
+    "integrity": {"common"},
+    "torchserve": {"common", "codecs", "integrity", NATIVE / "model.h", NATIVE / "selfcheck.h"},
+    "": {"common", "signature", "codecs", "batching", "engines", "integrity"},
+}
+# A program for tests.
+EXEMPT = {NATIVE / "codecs/decode_tool.cpp"}
+
+
 def fault(path: Path, quoted: bool, name: str) -> str | None:
     """Returns what is wrong with an include, or none."""
     if not quoted:
         return "ours, so it is included in quotes" if name.startswith("opserve") else None
     if name.startswith("opserve/"):
         return None if (EXTENSIONS / "include" / name).is_file() else "not a public header"
+    if NATIVE in path.parents:
+        return fault_in_worker(path, (path.parent / name).resolve())
     return None if "/" not in name and (path.parent / name).is_file() else "a private header of another room"
+
+
+def room(path: Path) -> str:
+    """Returns the room of a file of the native worker: the first folder."""
+    parts = path.relative_to(NATIVE).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def fault_in_worker(path: Path, header: Path) -> str | None:
+    if not header.is_file() or NATIVE not in header.parents:
+        return "not a header of the worker's"
+    known = KNOWS[room(path)]
+    if room(header) == room(path) or header in known or path in EXEMPT:
+        return None
+    return None if room(header) and room(header) in known else "a header of a room that this one does not know"
 
 
 def test_a_room_includes_its_own_headers_and_public_ones() -> None:
@@ -41,7 +76,11 @@ def test_a_room_includes_its_own_headers_and_public_ones() -> None:
 
 # Of each runtime, the folder of its headers and the rooms that may include them.
 RUNTIMES = {
-    r"(torch|ATen|c10)/": ("bindings/torch", "bindings/autograd", "bindings/pybind", "native"),
+    r"(torch|ATen|c10|caffe2)/": (
+        *("bindings/torch", "bindings/autograd", "bindings/pybind"),
+        # opserve_run, and the engine that it shares with the worker.
+        *("native", "native/engines/torch"),
+    ),
     r"cuda": ("kernels/cuda",),
     r"(onnxruntime|pybind11|Python)": (),
 }

@@ -27,6 +27,7 @@ class ModelTool:
         program: the program.
 
     Attributes:
+        pid: of the process.
         description: the description of the model.
         counts: the numbers of requests, batches and model calls after the last batch.
         rejected: the numbers of refusals by status and field.
@@ -39,6 +40,7 @@ class ModelTool:
     def __init__(self, folder: Path, program: Path = PROGRAM) -> None:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen([program, str(folder)], stdin=pipe, stdout=pipe, stderr=pipe)
+        self.pid = self._process.pid
         self.description: dict[str, Any] = json.loads(self._read_frame().text())
         self.counts: tuple[int, int, int] = (0, 0, 0)
         self.rejected: dict[tuple[int, str], int] = {}

@@ -6,16 +6,20 @@ import os
 import re
 import signal
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from archive.packer.keys import load_private_key, make_keys
 from handlers.errors import ModelError
 from handlers.integrity.check import check_archive
 from handlers.integrity.manifest import MANIFEST_FILE, FileRecord, Manifest
 from handlers.integrity.requirements import LibraryRequirements
+from handlers.integrity.signing import PUBLIC_KEY_VARIABLE, SIGNATURE_FILE
 from scripts.torchserve.worker_log import _traceback
 from tests.support.native_worker import NOT_BUILT, PROGRAM, NativeWorker, encode_batch, encode_load
 
@@ -118,39 +122,48 @@ def test_a_signal_that_asks_it_to_end_does(start):
     assert worker.wait() == -signal.SIGTERM
 
 
+def flip(folder: Path, name: str) -> None:
+    """Flips a bit in the middle of a file."""
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+
+
+def append(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes((folder / name).read_bytes() + content)
+
+
+CHANGES = {
+    "a flipped bit": lambda folder: flip(folder, "sample/größe.json"),
+    "a flipped bit of the manifest": lambda folder: flip(folder, MANIFEST_FILE),
+    "a longer file": lambda folder: (folder / "libmine.so").write_bytes(bytes(12345)),
+    "a missing file": lambda folder: (folder / "libmine.so").unlink(),
+    "a missing folder": lambda folder: (folder / "MAR-INF").rename(folder.parent / "gone"),
+    "no manifest": lambda folder: (folder / MANIFEST_FILE).unlink(),
+    "an extra file": lambda folder: (folder / "sample" / "x.py").write_bytes(b""),
+    "an extra file that is hidden": lambda folder: (folder / ".x").write_bytes(b""),
+    "a link": lambda folder: (folder / "sample" / "x").symlink_to("/etc/passwd"),
+    "a link to a folder": lambda folder: (folder / "x").symlink_to("sample"),
+    "a pipe": lambda folder: os.mkfifo(folder / "x"),
+    "another format": lambda folder: (folder / MANIFEST_FILE).write_text('{"format": 2}'),
+    "a list": lambda folder: (folder / MANIFEST_FILE).write_text("[]"),
+    "a blank more": lambda folder: append(folder, MANIFEST_FILE, b" "),
+    "not a core": lambda folder: (folder / "core.txt").write_bytes(b""),
+}
+
+
 class TestArchive:
     """It refuses what the Python worker refuses, with the same words."""
 
-    @staticmethod
-    def flip(folder: Path, name: str) -> None:
-        content = bytearray((folder / name).read_bytes())
-        content[len(content) // 2] ^= 1
-        (folder / name).write_bytes(content)
-
-    CHANGES = {
-        "a flipped bit": lambda folder: TestArchive.flip(folder, "sample/größe.json"),
-        "a flipped bit of the manifest": lambda folder: TestArchive.flip(folder, MANIFEST_FILE),
-        "a longer file": lambda folder: (folder / "libmine.so").write_bytes(bytes(12345)),
-        "a missing file": lambda folder: (folder / "libmine.so").unlink(),
-        "a missing folder": lambda folder: (folder / "MAR-INF").rename(folder.parent / "gone"),
-        "no manifest": lambda folder: (folder / MANIFEST_FILE).unlink(),
-        "an extra file": lambda folder: (folder / "sample" / "x.py").write_bytes(b""),
-        "an extra file that is hidden": lambda folder: (folder / ".x").write_bytes(b""),
-        "a link": lambda folder: (folder / "sample" / "x").symlink_to("/etc/passwd"),
-        "a link to a folder": lambda folder: (folder / "x").symlink_to("sample"),
-        "a pipe": lambda folder: os.mkfifo(folder / "x"),
-        "another format": lambda folder: (folder / MANIFEST_FILE).write_text('{"format": 2}'),
-        "a list": lambda folder: (folder / MANIFEST_FILE).write_text("[]"),
-        "a blank more": lambda folder: (folder / MANIFEST_FILE).write_bytes((folder / MANIFEST_FILE).read_bytes() + b" "),
-        "not a core": lambda folder: (folder / "core.txt").write_bytes(b""),
-    }
-
     @pytest.mark.parametrize("change", CHANGES)
     def test_that_was_changed(self, start, folder, change):
-        self.CHANGES[change](folder)
+        CHANGES[change](folder)
         with pytest.raises(ModelError) as expected:
             check_archive(folder)
-        assert refusal(start(), folder) == f"ModelError: {expected.value}"
+        # What follows is the parser's own.
+        known, parser, _ = str(expected.value).partition(" not JSON: ")
+        found = refusal(start(), folder)
+        assert found.startswith(f"ModelError: {known}{parser}") and (parser or found == f"ModelError: {known}")
 
     @pytest.mark.parametrize(
         "requirements",
@@ -190,6 +203,32 @@ class TestArchive:
             check_archive(folder)
         assert refusal(start(OPSERVE_PUBLIC_KEY=key), folder) == f"ModelError: {expected.value}"
 
+    def test_that_was_signed(self, start, folder, tmp_path, monkeypatch):
+        private = tmp_path / "key.pem"
+        public, other = make_keys(private), make_keys(tmp_path / "other.pem")
+        signature = load_private_key(private).sign((folder / MANIFEST_FILE).read_bytes())
+        for key, content in ((public, signature), (public, signature[:-1]), (public, bytes(64)), (other, signature)):
+            (folder / SIGNATURE_FILE).write_bytes(content)
+            monkeypatch.setenv(PUBLIC_KEY_VARIABLE, str(key))
+            found = refusal(start(OPSERVE_PUBLIC_KEY=str(key)), folder)
+            if (key, content) == (public, signature):
+                check_archive(folder)
+                assert "model-config.json" in found
+            else:
+                with pytest.raises(ModelError) as expected:
+                    check_archive(folder)
+                assert found == f"ModelError: {expected.value}"
+            # Otherwise the next worker would stand in.
+            for record in folder.parent.glob(".*.load"):
+                record.unlink()
+
+    def test_that_was_not_signed(self, start, folder, tmp_path, monkeypatch):
+        public = make_keys(tmp_path / "key.pem")
+        monkeypatch.setenv(PUBLIC_KEY_VARIABLE, str(public))
+        with pytest.raises(ModelError) as expected:
+            check_archive(folder)
+        assert refusal(start(OPSERVE_PUBLIC_KEY=str(public)), folder) == f"ModelError: {expected.value}"
+
 
 class TestStandIn:
     """A worker that has failed three times answers 503, and says so where `make status` looks."""
@@ -226,9 +265,6 @@ class TestStandIn:
         worker = self.fail(start, folder)
         worker.load(folder)
         script = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_SH); input()"
-        import subprocess
-        import sys
-
         serving = subprocess.Popen(
             [sys.executable, "-c", script, str(folder.parent / ".0123abcd.serving")], stdin=subprocess.PIPE
         )

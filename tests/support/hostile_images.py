@@ -132,7 +132,7 @@ def _scans(content: bytes) -> list[bytes]:
 def jpeg_of_many_scans(
     count: int, width: int = 2000, height: int = 2000, mode: str = "RGB", *, refining: bool = False
 ) -> bytes:
-    """A progressive JPEG whose scans are a few bytes, each of which passes over all pixels.
+    """A complete progressive JPEG whose scans are a few bytes, each of which passes over all pixels.
 
     With `refining`, only the last one is repeated, which takes longest: a scan that makes coefficients more exact.
     """
@@ -140,7 +140,14 @@ def jpeg_of_many_scans(
     head, *scans = _scans(jpeg(width, height, mode=mode, progressive=True, **options))
     repeated = scans[-1:] if refining else scans[1:]
     again = (repeated[index % len(repeated)] for index in range(count - len(scans)))
-    return b"".join([head, *scans, *again, b"\xff\xd9"])
+    return b"".join([head, *again, *scans, b"\xff\xd9"])
+
+
+def jpeg_without_scan(number: int, **options) -> bytes:
+    """A JPEG that lacks one of its scans, and is closed as if it had all of them."""
+    head, *scans = _scans(jpeg(noise=True, **options))
+    del scans[number]
+    return b"".join([head, *scans, b"\xff\xd9"])
 
 
 def jpeg_of_many_segments(count: int, length: int = 0) -> bytes:

@@ -20,10 +20,15 @@ struct Limits {
 // The 413 of a request that exceeds a bound.
 RequestError over_bound(std::string_view reason, int64_t bound, std::optional<std::string_view> field);
 
-// What is left of one request's bounds; anything that would exceed them is refused with 413 before it is made.
+// What is left of one request's bounds; anything that would exceed them is refused with 413 before it is
+// made.
 class Budget {
   public:
-    explicit Budget(const Limits& limits) : limits_(limits), bytes_(limits.max_bytes), unpacked_(limits.max_bytes), pixels_(limits.max_image_pixels) {}
+    explicit Budget(const Limits& limits)
+        : limits_(limits),
+          bytes_(limits.max_bytes),
+          unpacked_(limits.max_bytes),
+          pixels_(limits.max_image_pixels) {}
 
     const Limits& limits() const { return limits_; }
     void take_unpacked(uint64_t count, std::optional<std::string_view> field = std::nullopt);

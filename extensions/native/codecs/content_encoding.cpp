@@ -7,16 +7,19 @@
 namespace opserve::native {
 namespace {
 
-// The wrapper of a deflate body (RFC 9110, 8.4.1.2): zlib's if it begins with zlib's header, which encoders of raw streams
-// avoid.
+// The wrapper of a deflate body (RFC 9110, 8.4.1.2): zlib's if it begins with zlib's header, which encoders
+// of raw streams avoid.
 Wrapper find_deflate_wrapper(std::string_view content) {
     if (content.size() < 2) return Wrapper::kRaw;
-    const auto first = static_cast<unsigned char>(content[0]), second = static_cast<unsigned char>(content[1]);
+    const auto first = static_cast<unsigned char>(content[0]),
+               second = static_cast<unsigned char>(content[1]);
     const bool is_zlib = (first & 15) == 8 && (first << 8 | second) % 31 == 0;
     return is_zlib ? Wrapper::kZlib : Wrapper::kRaw;
 }
 
-bool is_gzip(std::string_view coding) { return equals_ignoring_case(coding, "gzip") || equals_ignoring_case(coding, "x-gzip"); }
+bool is_gzip(std::string_view coding) {
+    return equals_ignoring_case(coding, "gzip") || equals_ignoring_case(coding, "x-gzip");
+}
 bool is_deflate(std::string_view coding) { return equals_ignoring_case(coding, "deflate"); }
 
 }  // namespace
@@ -50,7 +53,8 @@ Buffer unpack_content(const Buffer& content, std::string_view encoding, int64_t 
         throw RequestError("the request's body takes too long to unpack as " + name, std::nullopt, 413);
     }
     if (unpacked.bytes.size() > static_cast<uint64_t>(max_bytes)) {
-        throw RequestError("the request's body unpacks to more than " + std::to_string(max_bytes) + " bytes", std::nullopt, 413);
+        throw RequestError("the request's body unpacks to more than " + std::to_string(max_bytes) + " bytes",
+                           std::nullopt, 413);
     }
     if (!unpacked.whole) {
         throw RequestError("the request's body is truncated " + name + ", or has bytes after its end");

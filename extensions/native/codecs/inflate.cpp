@@ -16,8 +16,9 @@ namespace {
 // Bytes read and written between two looks at the clock.
 constexpr size_t kPiece = size_t{1} << 20;
 constexpr uint64_t kOutput = uint64_t{1} << 24;
-// The decoder looks ahead as far as its own buffer goes, so which faults it has seen by the time it is stopped depends on how
-// much room it was given, call by call. This is what isal_zlib begins with; it doubles it from there.
+// The decoder looks ahead as far as its own buffer goes, so which faults it has seen by the time it is
+// stopped depends on how much room it was given, call by call. This is what isal_zlib begins with; it doubles
+// it from there.
 constexpr size_t kFirstRoom = size_t{1} << 14;
 
 using Bytes = std::span<const std::byte>;
@@ -74,9 +75,12 @@ thread_local std::unique_ptr<inflate_state> spare;
 
 class Unpacker {
   public:
-    explicit Unpacker(Wrapper wrapper) : state_(spare ? std::move(spare) : std::make_unique_for_overwrite<inflate_state>()) {
+    explicit Unpacker(Wrapper wrapper)
+        : state_(spare ? std::move(spare) : std::make_unique_for_overwrite<inflate_state>()) {
         isal_inflate_init(state_.get());
-        state_->crc_flag = wrapper == Wrapper::kGzip ? ISAL_GZIP : wrapper == Wrapper::kZlib ? ISAL_ZLIB : ISAL_DEFLATE;
+        state_->crc_flag = wrapper == Wrapper::kGzip   ? ISAL_GZIP
+                           : wrapper == Wrapper::kZlib ? ISAL_ZLIB
+                                                       : ISAL_DEFLATE;
         state_->hist_bits = ISAL_DEF_MAX_HIST_BITS;
         state_->next_in = nullptr;
         state_->avail_in = 0;
@@ -86,13 +90,15 @@ class Unpacker {
     ~Unpacker() { spare = std::move(state_); }
 
     bool ended() const { return state_->block_state == ISAL_BLOCK_FINISH; }
-    // Whether some of the input given to `unpack` comes after the end. Its last bytes may still be in the decoder.
+    // Whether some of the input given to `unpack` comes after the end. Its last bytes may still be in the
+    // decoder.
     bool has_more() const { return ended() && (state_->avail_in > 0 || state_->read_in_length >= 8); }
     // What `unpack` has left of its input.
     Bytes rest() const { return {reinterpret_cast<const std::byte*>(state_->next_in), state_->avail_in}; }
 
-    // Unpacks until `input`, of at most kPiece bytes, is used up or `most` bytes (not 0) are written, to the beginning of
-    // what room(size) returns: at least `size` bytes, in which those that were written so far are kept.
+    // Unpacks until `input`, of at most kPiece bytes, is used up or `most` bytes (not 0) are written, to the
+    // beginning of what room(size) returns: at least `size` bytes, in which those that were written so far
+    // are kept.
     template <typename Room>
     size_t unpack(Bytes input, size_t most, Room&& room) {
         // The decoder does not write there.
@@ -122,9 +128,10 @@ class Growing {
     Growing& operator=(const Growing&) = delete;
     ~Growing() { std::free(data_); }
 
-    // Returns at least `size` bytes, which keep their values; `expected` if no more than that is likely to be needed.
+    // Returns at least `size` bytes, which keep their values; `expected` if no more than that is likely to be
+    // needed.
     std::byte* reserve(size_t size, size_t expected) {
-        if (size > capacity_) {
+        if (data_ == nullptr || size > capacity_) {
             const size_t wanted = std::max({size, capacity_ * 2, expected});
             void* moved = std::realloc(data_, wanted + Part::kPadding);
             if (moved == nullptr) throw std::bad_alloc();
@@ -159,7 +166,8 @@ class Stream {
         return unpacker_.has_more() || !std::all_of(pieces_.begin(), pieces_.end(), is_empty);
     }
 
-    // Unpacks the next 1 to `most` bytes, or none where the stream ends or is cut off. `room` is that of Unpacker::unpack.
+    // Unpacks the next 1 to `most` bytes, or none where the stream ends or is cut off. `room` is that of
+    // Unpacker::unpack.
     template <typename Room>
     size_t read(size_t most, Room&& room) {
         while (!unpacker_.ended()) {
@@ -186,8 +194,9 @@ class Stream {
     Unpacker unpacker_;
     std::vector<Bytes> pieces_;  // what was not read of each
     size_t next_ = 0;
-    Bytes rest_;            // of a piece
-    bool is_full_ = false;  // the last call wrote all that it could, so there may be more without another piece
+    Bytes rest_;  // of a piece
+    bool is_full_ =
+        false;  // the last call wrote all that it could, so there may be more without another piece
     double until_ = thread_seconds() + kMaxUnpackSeconds;
 };
 
@@ -221,7 +230,8 @@ Inflated inflate(Bytes data, Wrapper wrapper, uint64_t max_bytes) {
     const size_t expected = std::min(most, 4 * data.size());
     if (data.size() <= kPiece && max_bytes < kOutput) {  // too short to need the clock
         Unpacker unpacker(wrapper);
-        const size_t count = unpacker.unpack(data, most, [&](size_t size) { return unpacked.reserve(size, expected); });
+        const size_t count =
+            unpacker.unpack(data, most, [&](size_t size) { return unpacked.reserve(size, expected); });
         return {unpacked.take(count), unpacker.ended() && !unpacker.has_more()};
     }
     Stream stream({data}, wrapper);

@@ -15,8 +15,9 @@ namespace opserve::native {
 
 enum class Wrapper { kRaw, kZlib, kGzip };
 
-// Processor time of a thread. A stream of millions of blocks, each with tables that take longer to build than its bytes take
-// to write, needs three to ten times as long as others; random floats of the largest accepted size take half a second.
+// Processor time of a thread. A stream of millions of blocks, each with tables that take longer to build than
+// its bytes take to write, needs three to ten times as long as others; random floats of the largest accepted
+// size take half a second.
 inline constexpr double kMaxUnpackSeconds = 2.0;
 
 // The bytes are not such a stream, or do not match its checksum.
@@ -27,7 +28,8 @@ class DamagedStream : public std::runtime_error {
 // The stream takes longer than kMaxUnpackSeconds to unpack.
 class TooSlow : public std::exception {};
 
-// A stream in pieces, which must outlive it, that is unpacked piece by piece. Stay on one thread: its time counts.
+// A stream in pieces, which must outlive it, that is unpacked piece by piece. Stay on one thread: its time
+// counts.
 class InflateStream {
   public:
     InflateStream(std::vector<std::span<const std::byte>> pieces, Wrapper wrapper);
@@ -35,9 +37,10 @@ class InflateStream {
     // Whether the end of the stream has been read, and its checksum with it; whether bytes follow it.
     bool ended() const;
     bool has_more() const;
-    // Unpacks the next bytes, at least one, to the beginning of `out`; returns how many, or 0 where the stream ends or is cut
-    // off. What is wrong with the stream is found out up to some tens of kilobytes before it is reached, and how far before
-    // depends on the sizes that are asked for. Throws DamagedStream, TooSlow.
+    // Unpacks the next bytes, at least one, to the beginning of `out`; returns how many, or 0 where the
+    // stream ends or is cut off. What is wrong with the stream is found out up to some tens of kilobytes
+    // before it is reached, and how far before depends on the sizes that are asked for. Throws DamagedStream,
+    // TooSlow.
     size_t read_some(std::span<std::byte> out);
     // Fills `out` from its beginning; returns how many bytes, fewer only where the stream ends or is cut off.
     // Throws DamagedStream, TooSlow.
@@ -52,12 +55,12 @@ struct Inflated {
     Buffer bytes;  // followed by Part::kPadding bytes that may be read
     bool whole = false;
 };
-// Returns what `data` unpacks to, all of it or the first `max_bytes` and at least one more, and whether it is one whole
-// stream with nothing after it. Throws DamagedStream, TooSlow.
+// Returns what `data` unpacks to, all of it or the first `max_bytes` and at least one more, and whether it is
+// one whole stream with nothing after it. Throws DamagedStream, TooSlow.
 Inflated inflate(std::span<const std::byte> data, Wrapper wrapper, uint64_t max_bytes);
 
-// Returns the body without its Content-Encoding, as handlers/codecs/content_encoding.py does; the same buffer if it has
-// none. Throws RequestError.
+// Returns the body without its Content-Encoding, as handlers/codecs/content_encoding.py does; the same buffer
+// if it has none. Throws RequestError.
 Buffer unpack_content(const Buffer& content, std::string_view encoding, int64_t max_bytes);
 
 }  // namespace opserve::native

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "image_file.h"
 #include "jpeg_decoder.h"
@@ -15,8 +16,10 @@ namespace {
 
 using Bytes = std::span<const std::byte>;
 
-constexpr uint8_t kSoi = 0xD8, kEoi = 0xD9, kSos = 0xDA, kApp0 = 0xE0, kApp1 = 0xE1, kApp14 = 0xEE,
-                  kCom = 0xFE;
+constexpr uint8_t kProgressive = 0xC2, kSoi = 0xD8, kEoi = 0xD9, kSos = 0xDA, kApp0 = 0xE0, kApp1 = 0xE1,
+                  kApp14 = 0xEE, kCom = 0xFE;
+
+constexpr uint8_t kAll = 0xFF;  // more bits than a coefficient has
 
 // A photograph has tens of segments, some ten of them scans.
 constexpr int kMaxSegments = 1 << 14;
@@ -45,10 +48,25 @@ bool defines_colours(uint8_t marker, Bytes body) {
            (marker == kApp14 && starts_with(body, "Adobe", 5));
 }
 
+struct Component {
+    uint8_t name;
+    unsigned across, down;  // sampling factors
+    uint64_t blocks;        // of 64 samples each
+    // The lower bits of each coefficient that are still to come.
+    std::array<uint8_t, 64> missing;
+};
+
 struct Frame {
     uint32_t width, height;
-    int components;
-    std::array<uint64_t, 256> blocks{};  // of 64 samples each, by component
+    bool progressive;
+    std::vector<Component> components;
+
+    Component* find(uint8_t name) {
+        for (Component& each : components) {
+            if (each.name == name) return &each;
+        }
+        return nullptr;
+    }
 };
 
 class Parser {
@@ -63,9 +81,15 @@ class Parser {
             }
         }
         if (!frame_ || scans_ == 0) throw DamagedImage("it is cut off before its pixels");
+        // A decoder would make up what they hold, each version in its own way.
+        for (const Component& each : frame_->components) {
+            const bool complete =
+                std::all_of(each.missing.begin(), each.missing.end(), [](uint8_t bits) { return bits == 0; });
+            if (!complete) throw DamagedImage("some of its scans are missing");
+        }
         jpeg_.width = frame_->width;
         jpeg_.height = frame_->height;
-        jpeg_.components = frame_->components;
+        jpeg_.components = static_cast<int>(frame_->components.size());
         return std::move(jpeg_);
     }
 
@@ -108,7 +132,7 @@ class Parser {
         at_ += length;
         if (is_frame(marker)) {
             if (frame_) throw DamagedImage("it has two frames");
-            read_frame(body);
+            read_frame(body, marker == kProgressive);
         } else if (is_other_frame(marker)) {
             throw DamagedImage(
                 "it is arithmetic coded, lossless or hierarchical; send a baseline or progressive JPEG");
@@ -135,7 +159,7 @@ class Parser {
         }
     }
 
-    void read_frame(Bytes body) {
+    void read_frame(Bytes body, bool progressive) {
         const auto number = [&](size_t at) { return std::to_integer<unsigned>(body[at]); };
         if (body.size() < 6 || body.size() != 6 + 3 * number(5))
             throw DamagedImage("its frame header is damaged");
@@ -144,6 +168,7 @@ class Parser {
                                " bits per sample; send a JPEG with 8");
         }
         Frame& frame = frame_.emplace();
+        frame.progressive = progressive;
         frame.height = number(1) << 8 | number(2);
         frame.width = number(3) << 8 | number(4);
         if (frame.width == 0 || frame.height == 0) throw DamagedImage("its header does not give its size");
@@ -151,26 +176,25 @@ class Parser {
         bool distinct = true, valid = true;
         unsigned across = 0, down = 0;
         for (size_t at = 6; at < body.size(); at += 3) {
-            const unsigned h = number(at + 1) >> 4, v = number(at + 1) & 15;
-            valid = valid && h >= 1 && h <= 4 && v >= 1 && v <= 4;
-            distinct = distinct && frame.blocks[number(at)] == 0;
-            frame.blocks[number(at)] = 1 + h * v;  // not 0 even if it is invalid
-            across = std::max(across, h);
-            down = std::max(down, v);
+            Component each{static_cast<uint8_t>(number(at)), number(at + 1) >> 4, number(at + 1) & 15, 0, {}};
+            each.missing.fill(kAll);
+            valid = valid && each.across >= 1 && each.across <= 4 && each.down >= 1 && each.down <= 4;
+            distinct = distinct && frame.find(each.name) == nullptr;
+            across = std::max(across, each.across);
+            down = std::max(down, each.down);
+            frame.components.push_back(each);
         }
         if (!distinct || !(count == 1 || count == 3 || count == 4)) {
             throw DamagedImage("it has " + std::to_string(count) +
                                " components; send a JPEG with 1, 3 or 4, numbered differently");
         }
         if (!valid) throw DamagedImage("its sampling factors are invalid");
-        frame.components = static_cast<int>(count);
         // Rows and columns are padded to whole blocks of the largest factors.
         const auto units = [](uint32_t size, unsigned factor) {
-            return (size + 8 * factor - 1) / (8 * factor);
+            return uint64_t{(size + 8 * factor - 1) / (8 * factor)};
         };
-        for (uint64_t& blocks : frame.blocks) {
-            if (blocks > 0) blocks = (blocks - 1) * units(frame.width, across) * units(frame.height, down);
-        }
+        const uint64_t in_all = units(frame.width, across) * units(frame.height, down);
+        for (Component& each : frame.components) each.blocks = in_all * each.across * each.down;
     }
 
     void read_scan(Bytes body) {
@@ -179,8 +203,29 @@ class Parser {
         if (body.empty() || body.size() != 4 + 2 * std::to_integer<size_t>(body[0])) {
             throw DamagedImage("the header of a scan is damaged");
         }
+        const auto number = [&](size_t from_end) {
+            return std::to_integer<uint8_t>(body[body.size() - from_end]);
+        };
+        size_t first = 0, last = 63;
+        uint8_t known = 0, left = 0;
+        if (frame_->progressive) {
+            first = number(3);
+            last = std::min<size_t>(number(2), 63);
+            known = number(1) >> 4;
+            left = number(1) & 15;
+        }
+        std::array<bool, 256> noted{};
         for (size_t at = 1; at + 3 < body.size(); at += 2) {
-            jpeg_.samples += 64 * frame_->blocks[std::to_integer<size_t>(body[at])];
+            const auto name = std::to_integer<uint8_t>(body[at]);
+            Component* component = frame_->find(name);
+            if (component == nullptr) continue;
+            jpeg_.samples += 64 * component->blocks;
+            if (std::exchange(noted[name], true)) continue;
+            // A scan has all bits of some coefficients or, after the upper ones, some of their lower bits.
+            for (size_t i = first; i <= last; ++i) {
+                uint8_t& missing = component->missing[i];
+                missing = known == 0 || known == missing ? left : kAll;
+            }
         }
         if (scans_ > kMaxScans)
             throw ImageTooComplex("it has more than " + std::to_string(kMaxScans) + " scans");

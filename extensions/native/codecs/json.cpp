@@ -1,5 +1,7 @@
 #include "json.h"
 
+#include <simdjson.h>
+
 #include <algorithm>
 #include <bit>
 #include <functional>
@@ -9,7 +11,6 @@
 
 #include "json_bounds.h"
 #include "json_lenient.h"
-#include "simdjson.h"
 
 namespace opserve::native {
 namespace {

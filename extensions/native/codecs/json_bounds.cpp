@@ -218,16 +218,18 @@ JsonBounds::JsonBounds(std::string_view text, std::optional<std::string_view> fi
                                    std::to_string(max_bytes) + " are accepted");
     }
     if (size <= kMaxContainers) return;  // it cannot hold too much of anything
-    brackets_ = count<'['>(text);
-    if (brackets_ > kMaxArrays)
-        throw too_large(field, "holds more than " + std::to_string(kMaxArrays) + " JSON arrays");
-    const size_t containers = brackets_ + count<'{'>(text);
-    many_values_ = containers > kMaxContainers;
-    if (size <= kMaxObjectValues) return;
-    const size_t values = containers + count<','>(text);
-    if (values > kMaxValues)
-        throw too_large(field, "holds more than " + std::to_string(kMaxValues) + " JSON values");
-    many_values_ |= values > kMaxObjectValues;
+    const size_t containers = count<'[', '{'>(text);
+    const size_t values = size > kMaxObjectValues ? containers + count<','>(text) : 0;
+    many_values_ = containers > kMaxContainers || values > kMaxObjectValues;
+    if (many_values_) {
+        brackets_ = count<'['>(text);
+        if (brackets_ > kMaxArrays) {
+            throw too_large(field, "holds more than " + std::to_string(kMaxArrays) + " JSON arrays");
+        }
+        if (values > kMaxValues) {
+            throw too_large(field, "holds more than " + std::to_string(kMaxValues) + " JSON values");
+        }
+    }
     many_exponents_ = size > kUncountedExponents && count<'e', 'E'>(text) > kMaxExponents;
 }
 

@@ -12,7 +12,7 @@
 namespace opserve::native {
 namespace {
 
-double as_double(const JsonTape& tape, uint32_t at) {
+double as_double(JsonTape tape, uint32_t at) {
     switch (tape.tag(at)) {
         case JsonTape::kInteger:
             return static_cast<double>(tape.integer(at));
@@ -26,7 +26,7 @@ double as_double(const JsonTape& tape, uint32_t at) {
 // Stores an integer, or a decimal number that certainly equals one; false for any other, or for one that T
 // does not hold.
 template <typename T>
-bool store_integer(const JsonTape& tape, uint32_t at, T* out) {
+bool store_integer(JsonTape tape, uint32_t at, T* out) {
     const auto store = [out](auto value) {
         *out = static_cast<T>(value);
         return std::in_range<T>(value);
@@ -45,7 +45,7 @@ bool store_integer(const JsonTape& tape, uint32_t at, T* out) {
 
 // Stores a number; false for what is not one, or for one that T does not simply hold.
 template <typename T>
-bool store(const JsonTape& tape, uint32_t at, T* out) {
+bool store(JsonTape tape, uint32_t at, T* out) {
     if constexpr (kIsFloat<T>) {
         const auto tag = tape.tag(at);
         if (tag == JsonTape::kDouble) [[likely]] {
@@ -64,7 +64,7 @@ bool store(const JsonTape& tape, uint32_t at, T* out) {
 // Fills an array of a shape that the first elements have; false if others are nested differently, or a number
 // is not simply held.
 template <typename T>
-bool fill(const JsonTape& tape, uint32_t array, const Shape& shape, size_t depth, T*& out) {
+bool fill(JsonTape tape, uint32_t array, const Shape& shape, size_t depth, T*& out) {
     const auto size = static_cast<uint32_t>(shape[depth]);
     if (!tape.is_array(array) || tape.count(array) != size) return false;
     const uint32_t end = tape.end(array);

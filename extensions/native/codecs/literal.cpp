@@ -11,9 +11,11 @@ constexpr int kDeepest = 200;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_quote(char c) { return c == '\'' || c == '"'; }
-// Also every character beyond ASCII: whether it can be part of a name does not matter, since none of them is a literal.
+// Also every character beyond ASCII: whether it can be part of a name does not matter, since none of them is
+// a literal.
 bool is_name(char c) {
-    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<unsigned char>(c) >= 0x80;
+    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           static_cast<unsigned char>(c) >= 0x80;
 }
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
@@ -38,7 +40,7 @@ struct Value {
 
     Literal literal;
     Number number = Number::kNone;
-    bool is_constant = false;   // a number without a sign
+    bool is_constant = false;  // a number without a sign
     bool is_hashable = true;
     bool is_set_name = false;  // the name `set`, which is a literal only with () behind it
 };
@@ -320,11 +322,13 @@ class Parser {
 
     // -- numbers --
 
-    // Digits of a base, of which two may have an underscore between them; the first may have one before it if `after` is
-    // set. Adds them to `integer`.
+    // Digits of a base, of which two may have an underscore between them; the first may have one before it if
+    // `after` is set. Adds them to `integer`.
     bool digits(int base, bool after, std::optional<int64_t>& integer) {
         const auto digit = [base](char c) {
-            const int value = is_digit(c) ? c - '0' : lower(c) >= 'a' && lower(c) <= 'f' ? lower(c) - 'a' + 10 : base;
+            const int value = is_digit(c)                          ? c - '0'
+                              : lower(c) >= 'a' && lower(c) <= 'f' ? lower(c) - 'a' + 10
+                                                                   : base;
             return value < base ? value : -1;
         };
         for (bool first = true;; first = false) {
@@ -335,7 +339,8 @@ class Parser {
             const int value = digit(peek());
             if (value < 0) return !first;
             int64_t sum = 0;
-            if (integer && !__builtin_mul_overflow(*integer, int64_t{base}, &sum) && !__builtin_add_overflow(sum, int64_t{value}, &sum)) {
+            if (integer && !__builtin_mul_overflow(*integer, int64_t{base}, &sum) &&
+                !__builtin_add_overflow(sum, int64_t{value}, &sum)) {
                 integer = sum;
             } else {
                 integer = std::nullopt;
@@ -392,7 +397,8 @@ class Parser {
 }  // namespace
 
 std::optional<Literal> parse_literal(std::string_view text) {
-    if (text.find('\\') != std::string_view::npos || text.find('\0') != std::string_view::npos) return std::nullopt;
+    if (text.find('\\') != std::string_view::npos || text.find('\0') != std::string_view::npos)
+        return std::nullopt;
     const std::string lines = translate_lines(text);
     Literal result;
     if (!Parser(lines).parse(result)) return std::nullopt;

@@ -18,11 +18,11 @@ struct Literal {
     std::optional<int64_t> integer;  // none if int64 cannot hold it
     bool negative = false;           // the integer has a minus sign
     std::string string;              // its bytes as they are in the text
-    std::vector<Literal> items;      // of a tuple; of a dict its keys and values in turn, repeated keys included
+    std::vector<Literal> items;  // of a tuple; of a dict its keys and values in turn, repeated keys included
 };
 
-// Returns the literal that a text in Latin-1 consists of, or none if ast.literal_eval raises an error for it. A backslash is
-// always refused, although Python has escapes and joins lines.
+// Returns the literal that a text in Latin-1 consists of, or none if ast.literal_eval raises an error for it.
+// A backslash is always refused, although Python has escapes and joins lines.
 std::optional<Literal> parse_literal(std::string_view text);
 
 }  // namespace opserve::native

@@ -39,7 +39,9 @@ std::optional<DType> find_dtype(const NpyType& type) {
                    : type.item_size == 4 ? DType::kUInt32
                                          : DType::kUInt64;
         case 'f':
-            return type.item_size == 2 ? DType::kFloat16 : type.item_size == 4 ? DType::kFloat32 : DType::kFloat64;
+            return type.item_size == 2   ? DType::kFloat16
+                   : type.item_size == 4 ? DType::kFloat32
+                                         : DType::kFloat64;
         default:  // complex
             return std::nullopt;
     }
@@ -131,20 +133,23 @@ Array read_npy(const Buffer& content, std::optional<std::string_view> field) {
     const size_t start = version == 1 ? 10 : 12;
     const size_t length = byte(8) | byte(9) << 8 | (version == 1 ? 0 : byte(10) << 16 | byte(11) << 24);
     if (length > kLongestHeader || start + length > text.size()) {
-        throw unreadable(field, "its .npy header is truncated or longer than " + std::to_string(kLongestHeader) + " bytes");
+        throw unreadable(field, "its .npy header is truncated or longer than " +
+                                    std::to_string(kLongestHeader) + " bytes");
     }
     const Layout& layout = find_layout(text.substr(start, length), field);
-    Array array = view_as_array(content.slice(start + length, text.size() - start - length), layout.dtype, layout.shape, field);
+    Array array = view_as_array(content.slice(start + length, text.size() - start - length), layout.dtype,
+                                layout.shape, field);
     array.swapped = layout.swapped;
     array.fortran_order = layout.fortran_order;
     return array;
 }
 
-Array view_as_array(const Buffer& data, DType dtype, const Shape& shape, std::optional<std::string_view> field) {
+Array view_as_array(const Buffer& data, DType dtype, const Shape& shape,
+                    std::optional<std::string_view> field) {
     const size_t each = item_size(dtype);
     if (count_bytes(shape, each) != data.size()) {
-        throw unreadable(field, std::string(name(dtype)) + " " + list_text(shape) + " needs " + product_text(shape, each) +
-                                    " bytes, got " + std::to_string(data.size()));
+        throw unreadable(field, std::string(name(dtype)) + " " + list_text(shape) + " needs " +
+                                    product_text(shape, each) + " bytes, got " + std::to_string(data.size()));
     }
     if (dtype == DType::kBool && is_neither_0_nor_1(data)) {
         throw unreadable(field, "it holds a bool that is neither 0 nor 1");

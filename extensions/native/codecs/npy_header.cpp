@@ -16,8 +16,8 @@ struct KnownType {
     std::string_view code, name;
 };
 constexpr KnownType kTypes[] = {
-    {"b1", "bool"},    {"i1", "int8"},    {"u1", "uint8"},     {"i2", "int16"},   {"u2", "uint16"},
-    {"i4", "int32"},   {"u4", "uint32"},  {"i8", "int64"},     {"u8", "uint64"},  {"f2", "float16"},
+    {"b1", "bool"},    {"i1", "int8"},    {"u1", "uint8"},     {"i2", "int16"},       {"u2", "uint16"},
+    {"i4", "int32"},   {"u4", "uint32"},  {"i8", "int64"},     {"u8", "uint64"},      {"f2", "float16"},
     {"f4", "float32"}, {"f8", "float64"}, {"c8", "complex64"}, {"c16", "complex128"},
 };
 
@@ -25,7 +25,8 @@ constexpr KnownType kTypes[] = {
 std::string_view strip(std::string_view text) {
     const auto is_space = [](char c) {
         const auto byte = static_cast<unsigned char>(c);
-        return byte == ' ' || (byte >= 0x09 && byte <= 0x0d) || (byte >= 0x1c && byte <= 0x1f) || byte == 0x85 || byte == 0xa0;
+        return byte == ' ' || (byte >= 0x09 && byte <= 0x0d) || (byte >= 0x1c && byte <= 0x1f) ||
+               byte == 0x85 || byte == 0xa0;
     };
     while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
     while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
@@ -57,11 +58,11 @@ NpyHeader parse_npy_header(std::string_view text) {
     Literal *descr = nullptr, *order = nullptr, *shape = nullptr;
     for (size_t i = 0; i < literal->items.size(); i += 2) {
         const Literal& key = literal->items[i];
-        Literal** place = key.kind != Kind::kString        ? nullptr
-                          : key.string == "descr"          ? &descr
+        Literal** place = key.kind != Kind::kString       ? nullptr
+                          : key.string == "descr"         ? &descr
                           : key.string == "fortran_order" ? &order
-                          : key.string == "shape"          ? &shape
-                                                           : nullptr;
+                          : key.string == "shape"         ? &shape
+                                                          : nullptr;
         if (place == nullptr) refuse(BadNpyHeader::Reason::kKeys);
         *place = &literal->items[i + 1];  // the last one, if there are several
     }
@@ -72,7 +73,8 @@ NpyHeader parse_npy_header(std::string_view text) {
 }
 
 std::optional<NpyType> parse_npy_type(std::string_view descr) {
-    const bool has_order = !descr.empty() && std::string_view("<>=|").find(descr[0]) != std::string_view::npos;
+    const bool has_order =
+        !descr.empty() && std::string_view("<>=|").find(descr[0]) != std::string_view::npos;
     const std::string_view code = descr.substr(has_order ? 1 : 0);
     const auto* found = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const KnownType& known) {
         return code == known.code || (!has_order && descr == known.name);
@@ -95,8 +97,8 @@ std::string make_npy_header(const NpyType& type, const Shape& shape) {
         if (axis + 1 < shape.size() || shape.size() == 1) header += ',';
     }
     header += "), }";
-    // NumPy leaves room for the first size to grow, and at least one space before the elements, which begin at a multiple
-    // of 64 bytes.
+    // NumPy leaves room for the first size to grow, and at least one space before the elements, which begin
+    // at a multiple of 64 bytes.
     constexpr size_t kLongestSize = 21, kAlignment = 64, kStart = 10;
     if (!shape.empty()) header.append(kLongestSize - std::to_string(shape[0]).size(), ' ');
     header.append(kAlignment - (header.size() + 1) % kAlignment, ' ');

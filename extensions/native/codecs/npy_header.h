@@ -1,4 +1,5 @@
-// The headers of .npy files, versions 1 to 3. Which dtypes and sizes are accepted is for the caller to decide.
+// The headers of .npy files, versions 1 to 3. Which dtypes and sizes are accepted is for the caller to
+// decide.
 #pragma once
 
 #include <cstdint>
@@ -45,7 +46,8 @@ struct NpyType {
     int item_size = 4;
     bool swapped = false;  // in the other byte order than this machine's
 };
-// Returns the dtype that numpy.dtype(descr) is for "<f4", "|b1", "=i8", "f4" or "float32"; none for any other text.
+// Returns the dtype that numpy.dtype(descr) is for "<f4", "|b1", "=i8", "f4" or "float32"; none for any other
+// text.
 std::optional<NpyType> parse_npy_type(std::string_view descr);
 
 // Returns the beginning of an .npy file of version 1.0, with the bytes that NumPy writes.

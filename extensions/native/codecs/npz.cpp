@@ -22,7 +22,8 @@ constexpr uint32_t kInZip64 = 0xffffffff;
 constexpr std::string_view kSuffix = ".npy";
 
 uint16_t get16(std::string_view bytes, size_t at) {
-    return static_cast<uint16_t>(static_cast<unsigned char>(bytes[at]) | static_cast<unsigned char>(bytes[at + 1]) << 8);
+    return static_cast<uint16_t>(static_cast<unsigned char>(bytes[at]) |
+                                 static_cast<unsigned char>(bytes[at + 1]) << 8);
 }
 uint32_t get32(std::string_view bytes, size_t at) {
     return get16(bytes, at) | static_cast<uint32_t>(get16(bytes, at + 2)) << 16;
@@ -32,7 +33,8 @@ uint32_t crc32(uint32_t crc, std::span<const std::byte> bytes) {
     return crc32_gzip_refl(crc, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
 }
 
-// The length of the UTF-8 character at the beginning of a text; or, negative, that of the part that can begin one.
+// The length of the UTF-8 character at the beginning of a text; or, negative, that of the part that can begin
+// one.
 int measure_character(std::string_view text) {
     const auto byte = [&](size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0u; };
     const unsigned first = byte(0);
@@ -68,7 +70,8 @@ class Names {
     // Returns whether it is new among those of `members`, all of which were added, and stay where they are.
     bool add(std::string_view name, const std::vector<NpzMember>& members) {
         if (members.size() < kFew) {
-            return std::none_of(members.begin(), members.end(), [&](const NpzMember& member) { return member.name == name; });
+            return std::none_of(members.begin(), members.end(),
+                                [&](const NpzMember& member) { return member.name == name; });
         }
         if (members.size() == kFew) {
             for (const NpzMember& member : members) sorted_.insert(member.name);
@@ -87,7 +90,8 @@ class Names {
 
 }  // namespace
 
-std::vector<NpzMember> list_npz(const Buffer& content, std::optional<std::string_view> field, int64_t max_bytes) {
+std::vector<NpzMember> list_npz(const Buffer& content, std::optional<std::string_view> field,
+                                int64_t max_bytes) {
     const std::string_view bytes = content.text();
     if (bytes.size() < kEndBytes) throw unreadable(field, "the .npz file is truncated");
     const size_t end = bytes.size() - kEndBytes;
@@ -110,7 +114,8 @@ std::vector<NpzMember> list_npz(const Buffer& content, std::optional<std::string
         NpzMember member;
         member.name = replace_invalid(bytes.substr(at + kEntryBytes, name_bytes));
         if (!entry.starts_with("PK\1\2") || !member.name.ends_with(kSuffix)) {
-            throw unreadable(field, "the .npz file holds " + quoted(first_characters(member.name, 80)) + ", which is not an .npy file");
+            throw unreadable(field, "the .npz file holds " + quoted(first_characters(member.name, 80)) +
+                                        ", which is not an .npy file");
         }
         member.name.resize(member.name.size() - kSuffix.size());
         if (!names.add(member.name, members)) {
@@ -121,8 +126,10 @@ std::vector<NpzMember> list_npz(const Buffer& content, std::optional<std::string
         member.packed_bytes = get32(entry, 20);
         member.unpacked_bytes = get32(entry, 24);
         member.offset = get32(entry, 42);
-        const bool zip64 = member.packed_bytes == kInZip64 || member.unpacked_bytes == kInZip64 || member.offset == kInZip64;
-        if ((get16(entry, 8) & kEncrypted) != 0 || (member.method != kStored && member.method != kDeflated) || zip64) {
+        const bool zip64 =
+            member.packed_bytes == kInZip64 || member.unpacked_bytes == kInZip64 || member.offset == kInZip64;
+        if ((get16(entry, 8) & kEncrypted) != 0 || (member.method != kStored && member.method != kDeflated) ||
+            zip64) {
             throw unreadable(member.name, "it must be stored or deflated, without encryption or zip64 sizes");
         }
         // Members may overlap; each counts as if it were the only one.
@@ -142,7 +149,8 @@ Array read_member(const Buffer& content, const NpzMember& member, std::string_vi
     const std::string_view bytes = content.text();
     if (member.offset + kLocalBytes > bytes.size()) throw unreadable(field, "the .npz file is truncated");
     const std::string_view local = bytes.substr(member.offset, kLocalBytes);
-    const size_t start = std::min(member.offset + kLocalBytes + get16(local, 26) + get16(local, 28), bytes.size());
+    const size_t start =
+        std::min(member.offset + kLocalBytes + get16(local, 26) + get16(local, 28), bytes.size());
     if (!local.starts_with("PK\3\4") || bytes.size() - start < member.packed_bytes) {
         throw unreadable(field, "the .npz file is truncated");
     }
@@ -153,8 +161,9 @@ Array read_member(const Buffer& content, const NpzMember& member, std::string_vi
         } catch (const DamagedStream&) {
             data = {};
         } catch (const TooSlow&) {
-            throw RequestError("'" + std::string(field) + "' takes too long to unpack; compress it with zlib, or not at all",
-                               field, 413);
+            throw RequestError(
+                "'" + std::string(field) + "' takes too long to unpack; compress it with zlib, or not at all",
+                field, 413);
         }
     }
     if (data.size() != member.unpacked_bytes || crc32(0, data.bytes) != member.crc) {
@@ -178,7 +187,8 @@ std::string write_npz(const Arrays& arrays) {
         const std::string header = make_npy_header(type, array.shape);
         const std::span<const std::byte> elements = array.span();
         const uint32_t crc = crc32(crc32(0, std::as_bytes(std::span(header))), elements);
-        writer.begin_file(out, std::string(name) + std::string(kSuffix), crc, static_cast<uint32_t>(header.size() + elements.size()));
+        writer.begin_file(out, std::string(name) + std::string(kSuffix), crc,
+                          static_cast<uint32_t>(header.size() + elements.size()));
         out += header;
         out.append(reinterpret_cast<const char*>(elements.data()), elements.size());
     }

@@ -65,16 +65,15 @@ class Rows {
 
     void unpack() {
         const size_t size = std::min<uint64_t>(left_, kBlock);
-        if (read({reinterpret_cast<std::byte*>(&buffer_[end_]), size}) < size) {
-            throw DamagedImage("it has fewer pixels than its header says");
-        }
-        end_ += size;
-        left_ -= size;
+        const size_t count = read({reinterpret_cast<std::byte*>(&buffer_[end_]), size});
+        if (count == 0) throw DamagedImage("it has fewer pixels than its header says");
+        end_ += count;
+        left_ -= count;
     }
 
     size_t read(std::span<std::byte> out) {
         try {
-            return stream_.read(out);
+            return stream_.read_some(out);
         } catch (const DamagedStream& error) {
             throw DamagedImage("its pixels cannot be unpacked (" + std::string(error.what()) + ")");
         } catch (const TooSlow&) {

@@ -40,9 +40,10 @@ struct Request {
     // Names in lower case.
     std::vector<std::pair<std::string, std::string>> headers;
 
-    bool explain = false;         // it asks for an explanation instead of a prediction
-    bool open_inference = false;  // it came to an address of the Open Inference Protocol, whose errors are strings
-    bool grpc_infer = false;      // its response becomes that protocol's gRPC message
+    bool explain = false;  // it asks for an explanation instead of a prediction
+    bool open_inference =
+        false;  // it came to an address of the Open Inference Protocol, whose errors are strings
+    bool grpc_infer = false;              // its response becomes that protocol's gRPC message
     std::optional<RequestError> refusal;  // why the server could not read it
 
     // The value of a header, or null.

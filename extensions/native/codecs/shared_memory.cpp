@@ -21,9 +21,11 @@ constexpr size_t kAlignment = 64;
 // Whether it can be the key of a region: a file name rather than a path, and not a hidden one.
 bool is_key(std::string_view text) {
     const auto is_allowed = [](char c) {
-        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '_' || c == '-';
+        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
+               c == '_' || c == '-';
     };
-    return !text.empty() && text.size() <= kLongestKey && text[0] != '.' && std::all_of(text.begin(), text.end(), is_allowed);
+    return !text.empty() && text.size() <= kLongestKey && text[0] != '.' &&
+           std::all_of(text.begin(), text.end(), is_allowed);
 }
 
 std::string name_region(const Region& region, std::string_view field) {
@@ -32,11 +34,14 @@ std::string name_region(const Region& region, std::string_view field) {
 
 [[noreturn]] void refuse_for_errno(const Region& region, std::string_view field) {
     const int error = errno;
-    throw RequestError(name_region(region, field) + " cannot be used: " + std::system_category().message(error), field);
+    throw RequestError(
+        name_region(region, field) + " cannot be used: " + std::system_category().message(error), field);
 }
 
 [[noreturn]] void refuse_as_too_short(const Region& region, std::string_view field) {
-    throw RequestError(name_region(region, field) + " ends before byte " + std::to_string(region.offset + region.size), field);
+    throw RequestError(
+        name_region(region, field) + " ends before byte " + std::to_string(region.offset + region.size),
+        field);
 }
 
 // A region that has all its bytes at the moment it is opened.
@@ -78,7 +83,8 @@ class File {
 };
 
 Buffer allocate(size_t size) {
-    void* const data = std::aligned_alloc(kAlignment, std::max((size + kAlignment - 1) / kAlignment, size_t{1}) * kAlignment);
+    void* const data = std::aligned_alloc(
+        kAlignment, std::max((size + kAlignment - 1) / kAlignment, size_t{1}) * kAlignment);
     if (data == nullptr) throw std::bad_alloc();
     std::shared_ptr<void> owner(data, std::free);
     return {{static_cast<std::byte*>(data), size}, std::move(owner)};
@@ -86,26 +92,33 @@ Buffer allocate(size_t size) {
 
 }  // namespace
 
-std::optional<Region> SharedMemory::find_region(const std::optional<JsonValue>& parameters, std::string_view field) const {
+std::optional<Region> SharedMemory::find_region(const std::optional<JsonValue>& parameters,
+                                                std::string_view field) const {
     if (!parameters) return std::nullopt;
     const std::optional<JsonValue> key = parameters->find(kRegionParameter);
     if (!key) return std::nullopt;
     const std::string name(field);
     if (!prefix) {
-        throw RequestError("'" + name + "' is in shared memory, which this model does not accept: its configuration sets no "
-                           "shared_memory prefix",
-                           field);
+        throw RequestError(
+            "'" + name +
+                "' is in shared memory, which this model does not accept: its configuration sets no "
+                "shared_memory prefix",
+            field);
     }
     if (!key->is(JsonKind::kString) || !is_key(key->string()) || !key->string().starts_with(*prefix)) {
-        throw RequestError("the " + std::string(kRegionParameter) + " of '" + name + "' must be a key that begins with '" + *prefix + "'",
+        throw RequestError("the " + std::string(kRegionParameter) + " of '" + name +
+                               "' must be a key that begins with '" + *prefix + "'",
                            field);
     }
     const auto number = [&](std::string_view parameter, std::optional<int64_t> missing) {
         const std::optional<JsonValue> value = parameters->find(parameter);
         return !value ? missing : value->is(JsonKind::kInteger) ? value->integer() : std::nullopt;
     };
-    const std::optional<int64_t> offset = number(kRegionOffsetParameter, 0), size = number(kRegionSizeParameter, std::nullopt);
-    const auto is_valid = [](std::optional<int64_t> value) { return value && *value >= 0 && *value < kLimit; };
+    const std::optional<int64_t> offset = number(kRegionOffsetParameter, 0),
+                                 size = number(kRegionSizeParameter, std::nullopt);
+    const auto is_valid = [](std::optional<int64_t> value) {
+        return value && *value >= 0 && *value < kLimit;
+    };
     if (!is_valid(offset) || !is_valid(size)) {
         throw RequestError("'" + name + "' needs a " + std::string(kRegionSizeParameter) + " and a " +
                                std::string(kRegionOffsetParameter) + " of 0 or more",
@@ -118,7 +131,8 @@ Buffer read_region(const Region& region, std::string_view field) {
     const File file(region, O_RDONLY, field);
     Buffer copy = allocate(static_cast<size_t>(region.size));
     for (size_t done = 0; done < copy.size();) {
-        const ssize_t count = pread(file.descriptor(), copy.bytes.data() + done, copy.size() - done, region.offset + static_cast<off_t>(done));
+        const ssize_t count = pread(file.descriptor(), copy.bytes.data() + done, copy.size() - done,
+                                    region.offset + static_cast<off_t>(done));
         if (count == 0) refuse_as_too_short(region, field);  // shortened since it was checked
         if (count < 0 && errno != EINTR) refuse_for_errno(region, field);
         if (count > 0) done += static_cast<size_t>(count);
@@ -129,13 +143,15 @@ Buffer read_region(const Region& region, std::string_view field) {
 Region write_region(const Region& region, const Array& array, std::string_view field) {
     const std::span<const std::byte> bytes = array.span();
     if (bytes.size() > static_cast<size_t>(region.size)) {
-        throw RequestError("'" + std::string(field) + "' takes " + std::to_string(bytes.size()) + " bytes, but its " +
-                               std::string(kRegionSizeParameter) + " is " + std::to_string(region.size),
+        throw RequestError("'" + std::string(field) + "' takes " + std::to_string(bytes.size()) +
+                               " bytes, but its " + std::string(kRegionSizeParameter) + " is " +
+                               std::to_string(region.size),
                            field);
     }
     const File file(region, O_RDWR, field);
     for (size_t done = 0; done < bytes.size();) {
-        const ssize_t count = pwrite(file.descriptor(), bytes.data() + done, bytes.size() - done, region.offset + static_cast<off_t>(done));
+        const ssize_t count = pwrite(file.descriptor(), bytes.data() + done, bytes.size() - done,
+                                     region.offset + static_cast<off_t>(done));
         if (count < 0 && errno != EINTR) refuse_for_errno(region, field);
         if (count > 0) done += static_cast<size_t>(count);
     }

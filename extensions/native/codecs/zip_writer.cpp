@@ -21,7 +21,8 @@ void put32(std::string& out, uint32_t value) {
 
 // The fields of a file that its local header and the directory share.
 void put_file(std::string& out, std::string_view name, uint32_t crc, uint32_t size) {
-    const bool is_ascii = std::all_of(name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+    const bool is_ascii =
+        std::all_of(name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
     put16(out, kVersion);  // needed to read it
     put16(out, is_ascii ? 0 : kUtf8);
     put16(out, 0);  // stored

@@ -1,5 +1,5 @@
-// The parts of a zip archive around the bytes of its files, which are stored, not compressed, and dated 1980, so that the
-// same files give the same archive. No file may begin, and the archive may not end, beyond 4 GiB.
+// The parts of a zip archive around the bytes of its files, which are stored, not compressed, and dated 1980,
+// so that the same files give the same archive. No file may begin, and the archive may not end, beyond 4 GiB.
 #pragma once
 
 #include <cstddef>

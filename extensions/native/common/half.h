@@ -16,6 +16,12 @@ inline float half_to_float(uint16_t half) {
     return std::bit_cast<float>(sign | (((half & 0x7fffU) << 13) + 0x38000000U));
 }
 
+// Not by way of float: the processor would change the bits of a signalling NaN.
+inline double half_to_double(uint16_t half) {
+    if ((half & 0x7c00U) != 0x7c00) return half_to_float(half);
+    return std::bit_cast<double>((half & 0x8000ULL) << 48 | 0x7ffULL << 52 | (half & 0x3ffULL) << 42);
+}
+
 // Rounds to the nearest, ties to even; beyond the range to infinity.
 inline uint16_t double_to_half(double number) {
     const uint64_t bits = std::bit_cast<uint64_t>(number), magnitude = bits & ~(uint64_t{1} << 63);

@@ -68,6 +68,15 @@ bool is_cuda_out_of_memory(std::string_view text) {
     return false;
 }
 
+// "CUBLAS_STATUS_ALLOC_FAILED", of any library.
+bool is_failed_allocation(std::string_view text) {
+    constexpr std::string_view kStatus = "_STATUS_ALLOC_FAILED";
+    for (size_t begin = text.find(kStatus); begin != text.npos; begin = text.find(kStatus, begin + 1)) {
+        if (begin > 0 && is_word(text[begin - 1])) return true;
+    }
+    return false;
+}
+
 bool is_out_of_memory(std::string_view text) {
     const bool by_operator = any_operator_error(text, [](size_t, std::string_view message) {
         if (message.starts_with(kGpuReports)) {
@@ -78,10 +87,7 @@ bool is_out_of_memory(std::string_view text) {
         }
         return message.starts_with("out of memory");
     });
-    constexpr std::string_view kStatus = "_STATUS_ALLOC_FAILED";
-    const size_t status = text.find(kStatus);
-    return by_operator || is_cuda_out_of_memory(text) ||
-           (status != text.npos && status > 0 && is_word(text[status - 1])) ||
+    return by_operator || is_cuda_out_of_memory(text) || is_failed_allocation(text) ||
            // PyTorch, about the processor's; ONNX Runtime.
            contains_any(text, {"can't allocate memory", "Storage size calculation overflowed",
                                "Failed to allocate memory", "bad_alloc", "bad allocation"});

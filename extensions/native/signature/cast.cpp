@@ -36,7 +36,11 @@ Cast cast_floats(const std::byte* from, To* to, size_t count) {
     bool beyond = false;
     for (size_t i = 0; i < count; ++i) {
         const auto value = number(load<From>(from, i));
-        to[i] = rounded<To>(value);
+        if constexpr (std::is_same_v<From, Half> && std::is_same_v<To, double>) {
+            to[i] = half_to_double(load<From>(from, i).bits);
+        } else {
+            to[i] = rounded<To>(value);
+        }
         beyond |= static_cast<int>(std::isinf(number(to[i]))) > static_cast<int>(std::isinf(value));
     }
     return beyond ? Cast::kOutOfRange : Cast::kDone;
@@ -145,9 +149,9 @@ void rearrange(const Array& from, T* to) {
 
 template <typename T>
 bool all_finite_from(const T* numbers, size_t count, double minimum) {
-    // A float32 is compared as one, as NumPy does with a Python number; an integer as a float64.
-    using Compared = std::conditional_t<std::is_same_v<T, float>, float, double>;
-    const auto least = static_cast<Compared>(minimum);
+    // A float is compared as one of its dtype, as NumPy does with a Python number; an integer as a float64.
+    const auto least = number(rounded<std::conditional_t<kIsFloat<T>, T, double>>(minimum));
+    using Compared = std::remove_const_t<decltype(least)>;
     bool kept = true;  // NaN passes neither comparison
     for (size_t i = 0; i < count; ++i) {
         const auto value = static_cast<Compared>(number(numbers[i]));

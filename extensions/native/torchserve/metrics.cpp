@@ -117,13 +117,19 @@ CountReporter::CountReporter(const ServableModel& model)
     }
 }
 
+// Nothing is counted without a batch.
+bool CountReporter::has_changed() const { return first_ || model_.counts().batches != reported_.batches; }
+
 std::optional<std::chrono::milliseconds> CountReporter::report(Clock::time_point now) {
-    // Nothing is counted without a batch.
-    if (!first_ && model_.counts().batches == reported_.batches) return std::nullopt;
+    if (!has_changed()) return std::nullopt;
     if (now < due_) return std::chrono::ceil<std::chrono::milliseconds>(due_ - now);
     write_all();
     due_ = now + kReportInterval;
     return std::nullopt;
+}
+
+void CountReporter::flush() {
+    if (has_changed()) write_all();
 }
 
 // The first report also includes zeros, so that every sum exists.

@@ -51,10 +51,14 @@ class CountReporter {
     // than the interval ago. Returns how long to wait for the next report; nothing if all is reported.
     std::optional<std::chrono::milliseconds> report(Clock::time_point now);
 
+    // Reports what is left, for a worker that ends.
+    void flush();
+
     // Whether the metrics of the handler are declared, all of them.
     static bool are_declared(const DeclaredMetrics& declared);
 
   private:
+    bool has_changed() const;
     void write_all();
 
     const ServableModel& model_;

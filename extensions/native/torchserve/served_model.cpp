@@ -139,4 +139,8 @@ std::chrono::milliseconds ServedModel::report_rest() {
     return rest.value_or(std::chrono::milliseconds(-1));
 }
 
+void ServedModel::flush() {
+    if (counts_) counts_->flush();
+}
+
 }  // namespace opserve::native

@@ -25,6 +25,9 @@ class ServedModel {
     // Reports what is still to be reported. Returns how long until that is due, or a negative time if nothing is.
     std::chrono::milliseconds report_rest();
 
+    // Reports what is left, for a worker that ends.
+    void flush();
+
     // Why this process can run the model no longer, or empty.
     const std::string& broken() const { return model_->broken(); }
 

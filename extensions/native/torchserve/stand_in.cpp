@@ -119,7 +119,7 @@ void Attempts::record_stand_in() const { write(true); }
 
 void Attempts::record_failure(std::string_view error) {
     last_ = now_s();
-    error_ = in_one_line(printable(error, kMaxMessage), kErrorLength);
+    error_ = printable(in_one_line(error, kErrorLength), kErrorLength);
     write(false);
 }
 

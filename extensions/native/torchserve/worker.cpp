@@ -138,6 +138,7 @@ class Worker {
             batch_.release();
             model_->finish(batch_);
             if (!model_->broken().empty()) {
+                model_->flush();
                 // The server learns of it at once: until then it would send requests. It replaces a worker that ends.
                 connection_.shut_down();
                 throw Leave{kFailed};

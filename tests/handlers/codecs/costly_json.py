@@ -148,6 +148,14 @@ SHAPES: dict[str, tuple[str, Callable[[], bytes]]] = {
             b"[]", MAX_CONTAINERS - 20, b'{"inputs":[{"name":"x","data":[],"shape":[0],"datatype":[', b"]}]}"
         ),
     ),
+    "a text for a shape": (
+        "float32",
+        lambda: (
+            b'{"inputs":[{"name":"x","datatype":"FP32","data":[["a"]],"shape":"'
+            + b"a" * (MAX_JSON_BYTES - 80)
+            + b'"}]}'
+        ),
+    ),
     "a long datatype": (
         "float32",
         lambda: (

@@ -193,6 +193,14 @@ def test_empty_rows_and_deep_nesting():
             decode(text, X)
 
 
+@pytest.mark.parametrize("value", [[0.5], [1e18], [2**64], [300]])
+def test_the_shape_counts_before_the_values_at_any_size(value):
+    spec = TensorSpec("v", numpy.dtype("uint8"), (2,))
+    for padding in ("", " " * SMALL):
+        with pytest.raises(RequestError, match=r"got shape \[1\]"):
+            decode(json.dumps({"v": value}) + padding, spec)
+
+
 def test_small_and_large_agree_on_every_kind_of_value(monkeypatch):
     """The fast parser and the general one, on the same texts."""
     values = [0, 1, -1, 1.5, 2**31, 2**63 - 1, 2**63, -(2**63), 1e16, 1e-7, math.pi, True, None, "a", [], [1], {}]

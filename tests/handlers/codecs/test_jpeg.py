@@ -100,6 +100,10 @@ def test_other_segments_do_not_matter():
         (hostile_images.jpeg_of_many_scans(501, 16, 16), "more than 500 scans", 413),
         (hostile_images.jpeg_of_many_segments(20_000), "more than 16384 segments", 413),
         (hostile_images.jpeg_of_odd_frame(0xC0, 12), "12 bits per sample", 400),
+        *(
+            (hostile_images.jpeg_without_scan(n, progressive=True), "some of its scans are missing", 400)
+            for n in range(10)
+        ),
         (SOUND.replace(b"\xff\xc0", b"\xff\xda"), "before its size", 400),
         (SOUND.replace(b"\xff\xda\0\x0c", b"\xff\xda\0\x02"), "header of a scan is damaged", 400),
         (SOUND.replace(b"\xff\xda\0\x0c", b"\xff\xda\0\x00"), "marker 0xda", 400),

@@ -42,6 +42,7 @@ COSTLIEST = [
     "colons",
     "inputs of one name",
     "many parameters",
+    "a text for a shape",
     "a long datatype",
 ]
 

@@ -135,6 +135,8 @@ def long_and_short(text: str) -> list[bytes]:
         r'{"x": [1, NaN], "\udc00": 1}',
         r'{"x": [1], "y": {"\ud800": 1}}',
         r'{"x": [1], "y": ["\ud83d", NaN]}',
+        r'{"x": ["\ud800"], "x": [NaN]}',
+        r'{"x": [1], "y": {"a": [{"\udc00": 1}], "a": NaN}}',
         r'{"inputs": [{"name": "\ud800", "shape": [1], "datatype": "FP32", "data": [1]}]}',
         r'{"inputs": [{"name": "x", "shape": [1], "datatype": "\ud800", "data": [1]}]}',
         r'{"id": "\ud800", "inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}',

@@ -100,6 +100,9 @@ class Context:
     def get_request_header(self, index: int, name: str) -> str | None:
         return self.headers[index].get(name)
 
+    def get_all_request_header(self, index: int) -> dict[str, str]:
+        return self.headers[index]
+
     def set_response_content_type(self, index: int, value: str) -> None:
         self.sent[index] = [value]
 
@@ -113,8 +116,8 @@ class Context:
 def test_every_request_is_answered_503_without_the_reason(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stand_in.threading, "Thread", lambda **_: type("Idle", (), {"start": lambda self: None})())
     standing = stand_in.StandIn(fail(folder, PATIENCE))
-    context = Context([{}, {"describe": "True"}, {"describe": "True"}])
-    first, described, forged = standing.handle([{"body": b"{}"}, {}, {"body": b"{}"}], context)
+    context = Context([{"Host": "h"}, {"describe": "True"}, {"describe": "True"}, {"body": {"content-type": ""}}])
+    first, described, forged, _ = standing.handle([{"body": b"{}"}, {}, {"body": b"{}"}, {"body": b"{}"}], context)
     assert json.loads(first)["error"]["code"] == 503
     assert "libmissing" not in first
     assert context.sent[0] == ["application/json", "Retry-After: 5", 503]
@@ -122,6 +125,8 @@ def test_every_request_is_answered_503_without_the_reason(folder: Path, monkeypa
     assert 1 not in context.sent
     # The mark of a description in a request that is not one.
     assert json.loads(forged)["error"]["code"] == 503
+    # By gRPC; TorchServe would end the worker of a stream that does not end.
+    assert "ts_stream_next: false" in context.sent[3]
 
 
 def test_outside_torchserves_worker_nothing_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

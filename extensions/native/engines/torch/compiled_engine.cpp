@@ -4,7 +4,8 @@
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 
 #include <algorithm>
-#include <regex>
+#include <cctype>
+#include <string_view>
 #include <vector>
 
 #include "errors.h"
@@ -42,6 +43,28 @@ void check_compiled(const std::filesystem::path& path) {
     }
 }
 
+// The first name of an operator in a text, such as "opserve::scaled_add" or "opserve.scaled_add"; nothing if
+// there is none.
+std::string find_operator(std::string_view text) {
+    const auto skip = [text](size_t at, auto accepts) {
+        while (at < text.size() && accepts(text[at])) ++at;
+        return at;
+    };
+    const auto is_word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
+    for (size_t begin = 0; begin < text.size();) {
+        const size_t end = skip(begin, is_word);
+        const size_t next = skip(end, [](char c) { return c == '.' || c == ':'; });
+        const std::string_view domain = text.substr(begin, end - begin), mark = text.substr(end, next - end);
+        const size_t last = skip(next, is_word);
+        if (last > next &&
+            ((domain.ends_with("opserve") && !mark.empty()) || (!domain.empty() && mark == "::"))) {
+            return std::string(text.substr(begin, last - begin));
+        }
+        begin = std::max(end, begin + 1);
+    }
+    return {};
+}
+
 std::unique_ptr<AOTIModelPackageLoader> open_package(const std::filesystem::path& path, c10::Device device) {
     const std::string file = path.filename().string();
     check_compiled(path);
@@ -51,12 +74,9 @@ std::unique_ptr<AOTIModelPackageLoader> open_package(const std::filesystem::path
             device.is_cpu() || device.index() == 0 ? c10::DeviceIndex{-1} : device.index();
         return std::make_unique<AOTIModelPackageLoader>(path.string(), "model", false, 1, index);
     } catch (const std::exception& error) {
-        const std::string text = error_text(error).substr(0, 8192);
-        std::smatch found;
-        std::string hint;
-        if (std::regex_search(text, found, std::regex(R"(opserve[.:]+\w+|\w+::\w+)"))) {
-            hint = "; is the library that registers " + found.str() + " under op_libraries?";
-        }
+        const std::string text = error_text(error), name = find_operator(text);
+        const std::string hint =
+            name.empty() ? "" : "; is the library that registers " + name + " under op_libraries?";
         throw ModelError(file + ": not a .pt2 file that can be loaded: " + last_line(text) + hint);
     }
 }

@@ -1,5 +1,6 @@
 // Hooks in TorchScript, as handlers/scripted_hooks.py runs them: methods of a module that turn a dictionary
 // of tensors into another. A ValueError that one of them raises is its refusal of a request.
+#include <ATen/Parallel.h>
 #include <ATen/core/Dict.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
@@ -51,6 +52,8 @@ class ScriptHooks final : public Hooks {
   public:
     ScriptHooks(const std::filesystem::path& path, const ModelConfig& config)
         : config_(config), module_(read_hooks(path)) {
+        // The engine has set it if it runs on PyTorch too.
+        at::set_num_threads(config.threads);
         const std::string file = path.filename().string();
         for (const auto& [name, method] :
              {std::pair{"preprocess", &preprocess_}, std::pair{"postprocess", &postprocess_}}) {

@@ -114,19 +114,24 @@ at::Tensor TorchEngine::input(const Array& array) const {
     return device_.is_cpu() ? tensor : tensor.to(device_);
 }
 
+// Arrays are never complex, so that check_outputs does not get to see this one.
+ModelError TorchEngine::complex_output(const at::Tensor& tensor, const TensorSpec& spec) const {
+    c10::IntArrayRef sizes = tensor.sizes();
+    // Of one request.
+    if (config_.batching == Batching::kStack && !sizes.empty()) sizes = sizes.slice(1);
+    std::string shape;
+    for (const int64_t size : sizes) shape += (shape.empty() ? "" : ", ") + std::to_string(size);
+    return ModelError("output '" + spec.name + "' is " + dtype_name(tensor.scalar_type()) + " [" + shape +
+                      "]; its signature promises " + spec.describe());
+}
+
 Arrays TorchEngine::make_outputs(std::span<const at::Tensor> values) const {
     Arrays outputs;
     outputs.reserve(values.size());
     for (size_t i = 0; i < values.size(); ++i) {
         const TensorSpec& spec = config_.outputs[i];
         const at::Tensor tensor = values[i].cpu();
-        if (tensor.is_complex()) {
-            std::string shape;
-            for (const int64_t size : tensor.sizes())
-                shape += (shape.empty() ? "" : ", ") + std::to_string(size);
-            throw ModelError("output '" + spec.name + "' is " + dtype_name(tensor.scalar_type()) + " [" +
-                             shape + "]; its signature promises " + spec.describe());
-        }
+        if (tensor.is_complex()) throw complex_output(tensor, spec);
         outputs.push_back({spec.name, to_array(tensor)});
     }
     return outputs;

@@ -31,8 +31,8 @@ class TorchEngine : public Engine {
 
     // A tensor on the device.
     at::Tensor input(const Array& array) const;
-    // Outputs from the values that a model returned, in the order of the signature. Throws ModelError unless
-    // there is a tensor for each; `description` is called for what else it is.
+    // Outputs from the tensors that a model returned, one for each of the signature, in its order. Throws
+    // ModelError for a complex one.
     Arrays make_outputs(std::span<const at::Tensor> values) const;
     // The error for a model that returned something else, such as "Tensor" or "2 value(s): Tensor, int".
     ModelError wrong_outputs(const std::string& returned) const;
@@ -41,6 +41,7 @@ class TorchEngine : public Engine {
     c10::Device device_;
 
   private:
+    ModelError complex_output(const at::Tensor& tensor, const TensorSpec& spec) const;
     [[noreturn]] void rethrow(const std::exception& error) const;
 
     std::string device_name_, format_, runtime_;

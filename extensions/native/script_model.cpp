@@ -1,4 +1,4 @@
-#include "engine.h"
+#include "script_model.h"
 
 #include <ATen/core/function_schema.h>
 #include <c10/core/InferenceMode.h>

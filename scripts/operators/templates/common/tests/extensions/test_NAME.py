@@ -16,7 +16,7 @@ from tests.extensions.cuda_backend import emulated as emulated
 from tests.extensions.samples import DTYPES, random
 from tests.extensions.test_forward import contiguous, every_second, offset, transposed
 
-SHAPES = [(0, 3), (3, 0), (1, 1), (5, 33), (700, 7), (3, 1000)]
+SHAPES = $shapes
 SCALE = -0.3
 HALF = (torch.float16, torch.bfloat16)
 LAYOUTS = pytest.mark.parametrize("layout", [contiguous, transposed, every_second, offset])
@@ -43,23 +43,25 @@ def test_matches_reference(shape: tuple[int, ...], dtype: torch.dtype, layout: C
 @pytest.mark.parametrize("dtype", [*DTYPES, *HALF], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_cuda_kernels_match_reference(shape: tuple[int, ...], dtype: torch.dtype, emulated: Backend) -> None:
-    x, grad = random(*shape, dtype=dtype), random(shape[0], dtype=dtype, seed=1)
+    x = random(*shape, dtype=dtype)
     exact = x.double().requires_grad_()
     want = reference.${name}(exact, SCALE)
+    grad = random(*want.shape, dtype=dtype, seed=1)
     assert_near(emulated.call("${name}", x, SCALE), want.detach())
     (gradient,) = torch.autograd.grad(want, exact, grad.double())
     assert_near(emulated.call("_${name}_backward", grad, x, SCALE), gradient)
 
 
 @LAYOUTS
-@pytest.mark.parametrize("shape", SHAPES[:4], ids=str)
+@pytest.mark.parametrize("shape", SHAPES[:$small], ids=str)
 def test_gradcheck(shape: tuple[int, ...], layout: Callable[[Tensor], Tensor]) -> None:
     x = layout(random(*shape)).detach().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: opserve_ops.${name}(x, SCALE), x)
 
 
 def test_opcheck() -> None:
-    x, grad = random(4, 5), random(4)
+    x = random(4, 5)
+    grad = torch.ones_like(reference.${name}(x))
     torch.library.opcheck(torch.ops.opserve.${name}.default, (x.clone().requires_grad_(), SCALE))
     utilities = ("test_schema", "test_faketensor", "test_autograd_registration")
     torch.library.opcheck(torch.ops.opserve._${name}_backward.default, (grad, x, SCALE), test_utils=utilities)
@@ -86,13 +88,12 @@ def test_onnx_runtime_computes_the_same(shape: tuple[int, ...], dtype: torch.dty
     onnx_nodes.assert_same(onnx_nodes.run("${name}", (x, SCALE)), opserve_ops.${name}(x, SCALE), str(shape))
 
 
-X, GRAD = torch.ones(3, 2), torch.ones(3)
+X = torch.ones(3, 2)
+GRAD = reference.${name}(X)
 REFUSED = [
-    ("${name}", (X[0],), "x must have 2 dimensions, got 1"),
     ("${name}", (X.int(),), "x must be of a floating-point dtype, got int32"),
     ("${name}", (X.half(),), "x must be float32 or float64 on the CPU, got float16"),
-    ("_${name}_backward", (X, X, 1.0), "grad must have 1 dimension, got 2"),
-    ("_${name}_backward", (GRAD[:1], X, 1.0), "grad must have n = 3 elements, got 1"),
+$refused
     ("_${name}_backward", (GRAD.double(), X, 1.0), "grad must have the dtype of x, float32, got float64"),
 ]
 
