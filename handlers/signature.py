@@ -200,7 +200,7 @@ class TensorSpec:
         else:
             if not typed and array.dtype.kind == "f" and has_magnitude(array, EXACT_BELOW):
                 raise self._inexact()
-            with numpy.errstate(invalid="ignore"):
+            with numpy.errstate(invalid="ignore", over="ignore"):
                 converted = array.astype(self.dtype)
                 lossless = numpy.array_equal(converted.astype(array.dtype), array) and not _wraps(array, self.dtype)
         return self._require(converted, lossless=lossless)
