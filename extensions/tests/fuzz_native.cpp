@@ -299,7 +299,10 @@ extern "C" __attribute__((visibility("default"))) const char* __asan_default_opt
 
 int main(int argc, char** argv) {
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_set_death_callback(fuzz::print_case);
+    __sanitizer_set_death_callback([] {
+        fuzz::print_case();
+        fuzz::SharedRegions::remove();
+    });
 #endif
     int64_t first = 0, cases = 100000;
     for (int i = 1; i < argc; i += 2) {

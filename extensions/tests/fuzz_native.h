@@ -58,6 +58,8 @@ class SharedRegions {
     SharedRegions(const SharedRegions&) = delete;
     ~SharedRegions();
     static const std::string& prefix();
+    // For a process that a report ends.
+    static void remove();
 };
 
 }  // namespace fuzz

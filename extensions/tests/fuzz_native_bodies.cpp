@@ -778,7 +778,9 @@ SharedRegions::SharedRegions() {
     }
 }
 
-SharedRegions::~SharedRegions() {
+SharedRegions::~SharedRegions() { remove(); }
+
+void SharedRegions::remove() {
     for (const char* region : {"in", "out"}) shm_unlink(("/" + prefix() + region).c_str());
 }
 
