@@ -26,23 +26,47 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         stop_all_below(session.config._tmp_path_factory.getbasetemp())
 
 
+class Servers:
+    """Starts servers for tests: `serve([archive, …], key="value", …)` gives a running one.
+
+    The keywords replace lines of the shipped config.properties; the same call gives the same server. It is stopped at
+    the end of the file that started it, or of the session if it is `shared`: each takes a gigabyte.
+    """
+
+    def __init__(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        self._tmp_path_factory = tmp_path_factory
+        self._running: dict[tuple, tuple[TorchServe, contextlib.ExitStack]] = {}
+        self._shared: set[tuple] = set()
+
+    def __call__(self, archives: list[Path], *, shared: bool = False, **changes: str) -> TorchServe:
+        """Returns the server of these archives and settings, which it starts if it does not run."""
+        key = (tuple(sorted(map(str, archives))), tuple(sorted(changes.items())))
+        if shared:
+            self._shared.add(key)
+        if key not in self._running:
+            stack = contextlib.ExitStack()
+            home = self._tmp_path_factory.mktemp("home")
+            self._running[key] = stack.enter_context(serving(home, archives, **changes)), stack
+        return self._running[key][0]
+
+    def stop(self, *, shared: bool) -> None:
+        """Stops those that are not shared, or all."""
+        for key in [key for key in self._running if shared or key not in self._shared]:
+            self._running.pop(key)[1].close()
+
+
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """`serve([archive, …], key="value", …)` gives a running server; all are stopped when the session ends.
+    """Gives a running server; see Servers."""
+    servers = Servers(tmp_path_factory)
+    yield servers
+    servers.stop(shared=True)
 
-    The keywords replace lines of the shipped config.properties; the same call gives the same server.
-    """
-    with contextlib.ExitStack() as servers:
-        known: dict[tuple, TorchServe] = {}
 
-        def start(archives: list[Path], **changes: str) -> TorchServe:
-            key = (tuple(sorted(map(str, archives))), tuple(sorted(changes.items())))
-            if key not in known:
-                home = tmp_path_factory.mktemp("home")
-                known[key] = servers.enter_context(serving(home, archives, **changes))
-            return known[key]
-
-        yield start
+@pytest.fixture(scope="module", autouse=True)
+def _stop_servers_of_file(serve: Servers) -> Iterator[None]:
+    yield
+    serve.stop(shared=False)
 
 
 @pytest.fixture(scope="session", params=RUNTIMES)

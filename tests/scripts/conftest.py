@@ -26,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def running(serve: Serve, store: dict[str, Path]) -> TorchServe:
     """One server that the tests which do not stop it share; its tokens live for twelve seconds."""
     shared = ["echo", "parts", "loads_once", "loads_slowly"]
-    return serve([store[name] for name in shared], token_expiration_min="0.2")
+    return serve([store[name] for name in shared], shared=True, token_expiration_min="0.2")
 
 
 @pytest.fixture

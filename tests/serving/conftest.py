@@ -2,6 +2,9 @@
 
 import io
 import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import numpy
 import pytest
@@ -13,10 +16,21 @@ from tests.support.torchserve import Serve, TorchServe
 
 
 @pytest.fixture(scope="session")
-def shipped(serve: Serve, runtime: str, tmp_path_factory: pytest.TempPathFactory) -> TorchServe:
+def shipped_archives(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Path]]:
+    """`shipped_archives(runtime)` gives all models, packed for that worker."""
+
+    @cache
+    def pack(runtime: str) -> list[Path]:
+        folder = tmp_path_factory.mktemp(f"shipped-{runtime}")
+        return [packed_for(ROOT / "model_store" / f"{name}.mar", runtime, folder) for name in find_models()]
+
+    return pack
+
+
+@pytest.fixture(scope="session")
+def shipped(serve: Serve, runtime: str, shipped_archives: Callable[[str], list[Path]]) -> TorchServe:
     """All models on one server; it has compared each sample when it is ready."""
-    folder = tmp_path_factory.mktemp(f"shipped-{runtime}")
-    return serve([packed_for(ROOT / "model_store" / f"{name}.mar", runtime, folder) for name in find_models()])
+    return serve(shipped_archives(runtime), shared=True)
 
 
 @pytest.fixture(scope="session")
