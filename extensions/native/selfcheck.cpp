@@ -24,7 +24,8 @@ int print_sample_answer(const std::filesystem::path& folder) {
     try {
         std::string answer = answer_sample(folder);
         answer += '\n';
-        return std::fwrite(answer.data(), 1, answer.size(), stdout) == answer.size() ? EXIT_SUCCESS : EXIT_FAILURE;
+        return std::fwrite(answer.data(), 1, answer.size(), stdout) == answer.size() ? EXIT_SUCCESS
+                                                                                     : EXIT_FAILURE;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "error: %s\n", printable(error.what(), kMaxLogged).c_str());
         return EXIT_FAILURE;

@@ -1,5 +1,5 @@
-// Runs an unpacked archive on its own sample: `model_worker_socket --selfcheck FOLDER --print`, as handlers/selfcheck.py
-// does. The packer compares the answer with the expected one.
+// Runs an unpacked archive on its own sample: `model_worker_socket --selfcheck FOLDER --print`, as
+// handlers/selfcheck.py does. The packer compares the answer with the expected one.
 #pragma once
 
 #include <filesystem>

@@ -23,8 +23,8 @@ bool is_core_file(std::string_view name) {
            std::ranges::all_of(name.substr(1), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-// Whether Python wrote this file for a module of the archive, to be used only while that is unchanged. It is there if the
-// archive was tried by Python too.
+// Whether Python wrote this file for a module of the archive, to be used only while that is unchanged. It is
+// there if the archive was tried by Python too.
 bool is_cached_bytecode(const Folder& folder, std::string_view name, const Manifest& manifest) {
     static constexpr std::string_view kCache = "__pycache__/", kSuffix = ".pyc";
     const size_t slash = name.rfind('/');
@@ -67,7 +67,8 @@ Manifest check_archive(const std::filesystem::path& path) {
     const Folder folder(path);
     const std::optional<std::string> content = folder.read(kManifestFile);
     if (!content)
-        throw ModelError(std::string(kManifestFile) + ": missing from the archive; pack it again with `make archive`");
+        throw ModelError(std::string(kManifestFile) +
+                         ": missing from the archive; pack it again with `make archive`");
     check_signature(*content, folder.read(kSignatureFile), public_key_path());
     Manifest manifest = Manifest::decode(*content);
     check_files(folder, manifest);

@@ -1,5 +1,5 @@
-// The check that a worker makes of its unpacked archive before it opens anything else in it: its signature if a key
-// demands one, its files, and what its libraries require. See handlers/integrity/check.py.
+// The check that a worker makes of its unpacked archive before it opens anything else in it: its signature if
+// a key demands one, its files, and what its libraries require. See handlers/integrity/check.py.
 #pragma once
 
 #include <filesystem>

@@ -46,8 +46,9 @@ void list_into(Descriptor folder, const std::string& prefix, std::set<std::strin
     while (const dirent* entry = readdir(entries.get())) {
         const std::string name = entry->d_name;
         if (name == "." || name == "..") continue;
-        struct stat status {};
-        if (fstatat(number, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) throw unreadable(prefix + name, errno);
+        struct stat status{};
+        if (fstatat(number, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
+            throw unreadable(prefix + name, errno);
         if (S_ISREG(status.st_mode))
             found.insert(prefix + name);
         else if (S_ISDIR(status.st_mode))
@@ -62,7 +63,7 @@ void list_into(Descriptor folder, const std::string& prefix, std::set<std::strin
 }
 
 void require_regular(const Descriptor& file, std::string_view name) {
-    struct stat status {};
+    struct stat status{};
     if (fstat(file.get(), &status) != 0) throw unreadable(name, errno);
     if (!S_ISREG(status.st_mode)) throw special(name);
 }
@@ -91,7 +92,8 @@ size_t read_some(int descriptor, void* out, size_t length) {
     }
 }
 
-Folder::Folder(const std::filesystem::path& path) : folder_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY)) {
+Folder::Folder(const std::filesystem::path& path)
+    : folder_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY)) {
     if (!folder_) throw unreadable(path.native(), errno);
 }
 
@@ -131,7 +133,8 @@ std::optional<std::string> Folder::read(const std::string& name) const {
     std::string content;
     try {
         std::vector<char> chunk(size_t{1} << 16);
-        while (const size_t got = read_some(file.get(), chunk.data(), chunk.size())) content.append(chunk.data(), got);
+        while (const size_t got = read_some(file.get(), chunk.data(), chunk.size()))
+            content.append(chunk.data(), got);
     } catch (const std::system_error& error) {
         throw unreadable(name, error.code().value());
     }

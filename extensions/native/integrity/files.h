@@ -34,8 +34,8 @@ class Folder {
     // Throws ModelError.
     explicit Folder(const std::filesystem::path& path);
 
-    // The paths of all files in it and in the folders below, relative to it. Throws ModelError: something in it is
-    // neither a file nor a folder.
+    // The paths of all files in it and in the folders below, relative to it. Throws ModelError: something in
+    // it is neither a file nor a folder.
     std::set<std::string> list() const;
 
     // Opens a file by a path that `list` gave. Throws ModelError.

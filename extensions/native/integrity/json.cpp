@@ -14,7 +14,8 @@ Json copy(const simdjson::dom::element& element) {
     switch (element.type()) {
         case element_type::ARRAY: {
             JsonList list;
-            for (const simdjson::dom::element each : simdjson::dom::array(element)) list.push_back(copy(each));
+            for (const simdjson::dom::element each : simdjson::dom::array(element))
+                list.push_back(copy(each));
             return {std::move(list)};
         }
         case element_type::OBJECT: {
@@ -64,13 +65,27 @@ void append_text(std::string& out, std::string_view text) {
         }
         ++i;
         switch (byte) {
-            case '"': out += "\\\""; break;
-            case '\\': out += "\\\\"; break;
-            case '\n': out += "\\n"; break;
-            case '\r': out += "\\r"; break;
-            case '\t': out += "\\t"; break;
-            case '\b': out += "\\b"; break;
-            case '\f': out += "\\f"; break;
+            case '"':
+                out += "\\\"";
+                break;
+            case '\\':
+                out += "\\\\";
+                break;
+            case '\n':
+                out += "\\n";
+                break;
+            case '\r':
+                out += "\\r";
+                break;
+            case '\t':
+                out += "\\t";
+                break;
+            case '\b':
+                out += "\\b";
+                break;
+            case '\f':
+                out += "\\f";
+                break;
             default:
                 if (byte < 0x20)
                     append_escape(out, byte);
@@ -158,7 +173,8 @@ Json parse_json(std::string_view text) {
     simdjson::dom::parser parser;
     simdjson::dom::element root;
     const simdjson::padded_string padded(text);
-    if (const auto error = parser.parse(padded).get(root)) throw std::invalid_argument(simdjson::error_message(error));
+    if (const auto error = parser.parse(padded).get(root))
+        throw std::invalid_argument(simdjson::error_message(error));
     return copy(root);
 }
 

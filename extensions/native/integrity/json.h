@@ -1,5 +1,5 @@
-// JSON of the archive itself, such as its manifest: a tree small enough to copy, read by simdjson, and written as Python's
-// json.dumps does with sort_keys=True.
+// JSON of the archive itself, such as its manifest: a tree small enough to copy, read by simdjson, and
+// written as Python's json.dumps does with sort_keys=True.
 #pragma once
 
 #include <cstdint>

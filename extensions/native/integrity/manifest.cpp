@@ -37,9 +37,8 @@ std::string text(const Json& json, const char* name) {
 }
 
 bool is_sha256(std::string_view text) {
-    return text.size() == 64 && std::ranges::all_of(text, [](char c) {
-               return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-           });
+    return text.size() == 64 &&
+           std::ranges::all_of(text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 FileRecord file_record(const std::string& name, const Json& json) {
@@ -56,7 +55,8 @@ std::vector<std::string> versions(const Json& json, const ModelError& wrong) {
     std::vector<std::string> found;
     for (const Json& each : *list) {
         const auto* version = each.as<std::string>();
-        if (version == nullptr || !is_version(*version) || std::ranges::count(*version, '.') != 1) throw wrong;
+        if (version == nullptr || !is_version(*version) || std::ranges::count(*version, '.') != 1)
+            throw wrong;
         found.push_back(*version);
     }
     return found;
@@ -70,15 +70,17 @@ std::optional<std::string> optional_version(const Json& json, const ModelError& 
 }
 
 LibraryRequirements read_requirements(const std::string& name, const Json& json) {
-    static constexpr const char* kKeys[] = {"machine",         "symbols",       "torch_stable_abi", "torch_exactly",
-                                            "onnxruntime_api", "cuda_programs", "cuda_intermediate"};
+    static constexpr const char* kKeys[] = {"machine",          "symbols",         "torch_stable_abi",
+                                            "torch_exactly",    "onnxruntime_api", "cuda_programs",
+                                            "cuda_intermediate"};
     const std::string where = std::string(kManifestFile) + ": " + name;
     const auto* object = json.as<JsonObject>();
     if (object == nullptr || object->size() != std::size(kKeys) ||
         !std::ranges::all_of(kKeys, [object](const char* key) { return object->contains(key); }))
-        throw ModelError(where +
-                         ": expected the keys machine, symbols, torch_stable_abi, torch_exactly, onnxruntime_api, "
-                         "cuda_programs, cuda_intermediate");
+        throw ModelError(
+            where +
+            ": expected the keys machine, symbols, torch_stable_abi, torch_exactly, onnxruntime_api, "
+            "cuda_programs, cuda_intermediate");
     const ModelError wrong(where + ": a value is of the wrong type");
     LibraryRequirements found;
     const auto* machine = member(json, "machine").as<std::string>();
@@ -101,8 +103,8 @@ LibraryRequirements read_requirements(const std::string& name, const Json& json)
     return found;
 }
 
-// Whether the packer would have written these bytes for this document: it writes in one way only, with a hash of the rest
-// as "checksum".
+// Whether the packer would have written these bytes for this document: it writes in one way only, with a hash
+// of the rest as "checksum".
 bool is_canonical(const Json& document, std::string_view content) {
     JsonObject rest = *document.as<JsonObject>();
     rest.erase("checksum");
@@ -150,8 +152,8 @@ Manifest Manifest::decode(std::string_view content) {
     const Json* format = document.find("format");
     if (format == nullptr || format->as<int64_t>() == nullptr) throw refusal(kNotOurs);
     if (*format->as<int64_t>() != kFormat)
-        throw refusal(": the archive has format " + std::to_string(*format->as<int64_t>()) + "; this opserve reads " +
-                      std::to_string(kFormat));
+        throw refusal(": the archive has format " + std::to_string(*format->as<int64_t>()) +
+                      "; this opserve reads " + std::to_string(kFormat));
     Manifest manifest;
     bool expected = false;
     try {

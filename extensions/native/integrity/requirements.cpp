@@ -78,7 +78,7 @@ std::string mapped_path(const std::string& library) {
 bool defines_version(const std::string& library, const std::string& version) {
     if (dlopen(library.c_str(), RTLD_LAZY) == nullptr) return false;
     const Descriptor file(open(mapped_path(library).c_str(), O_RDONLY | O_CLOEXEC));
-    struct stat status {};
+    struct stat status{};
     if (!file || fstat(file.get(), &status) != 0 || status.st_size <= 0) return false;
     const auto size = static_cast<size_t>(status.st_size);
     void* content = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
@@ -108,7 +108,9 @@ bool is_version(std::string_view text) {
 }
 
 void LibraryRequirements::check_machine(std::string_view name) const {
-    const auto refuse = [name](const std::string& problem) { return ModelError(std::string(name) + ": " + problem); };
+    const auto refuse = [name](const std::string& problem) {
+        return ModelError(std::string(name) + ": " + problem);
+    };
     if (const std::string here = native::machine(); machine != here)
         throw refuse("built for " + machine + "; this processor is " + here + ": build the library for it");
     for (const auto& [family, version] : symbols) {
@@ -123,7 +125,8 @@ void LibraryRequirements::check_machine(std::string_view name) const {
             const std::string wanted = family + '_' + version;
             if (!defines_version(kLibrary, wanted))
                 throw refuse("needs " + kLibrary + " with " + wanted +
-                             "; the one here is older: build it with an older compiler, or serve it on a newer system");
+                             "; the one here is older: build it with an older compiler, or serve it on a "
+                             "newer system");
         }
     }
     static const std::string kRebuild = "or build the library for this one";
@@ -144,8 +147,8 @@ void LibraryRequirements::check_machine(std::string_view name) const {
     if (onnxruntime_api && *onnxruntime_api != 0) {
         const std::string here = onnxruntime_version();
         if (*onnxruntime_api > 0 && minor_version(here) < Numbers{1, static_cast<uint64_t>(*onnxruntime_api)})
-            throw refuse("built for ONNX Runtime 1." + std::to_string(*onnxruntime_api) + " or newer; here is " + here +
-                         ": install a newer one, " + kRebuild);
+            throw refuse("built for ONNX Runtime 1." + std::to_string(*onnxruntime_api) +
+                         " or newer; here is " + here + ": install a newer one, " + kRebuild);
     }
 }
 
@@ -154,15 +157,16 @@ void LibraryRequirements::check_gpu(std::string_view name, std::pair<int, int> c
     const Numbers here{static_cast<uint64_t>(capability.first), static_cast<uint64_t>(capability.second)};
     // Machine code runs on its own generation and later members of it, PTX on everything newer.
     for (const std::string& each : cuda_programs)
-        if (const Numbers program = parse_version(each); program[0] == here[0] && program[1] <= here[1]) return;
+        if (const Numbers program = parse_version(each); program[0] == here[0] && program[1] <= here[1])
+            return;
     for (const std::string& each : cuda_intermediate)
         if (parse_version(each) <= here) return;
     std::vector<std::string> all = cuda_programs;
     all.insert(all.end(), cuda_intermediate.begin(), cuda_intermediate.end());
     // TorchServe takes any message that contains NVIDIA's name for the platform for one about memory.
-    throw ModelError(std::string(name) + ": has GPU code for " + joined(all) + "; this GPU has compute capability " +
-                     std::to_string(capability.first) + '.' + std::to_string(capability.second) +
-                     ": build the library for it, or use device: cpu");
+    throw ModelError(std::string(name) + ": has GPU code for " + joined(all) +
+                     "; this GPU has compute capability " + std::to_string(capability.first) + '.' +
+                     std::to_string(capability.second) + ": build the library for it, or use device: cpu");
 }
 
 }  // namespace opserve::native

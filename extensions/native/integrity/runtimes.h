@@ -1,5 +1,5 @@
-// The runtimes that this worker can open, found without opening them: beside the program, in the environment that it was
-// installed into, or where it was built against them.
+// The runtimes that this worker can open, found without opening them: beside the program, in the environment
+// that it was installed into, or where it was built against them.
 #pragma once
 
 #include <optional>

@@ -12,8 +12,8 @@ namespace {
 
 EVP_MD_CTX* as_context(void* context) { return static_cast<EVP_MD_CTX*>(context); }
 
-// Without the configuration file that a variable of the environment may name: what is true of an archive must not depend
-// on it.
+// Without the configuration file that a variable of the environment may name: what is true of an archive must
+// not depend on it.
 void require_libcrypto() {
     static const bool ready = OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr) == 1;
     if (!ready) throw std::runtime_error("libcrypto cannot be initialized");

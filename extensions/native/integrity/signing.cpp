@@ -33,7 +33,9 @@ using Key = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
 using KeySource = std::unique_ptr<BIO, Free<BIO_free>>;
 using Verification = std::unique_ptr<EVP_MD_CTX, Free<EVP_MD_CTX_free>>;
 
-ModelError unusable(const std::string& reason) { return ModelError(std::string(kPublicKeyVariable) + ": " + reason); }
+ModelError unusable(const std::string& reason) {
+    return ModelError(std::string(kPublicKeyVariable) + ": " + reason);
+}
 
 std::string read_key(const std::string& path) {
     const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
@@ -56,7 +58,8 @@ std::string read_key(const std::string& path) {
 Key load_public_key(const std::string& path) {
     // A worker's current folder is the archive's own: a relative path would find the key there.
     if (!path.starts_with('/'))
-        throw unusable("expected the absolute path of a public key, got '" + printable(path, kMaxMessage) + "'");
+        throw unusable("expected the absolute path of a public key, got '" + printable(path, kMaxMessage) +
+                       "'");
     const std::string text = read_key(path);
     const KeySource source(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
     if (!source) throw std::bad_alloc();
@@ -70,7 +73,9 @@ Key load_public_key(const std::string& path) {
 }
 
 bool verifies(EVP_PKEY* key, std::string_view content, std::string_view signature) {
-    const auto bytes = [](std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); };
+    const auto bytes = [](std::string_view text) {
+        return reinterpret_cast<const unsigned char*>(text.data());
+    };
     const Verification context(EVP_MD_CTX_new());
     if (!context) throw std::bad_alloc();
     const bool fits = EVP_DigestVerifyInit(context.get(), nullptr, nullptr, nullptr, key) == 1 &&

@@ -20,9 +20,9 @@ class AnswerMessage {
     // Begins an answer to a whole batch, or to a request to load a model.
     void begin(int32_t code, std::string_view text);
 
-    // Adds the response to one request, which must live until the message is sent. One that came by gRPC is marked as the
-    // last of a stream: TorchServe ends the worker of a stream whose response is not; over HTTP it would wait for more.
-    // Throws std::length_error: larger than any message can be.
+    // Adds the response to one request, which must live until the message is sent. One that came by gRPC is
+    // marked as the last of a stream: TorchServe ends the worker of a stream whose response is not; over HTTP
+    // it would wait for more. Throws std::length_error: larger than any message can be.
     void add(std::string_view request_id, const Response& response, bool by_grpc);
 
     // Adds text without a media type, such as a description.

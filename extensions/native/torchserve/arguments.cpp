@@ -40,7 +40,8 @@ Arguments Arguments::parse(int count, char** values) {
     } else {
         throw std::invalid_argument("--sock_type: expected unix or tcp, got '" + type + "'");
     }
-    arguments.metrics_config = given["metrics_config_path"].empty() ? given["metrics_config"] : given["metrics_config_path"];
+    arguments.metrics_config =
+        given["metrics_config_path"].empty() ? given["metrics_config"] : given["metrics_config_path"];
     return arguments;
 }
 

@@ -11,8 +11,8 @@ struct Arguments {
     int port = 0;
     std::string metrics_config;
 
-    // Options may be written with '_' or '-'; those that TorchServe gives and nobody needs are ignored. Throws
-    // std::invalid_argument.
+    // Options may be written with '_' or '-'; those that TorchServe gives and nobody needs are ignored.
+    // Throws std::invalid_argument.
     static Arguments parse(int count, char** values);
 };
 

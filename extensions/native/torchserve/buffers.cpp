@@ -28,7 +28,8 @@ size_t rounded(size_t length) {
 }  // namespace
 
 struct BufferPool::Block {
-    explicit Block(size_t wanted) : size(wanted), bytes(static_cast<std::byte*>(std::aligned_alloc(kAlignment, wanted))) {
+    explicit Block(size_t wanted)
+        : size(wanted), bytes(static_cast<std::byte*>(std::aligned_alloc(kAlignment, wanted))) {
         if (bytes == nullptr) throw std::bad_alloc();
     }
     Block(const Block&) = delete;
@@ -43,7 +44,8 @@ BufferPool::Held BufferPool::find(size_t length) {
     auto best = free_.end();
     for (auto it = free_.begin(); it != free_.end(); ++it) {
         const size_t size = (*it)->size;
-        if (size >= length && size / kWaste <= length && (best == free_.end() || size < (*best)->size)) best = it;
+        if (size >= length && size / kWaste <= length && (best == free_.end() || size < (*best)->size))
+            best = it;
     }
     if (best == free_.end()) return std::make_shared<Block>(rounded(length));
     Held found = std::move(*best);

@@ -9,14 +9,16 @@
 
 namespace opserve::native {
 
-// For one thread. Whoever holds a buffer keeps its memory; what nobody holds any more is used again after `recycle`.
+// For one thread. Whoever holds a buffer keeps its memory; what nobody holds any more is used again after
+// `recycle`.
 class BufferPool {
   public:
-    // Returns a buffer that begins at a multiple of 64 bytes, with Part::kPadding more bytes after its end; or one without
-    // an owner, if that much memory cannot be had.
+    // Returns a buffer that begins at a multiple of 64 bytes, with Part::kPadding more bytes after its end;
+    // or one without an owner, if that much memory cannot be had.
     Buffer take(size_t length);
 
-    // Call when the buffers of a batch are no longer needed. Of the memory that nobody holds a bounded amount is kept.
+    // Call when the buffers of a batch are no longer needed. Of the memory that nobody holds a bounded amount
+    // is kept.
     void recycle();
 
   private:

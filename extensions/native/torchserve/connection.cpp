@@ -27,7 +27,8 @@ constexpr size_t kTextStep = size_t{1} << 16;
 
 }  // namespace
 
-Connection::Connection(int socket) : socket_(socket), buffer_(std::make_unique_for_overwrite<std::byte[]>(kBuffer)) {
+Connection::Connection(int socket)
+    : socket_(socket), buffer_(std::make_unique_for_overwrite<std::byte[]>(kBuffer)) {
     // Both only make it faster; the first is for TCP alone.
     const int yes = 1;
     setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));

@@ -25,12 +25,12 @@ class ProtocolError : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Reads big-endian numbers, texts and bodies from a stream socket. One system call fills a buffer with whatever has
-// arrived; a body that is larger goes straight into its place.
+// Reads big-endian numbers, texts and bodies from a stream socket. One system call fills a buffer with
+// whatever has arrived; a body that is larger goes straight into its place.
 class Connection {
   public:
-    // Called when nothing has arrived for a while. Returns after how long it is to be called again if still nothing has;
-    // a negative time: not before something has.
+    // Called when nothing has arrived for a while. Returns after how long it is to be called again if still
+    // nothing has; a negative time: not before something has.
     using Idle = std::function<std::chrono::milliseconds()>;
 
     // Takes over a connected socket, and closes it in the end.

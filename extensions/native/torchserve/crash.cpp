@@ -26,9 +26,9 @@ struct Fatal {
 };
 // The meaning is here because strsignal may allocate.
 constexpr Fatal kFatal[] = {
-    {SIGSEGV, "SIGSEGV", "segmentation fault", true},      {SIGBUS, "SIGBUS", "bus error", true},
-    {SIGFPE, "SIGFPE", "arithmetic exception", true},      {SIGILL, "SIGILL", "illegal instruction", true},
-    {SIGSYS, "SIGSYS", "forbidden system call", false},    {SIGABRT, "SIGABRT", "aborted", false},
+    {SIGSEGV, "SIGSEGV", "segmentation fault", true},   {SIGBUS, "SIGBUS", "bus error", true},
+    {SIGFPE, "SIGFPE", "arithmetic exception", true},   {SIGILL, "SIGILL", "illegal instruction", true},
+    {SIGSYS, "SIGSYS", "forbidden system call", false}, {SIGABRT, "SIGABRT", "aborted", false},
 };
 constexpr int kMaxFrames = 64;
 // Of these the handler itself needs a few thousand; the unwinder's tables take more.
@@ -121,7 +121,7 @@ void report_crashes() {
     stack.ss_size = kStack;
     sigaltstack(&stack, nullptr);
     for (const Fatal& fatal : kFatal) {
-        struct sigaction action {};
+        struct sigaction action{};
         action.sa_sigaction = handle;
         action.sa_flags = static_cast<int>(SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESETHAND);
         sigemptyset(&action.sa_mask);

@@ -3,8 +3,9 @@
 
 namespace opserve::native {
 
-// From now on a fatal signal, and an exception that nobody catches, write their reason and a backtrace to stderr, in the
-// form in which scripts/torchserve/worker_log.py finds it, before the process ends by that signal as it would have.
+// From now on a fatal signal, and an exception that nobody catches, write their reason and a backtrace to
+// stderr, in the form in which scripts/torchserve/worker_log.py finds it, before the process ends by that
+// signal as it would have.
 void report_crashes();
 
 }  // namespace opserve::native

@@ -15,7 +15,9 @@
 namespace opserve::native {
 namespace {
 
-[[noreturn]] void fail(const std::string& what) { throw std::system_error(errno, std::generic_category(), what); }
+[[noreturn]] void fail(const std::string& what) {
+    throw std::system_error(errno, std::generic_category(), what);
+}
 
 void bind_or_fail(int socket, const void* address, socklen_t length, const std::string& name) {
     const int yes = 1;

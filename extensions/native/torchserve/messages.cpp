@@ -13,19 +13,21 @@ constexpr int kNoMemory = 507;
 // Above so many, a linear search for each of them would take too long.
 constexpr size_t kFew = 16;
 
-// Marks that TorchServe puts among the headers of a request, spelt as it spells them. A sender's own header of the same
-// name is there too if it is spelt differently.
-constexpr std::string_view kDescribe = "describe", kExplain = "explain", kUrlPath = "url_path", kTrue = "True";
+// Marks that TorchServe puts among the headers of a request, spelt as it spells them. A sender's own header
+// of the same name is there too if it is spelt differently.
+constexpr std::string_view kDescribe = "describe", kExplain = "explain", kUrlPath = "url_path",
+                           kTrue = "True";
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
 
 bool starts_like(std::string_view text, std::string_view prefix) {
-    return text.size() >= prefix.size() &&
-           std::equal(prefix.begin(), prefix.end(), text.begin(), [](char a, char b) { return a == lower(b); });
+    return text.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), text.begin(),
+                                                      [](char a, char b) { return a == lower(b); });
 }
 
 bool is_form(std::string_view media_type) {
-    return starts_like(media_type, "multipart/") || starts_like(media_type, "application/x-www-form-urlencoded");
+    return starts_like(media_type, "multipart/") ||
+           starts_like(media_type, "application/x-www-form-urlencoded");
 }
 
 using Headers = std::vector<std::pair<std::string, std::string>>;
@@ -37,7 +39,8 @@ const std::string* find_exactly(const Headers& headers, std::string_view name) {
     return nullptr;
 }
 
-// Whether a name is among the first `count` of some named things, and at which place; by a table if there are many.
+// Whether a name is among the first `count` of some named things, and at which place; by a table if there are
+// many.
 template <typename NameOf>
 class Places {
   public:
@@ -62,12 +65,14 @@ class Places {
     std::unordered_map<std::string_view, size_t> table_;
 };
 
-// Puts the headers that a part is called by first, in the order of the parts: TorchServe keeps both in one dictionary, in
-// which such a header has the part's place. And a part with such a name has no media type, which the header replaced.
+// Puts the headers that a part is called by first, in the order of the parts: TorchServe keeps both in one
+// dictionary, in which such a header has the part's place. And a part with such a name has no media type,
+// which the header replaced.
 void merge_names(std::vector<Part>& parts, Headers& headers) {
     const Places places(parts.size(), [&parts](size_t i) { return std::string_view(parts[i].name); });
     const auto place = [&places](const auto& header) { return places.find(header.first); };
-    if (std::ranges::all_of(headers, [&](const auto& header) { return place(header) == parts.size(); })) return;
+    if (std::ranges::all_of(headers, [&](const auto& header) { return place(header) == parts.size(); }))
+        return;
     for (const auto& header : headers)
         if (const size_t i = place(header); i < parts.size()) parts[i].content_type.clear();
     std::ranges::stable_sort(headers, {}, place);

@@ -1,6 +1,6 @@
 // What TorchServe's frontend sends to a worker: the request to load a model, and batches of requests. See
-// ts/protocol/otf_message_handler.py of TorchServe 0.12. Numbers have 32 bits in network order, a length precedes every
-// text, and -1 ends each list.
+// ts/protocol/otf_message_handler.py of TorchServe 0.12. Numbers have 32 bits in network order, a length
+// precedes every text, and -1 ends each list.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +30,8 @@ struct LoadMessage {
 // A batch of requests. Its memory is used again for the next one.
 class Batch {
   public:
-    // Reads what follows the first byte. A request that there is no memory for is marked as refused (507). Throws as
-    // Connection does.
+    // Reads what follows the first byte. A request that there is no memory for is marked as refused (507).
+    // Throws as Connection does.
     void read(Connection& connection);
 
     // The requests, as the handler of the Python worker makes them.
@@ -39,9 +39,11 @@ class Batch {
     size_t size() const { return size_; }
     const std::string& id(size_t index) const { return marks_[index].id; }
 
-    // Whether a request is TorchServe's own for a description: it has that mark and no parts; unlike an empty form with
-    // the same mark, which a sender can make.
-    bool is_description(size_t index) const { return marks_[index].describe && !marks_[index].form && !has_parts(index); }
+    // Whether a request is TorchServe's own for a description: it has that mark and no parts; unlike an empty
+    // form with the same mark, which a sender can make.
+    bool is_description(size_t index) const {
+        return marks_[index].describe && !marks_[index].form && !has_parts(index);
+    }
     // The same, whatever its media type.
     bool is_marked_description(size_t index) const { return marks_[index].describe && !has_parts(index); }
     // Whether it came by gRPC: it has no headers.

@@ -35,14 +35,15 @@ constexpr std::string_view kRejected = "opserve_rejected_requests_total", kModel
 const std::string& host_name() {
     static const std::string name = [] {
         std::array<char, 256> text{};
-        return gethostname(text.data(), text.size() - 1) == 0 ? std::string(text.data()) : std::string("unknown");
+        return gethostname(text.data(), text.size() - 1) == 0 ? std::string(text.data())
+                                                              : std::string("unknown");
     }();
     return name;
 }
 
 // As ts.metrics.caching_metric writes it.
-std::string metric_line(std::string_view name, std::string_view unit, std::string_view value, std::string_view labels,
-                        std::string_view type) {
+std::string metric_line(std::string_view name, std::string_view unit, std::string_view value,
+                        std::string_view labels, std::string_view type) {
     std::string line = "[METRICS]";
     line.append(name).append(".").append(unit).append(":").append(value).append("|#").append(labels);
     line.append("|#type:").append(type).append("|#hostname:").append(host_name());
@@ -86,7 +87,8 @@ void DurationReporter::report(Clock::duration taken, Clock::time_point now,
     due_ = now + kReportInterval;
     const double milliseconds = std::chrono::duration<double, std::milli>(taken).count();
     const std::string labels = label("ModelName", model_) + ",Level:Model";
-    std::string line = metric_line(metric_, "Milliseconds", metric_value(rounded(milliseconds, 2)), labels, kGauge);
+    std::string line =
+        metric_line(metric_, "Milliseconds", metric_value(rounded(milliseconds, 2)), labels, kGauge);
     for (const std::string_view id : request_ids) {
         line += ',';
         line += printable(id, kMaxLabel);
@@ -108,8 +110,8 @@ CountReporter::CountReporter(const ServableModel& model)
       due_(Clock::now() + kReportInterval) {
     const Engine& engine = model.engine();
     const std::string info = labels_ + ',' + label("artifact", model.config().artifact) + ',' +
-                             label("format", engine.format()) + ',' + label("runtime", engine.runtime()) + ',' +
-                             label("device", engine.device());
+                             label("format", engine.format()) + ',' + label("runtime", engine.runtime()) +
+                             ',' + label("device", engine.device());
     write_to_server(metric_line(kModelInfo, kCount, "1", info, kGauge));
     for (const auto& [library, sha256] : model.libraries()) {
         const std::string more = labels_ + ',' + label("library", library) + ',' + label("sha256", sha256);
@@ -161,7 +163,8 @@ void CountReporter::write_all() {
         if (count == reported) continue;
         const auto& [status, field] = key;
         add(kRejected, kCount, metric_value(count - reported),
-            labels_ + ',' + label("code", std::to_string(status)) + ',' + label("field", field.empty() ? "none" : field));
+            labels_ + ',' + label("code", std::to_string(status)) + ',' +
+                label("field", field.empty() ? "none" : field));
     }
     if (!lines.empty()) write_to_server(lines);
     reported_ = now;

@@ -19,7 +19,8 @@ using Clock = std::chrono::steady_clock;
 // The shortest time between two reports.
 inline constexpr std::chrono::milliseconds kReportInterval{1000};
 
-// Returns a value as a line can hold it: in one line, without the line's separators, of at most 200 characters.
+// Returns a value as a line can hold it: in one line, without the line's separators, of at most 200
+// characters.
 std::string make_label(std::string_view value);
 
 // A number as Python writes it: "3", "0.25", "1e-05", "2.0".
@@ -30,11 +31,13 @@ std::string metric_value(double value);
 class DurationReporter {
   public:
     // `model` is what the server calls it.
-    DurationReporter(std::string metric, std::string model) : metric_(std::move(metric)), model_(std::move(model)) {}
+    DurationReporter(std::string metric, std::string model)
+        : metric_(std::move(metric)), model_(std::move(model)) {}
 
     // Whether the last report is the interval ago, or there was none.
     bool is_due(Clock::time_point now) const { return now >= due_; }
-    void report(Clock::duration taken, Clock::time_point now, const std::vector<std::string_view>& request_ids);
+    void report(Clock::duration taken, Clock::time_point now,
+                const std::vector<std::string_view>& request_ids);
 
   private:
     std::string metric_, model_;
@@ -47,8 +50,9 @@ class CountReporter {
     // Reports what is served at once.
     explicit CountReporter(const ServableModel& model);
 
-    // Call after the counts have changed, and when the result of the last call is due: reports unless that was done less
-    // than the interval ago. Returns how long to wait for the next report; nothing if all is reported.
+    // Call after the counts have changed, and when the result of the last call is due: reports unless that
+    // was done less than the interval ago. Returns how long to wait for the next report; nothing if all is
+    // reported.
     std::optional<std::chrono::milliseconds> report(Clock::time_point now);
 
     // Reports what is left, for a worker that ends.

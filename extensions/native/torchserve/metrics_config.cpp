@@ -31,7 +31,8 @@ std::string_view only_key(std::string_view line) {
 }
 
 bool is_word(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '.' || c == '-';
 }
 
 // Calls found(value) for every `name: value` in a line.
@@ -44,7 +45,8 @@ void find_names(std::string_view line, Found found) {
         while (value < line.size() && (line[value] == '"' || line[value] == '\'')) ++value;  // "name": value
         if (!begins || value >= line.size() || line[value] != ':') continue;
         ++value;
-        while (value < line.size() && (is_blank(line[value]) || line[value] == '"' || line[value] == '\'')) ++value;
+        while (value < line.size() && (is_blank(line[value]) || line[value] == '"' || line[value] == '\''))
+            ++value;
         i = value;
         while (i < line.size() && is_word(line[i])) ++i;
         if (i > value) found(line.substr(value, i - value));

@@ -51,8 +51,8 @@ void check_gpu(const Manifest& manifest, const fs::path& folder, int index) {
     if (const auto capability = gpu_capability(index)) manifest.check_gpu(*capability);
 }
 
-// TorchServe's envelopes take requests apart before the Python worker's handler gets them. Here none would, so that
-// answers would differ.
+// TorchServe's envelopes take requests apart before the Python worker's handler gets them. Here none would,
+// so that answers would differ.
 void refuse_envelope(const std::string& envelope) {
     if (envelope.empty()) return;
     throw ModelError("config.properties: service_envelope=" + printable(envelope, kMaxMessage) +
@@ -73,7 +73,8 @@ std::vector<Response> refuse_all(const RequestError& error, size_t count, const 
 
 }  // namespace
 
-ServedModel::ServedModel(const LoadMessage& message, const DeclaredMetrics& declared) : model_(load(message)) {
+ServedModel::ServedModel(const LoadMessage& message, const DeclaredMetrics& declared)
+    : model_(load(message)) {
     const ModelName& name = model_->name();
     write_log(name.name + ' ' + name.version + ": {" + model_->describe() + '}');
     const bool enabled = is_enabled(kMetricsSwitch);
@@ -102,8 +103,12 @@ void ServedModel::answer(Batch& batch, AnswerMessage& message) {
 
 // Requests answer for their own errors; what is caught here is the worker's.
 std::vector<Response> ServedModel::respond(Batch& batch) {
-    const auto failed = [](const std::string& how, int status) { return RequestError(kStep + how, std::nullopt, status); };
-    const auto all = [&](const RequestError& error) { return refuse_all(error, batch.size(), model_->name()); };
+    const auto failed = [](const std::string& how, int status) {
+        return RequestError(kStep + how, std::nullopt, status);
+    };
+    const auto all = [&](const RequestError& error) {
+        return refuse_all(error, batch.size(), model_->name());
+    };
     try {
         std::vector<Response> responses = model_->answer(batch.requests());
         if (responses.size() == batch.size()) return responses;

@@ -1,5 +1,5 @@
-// A model behind TorchServe: loads what a load message names, and answers batches with it. What OpserveHandler is to the
-// Python worker.
+// A model behind TorchServe: loads what a load message names, and answers batches with it. What
+// OpserveHandler is to the Python worker.
 #pragma once
 
 #include <memory>
@@ -15,14 +15,16 @@ namespace opserve::native {
 
 class ServedModel {
   public:
-    // Checks and loads the unpacked archive. Throws ModelError, std::bad_alloc, OutOfMemoryError, std::exception.
+    // Checks and loads the unpacked archive. Throws ModelError, std::bad_alloc, OutOfMemoryError,
+    // std::exception.
     ServedModel(const LoadMessage& message, const DeclaredMetrics& declared);
 
     // Answers a batch: puts the answers into the message, which refers to them until the next call.
     void answer(Batch& batch, AnswerMessage& message);
     // Call after the message was sent: reports what the batch took, and lets go of its answers.
     void finish(const Batch& batch);
-    // Reports what is still to be reported. Returns how long until that is due, or a negative time if nothing is.
+    // Reports what is still to be reported. Returns how long until that is due, or a negative time if nothing
+    // is.
     std::chrono::milliseconds report_rest();
 
     // Reports what is left, for a worker that ends.

@@ -75,8 +75,10 @@ Attempts::Attempts(const fs::path& folder, std::string_view worker) {
     serving_ = folder.parent_path() / (name + "serving");
     try {
         const Json state = parse_json(read_file(path_));
-        const Json *failures = state.find("failures"), *last = state.find("last"), *error = state.find("error");
-        if (failures == nullptr || last == nullptr || error == nullptr || error->as<std::string>() == nullptr) return;
+        const Json *failures = state.find("failures"), *last = state.find("last"),
+                   *error = state.find("error");
+        if (failures == nullptr || last == nullptr || error == nullptr || error->as<std::string>() == nullptr)
+            return;
         const double count = number(*failures);
         last_ = number(*last);
         failures_ = static_cast<int64_t>(std::clamp(count, 0.0, 1e15));
@@ -145,8 +147,9 @@ StandIn::StandIn(const Attempts& attempts)
     attempts_.record_stand_in();
     char seconds[32];
     std::snprintf(seconds, sizeof(seconds), "%.0f", attempts_.left_s());
-    write_log("the model failed to load " + std::to_string(attempts_.failures()) + " times (" + attempts_.error() +
-              "); requests are answered 503, and the next attempt is in " + seconds + " s");
+    write_log("the model failed to load " + std::to_string(attempts_.failures()) + " times (" +
+              attempts_.error() + "); requests are answered 503, and the next attempt is in " + seconds +
+              " s");
 }
 
 void StandIn::answer(Batch& batch, AnswerMessage& message) const {

@@ -1,6 +1,7 @@
-// Answers in place of a model that does not load, so that its requests end instead of waiting forever: TorchServe queues
-// requests until a worker takes them, has no time-out for that, and gives up a worker that has not loaded for five minutes.
-// The files are those of handlers/torchserve/stand_in.py, which `make status` reads.
+// Answers in place of a model that does not load, so that its requests end instead of waiting forever:
+// TorchServe queues requests until a worker takes them, has no time-out for that, and gives up a worker that
+// has not loaded for five minutes. The files are those of handlers/torchserve/stand_in.py, which `make
+// status` reads.
 #pragma once
 
 #include <chrono>
@@ -14,8 +15,8 @@
 
 namespace opserve::native {
 
-// The failed attempts of one worker to load its model, recorded next to the unpacked archive. A worker that scaling starts
-// has another socket, and therefore no failures: it tries at once.
+// The failed attempts of one worker to load its model, recorded next to the unpacked archive. A worker that
+// scaling starts has another socket, and therefore no failures: it tries at once.
 class Attempts {
   public:
     // `worker` distinguishes the workers of a model, and stays the same when TorchServe restarts one.

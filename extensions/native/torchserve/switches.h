@@ -5,7 +5,8 @@ namespace opserve::native {
 
 inline constexpr const char* kMetricsSwitch = "OPSERVE_METRICS";
 
-// Whether a variable leaves a feature on; without it it is. Throws ModelError: the value is neither `on` nor `off`.
+// Whether a variable leaves a feature on; without it it is. Throws ModelError: the value is neither `on` nor
+// `off`.
 bool is_enabled(const char* name);
 
 }  // namespace opserve::native

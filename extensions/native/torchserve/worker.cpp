@@ -1,5 +1,6 @@
-// The worker that TorchServe starts for archives of `--runtime LSP`: it loads one model, and answers batches of requests
-// until the frontend is gone. With `--selfcheck FOLDER` it answers the sample of an unpacked archive instead.
+// The worker that TorchServe starts for archives of `--runtime LSP`: it loads one model, and answers batches
+// of requests until the frontend is gone. With `--selfcheck FOLDER` it answers the sample of an unpacked
+// archive instead.
 
 #include <signal.h>
 #include <unistd.h>
@@ -77,7 +78,8 @@ class Worker {
         if (model_ || stand_in_) throw ProtocolError("a second model to load");
         const LoadMessage message = LoadMessage::read(connection_);
         write_log("model_name: " + message.model_name + ", batchSize: " + std::to_string(message.batch_size));
-        // TorchServe starts a worker on the same socket again; without one it is not known which worker this is.
+        // TorchServe starts a worker on the same socket again; without one it is not known which worker this
+        // is.
         if (arguments_.socket) {
             const std::string socket = std::filesystem::path(*arguments_.socket).filename().native();
             attempts_.emplace(std::filesystem::path(message.model_path), after_last_point(socket));
@@ -139,7 +141,8 @@ class Worker {
             model_->finish(batch_);
             if (!model_->broken().empty()) {
                 model_->flush();
-                // The server learns of it at once: until then it would send requests. It replaces a worker that ends.
+                // The server learns of it at once: until then it would send requests. It replaces a worker
+                // that ends.
                 connection_.shut_down();
                 throw Leave{kFailed};
             }
@@ -193,8 +196,8 @@ int serve(const Arguments& arguments, const Listener& listener) {
     }
     write_log("Connection accepted: " + listener.address() + ".");
     Connection connection(connected.release());
-    // Never destroyed: when the process ends, so do the threads and devices of a runtime, and better than by their own
-    // destructors.
+    // Never destroyed: when the process ends, so do the threads and devices of a runtime, and better than by
+    // their own destructors.
     auto* worker = new Worker(connection, arguments, std::move(declared));
     try {
         worker->run();
@@ -212,8 +215,8 @@ int run(int count, char** values) {
         const Arguments arguments = Arguments::parse(count, values);
         const std::string address = arguments.socket.value_or("127.0.0.1." + std::to_string(arguments.port));
         // The line by which a log is divided into the runs of a worker.
-        write_log("s_name_part0=" + address.substr(0, address.rfind('.')) + ", s_name_part1=" + after_last_point(address) +
-                  ", pid=" + std::to_string(getpid()));
+        write_log("s_name_part0=" + address.substr(0, address.rfind('.')) +
+                  ", s_name_part1=" + after_last_point(address) + ", pid=" + std::to_string(getpid()));
         const Listener listener(arguments);
         write_log("Listening on port: " + listener.address());
         int status = kFailed;
@@ -242,7 +245,8 @@ int main(int count, char** values) {
     signal(SIGPIPE, SIG_IGN);
     opserve::native::report_crashes();
     const bool checks = count > 2 && std::string_view(values[1]) == "--selfcheck";
-    const int status = checks ? opserve::native::print_sample_answer(values[2]) : opserve::native::run(count, values);
+    const int status =
+        checks ? opserve::native::print_sample_answer(values[2]) : opserve::native::run(count, values);
     std::fflush(nullptr);
     // Without destructors: see Worker.
     std::_Exit(status);

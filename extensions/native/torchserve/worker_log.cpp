@@ -14,7 +14,8 @@ bool is_plain(std::string_view text) {
     return std::ranges::all_of(text, [](char c) { return c >= 0x20 && c < 0x7f; });
 }
 
-// The length of the line end at `i`, 0 if there is none: those of Python and Java, which is one more than either's.
+// The length of the line end at `i`, 0 if there is none: those of Python and Java, which is one more than
+// either's.
 size_t line_end(std::string_view text, size_t i) {
     const auto byte = [text](size_t k) { return k < text.size() ? static_cast<unsigned char>(text[k]) : 0U; };
     const unsigned first = byte(i);
@@ -70,7 +71,8 @@ std::string as_record(std::string_view text) {
         // Bytes first: a text of a gigabyte is not to be looked at as a whole.
         std::string cut;
         if (text.size() > 8 * kMaxRecord) {
-            cut = std::string(text.substr(0, 4 * kMaxRecord)) + std::string(text.substr(text.size() - 4 * kMaxRecord));
+            cut = std::string(text.substr(0, 4 * kMaxRecord)) +
+                  std::string(text.substr(text.size() - 4 * kMaxRecord));
             text = cut;
         }
         const std::string bounded = shortened(text, kMaxRecord);
