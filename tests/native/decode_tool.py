@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from handlers.codecs.oip import InferRequest
 from handlers.codecs.request import Request, Response
 from handlers.codecs.shared_memory import Region
 from handlers.errors import RequestError
+from tests.native.frames import Reader, Writer
 
 PROGRAM = ROOT / "build" / "bin" / "opserve_decode"
 
@@ -66,7 +67,7 @@ class DecodeTool:
 
     def decode(self, request: Request) -> DecodedRequest | Refusal:
         """What the program makes of a request."""
-        frame = _Writer()
+        frame = Writer()
         frame.many(request.items(), lambda part: frame.text(part[0], part[1].content_type).content(part[1].content))
         frame.many(request.headers.items(), lambda header: frame.text(*header))
         answer = self._ask(frame)
@@ -85,7 +86,7 @@ class DecodeTool:
         max_bytes: int = 1 << 40,
     ) -> Response:
         """Its response with these outputs, which may be a refusal of them, or to an error."""
-        frame = _Writer()
+        frame = Writer()
         _write_format(frame, response_format)
         frame.text(model_name, model_version).number(max_bytes, "Q").flag(isinstance(outputs, RequestError))
         if isinstance(outputs, RequestError):
@@ -98,7 +99,7 @@ class DecodeTool:
         headers = dict(answer.many(lambda: (answer.text(), answer.text())))
         return Response(status, content_type, answer.content(), headers)
 
-    def _ask(self, frame: _Writer) -> _Reader:
+    def _ask(self, frame: Writer) -> Reader:
         assert self._process.stdin is not None and self._process.stdout is not None
         content = b"".join(frame.pieces)
         self._process.stdin.write(struct.pack("<Q", len(content)) + content)
@@ -106,73 +107,10 @@ class DecodeTool:
         length = self._process.stdout.read(8)
         if len(length) < 8:
             raise ChildProcessError(f"opserve_decode ended with {self._process.wait()}")
-        return _Reader(self._process.stdout.read(struct.unpack("<Q", length)[0]))
+        return Reader(self._process.stdout.read(struct.unpack("<Q", length)[0]))
 
 
-class _Writer:
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-
-    def number(self, value: int, code: str = "I") -> _Writer:
-        self.pieces.append(struct.pack("<" + code, value))
-        return self
-
-    def flag(self, value: bool) -> _Writer:
-        return self.number(int(value))
-
-    def text(self, *values: str) -> _Writer:
-        for value in values:
-            content = value.encode("utf-8", "surrogateescape")
-            self.number(len(content)).pieces.append(content)
-        return self
-
-    def content(self, value: bytes | bytearray | memoryview) -> _Writer:
-        self.number(len(value), "Q").pieces.append(bytes(value))
-        return self
-
-    def many(self, values: object, write: Callable) -> _Writer:
-        items = list(values)  # type: ignore[call-overload]
-        self.number(len(items))
-        for item in items:
-            write(item)
-        return self
-
-    def maybe(self, value: object, write: Callable) -> _Writer:
-        self.flag(value is not None)
-        if value is not None:
-            write(value)
-        return self
-
-
-class _Reader:
-    def __init__(self, frame: bytes) -> None:
-        self._frame, self._at = frame, 0
-
-    def number(self, code: str = "I") -> int:
-        return struct.unpack("<" + code, self._take(struct.calcsize("<" + code)))[0]
-
-    def flag(self) -> bool:
-        return self.number() == 1
-
-    def text(self) -> str:
-        return self._take(self.number()).decode("utf-8", "surrogateescape")
-
-    def content(self) -> bytes:
-        return self._take(self.number("Q"))
-
-    def many(self, read: Callable) -> list:
-        return [read() for _ in range(self.number())]
-
-    def maybe(self, read: Callable) -> str | None:
-        return read() if self.flag() else None
-
-    def _take(self, length: int) -> bytes:
-        self._at += length
-        assert self._at <= len(self._frame), "the frame is shorter than what it holds"
-        return self._frame[self._at - length : self._at]
-
-
-def _write_format(frame: _Writer, response_format: ResponseFormat) -> None:
+def _write_format(frame: Writer, response_format: ResponseFormat) -> None:
     frame.number(_TYPES.index(response_format.content_type))
     frame.flag(response_format.text_errors).flag(response_format.grpc_infer)
     asked = response_format.infer_request
@@ -187,7 +125,7 @@ def _write_format(frame: _Writer, response_format: ResponseFormat) -> None:
     )
 
 
-def _read_format(frame: _Reader) -> ResponseFormat:
+def _read_format(frame: Reader) -> ResponseFormat:
     content_type, text_errors, grpc_infer = _TYPES[frame.number()], frame.flag(), frame.flag()
     asked = None
     if frame.flag():
@@ -198,12 +136,12 @@ def _read_format(frame: _Reader) -> ResponseFormat:
     return ResponseFormat(content_type, asked, text_errors, grpc_infer)
 
 
-def _write_array(frame: _Writer, name: str, array: numpy.ndarray) -> None:
+def _write_array(frame: Writer, name: str, array: numpy.ndarray) -> None:
     frame.text(name, array.dtype.name).many(array.shape, lambda size: frame.number(size, "Q"))
     frame.content(array.tobytes())
 
 
-def _read_array(frame: _Reader) -> tuple[str, numpy.ndarray]:
+def _read_array(frame: Reader) -> tuple[str, numpy.ndarray]:
     name, dtype = frame.text(), numpy.dtype(frame.text())
     shape = frame.many(lambda: frame.number("Q"))
     return name, numpy.frombuffer(frame.content(), dtype).reshape(shape)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import struct
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from archive.repository import ROOT
 from handlers.codecs.request import Request, Response
+from tests.native.frames import Reader, Writer
 
 PROGRAM = ROOT / "build" / "bin" / "opserve_model"
 
@@ -58,7 +59,7 @@ class ModelTool:
 
     def answer(self, requests: Sequence[Request]) -> list[Response]:
         """The responses to a batch."""
-        frame = _Writer()
+        frame = Writer()
         frame.many(requests, lambda request: _write_request(frame, request))
         content = b"".join(frame.pieces)
         assert self._process.stdin is not None
@@ -71,70 +72,22 @@ class ModelTool:
         self.broken = answer.text()
         return responses
 
-    def _read_frame(self) -> _Reader:
+    def _read_frame(self) -> Reader:
         assert self._process.stdout is not None and self._process.stderr is not None
         length = self._process.stdout.read(8)
         if len(length) < 8:
             raise ChildProcessError(self._process.stderr.read().decode().strip().removeprefix("error: "))
-        return _Reader(self._process.stdout.read(struct.unpack("<Q", length)[0]))
+        return Reader(self._process.stdout.read(struct.unpack("<Q", length)[0]))
 
 
-class _Writer:
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-
-    def number(self, value: int, code: str = "I") -> _Writer:
-        self.pieces.append(struct.pack("<" + code, value))
-        return self
-
-    def text(self, *values: str) -> _Writer:
-        for value in values:
-            content = value.encode("utf-8", "surrogateescape")
-            self.number(len(content)).pieces.append(content)
-        return self
-
-    def content(self, value: bytes | bytearray | memoryview) -> _Writer:
-        self.number(len(value), "Q").pieces.append(bytes(value))
-        return self
-
-    def many(self, values: Iterable[Any], write: Callable[[Any], Any]) -> _Writer:
-        items = list(values)
-        self.number(len(items))
-        for item in items:
-            write(item)
-        return self
-
-
-class _Reader:
-    def __init__(self, frame: bytes) -> None:
-        self._frame, self._at = frame, 0
-
-    def number(self, code: str = "I") -> int:
-        return struct.unpack("<" + code, self._take(struct.calcsize("<" + code)))[0]
-
-    def text(self) -> str:
-        return self._take(self.number()).decode("utf-8", "surrogateescape")
-
-    def content(self) -> bytes:
-        return self._take(self.number("Q"))
-
-    def many(self, read: Callable[[], Any]) -> list[Any]:
-        return [read() for _ in range(self.number())]
-
-    def _take(self, length: int) -> bytes:
-        self._at += length
-        assert self._at <= len(self._frame), "the frame is shorter than what it holds"
-        return self._frame[self._at - length : self._at]
-
-
-def _write_request(frame: _Writer, request: Request) -> None:
+def _write_request(frame: Writer, request: Request) -> None:
     frame.many(request.items(), lambda part: frame.text(part[0], part[1].content_type).content(part[1].content))
     frame.many(request.headers.items(), lambda header: frame.text(*header))
     for flag in (request.explain, request.open_inference, request.grpc_infer):
         frame.number(int(flag))
 
 
-def _read_response(frame: _Reader) -> Response:
+def _read_response(frame: Reader) -> Response:
     status, content_type = frame.number(), frame.text()
     headers = dict(frame.many(lambda: (frame.text(), frame.text())))
     return Response(status, content_type, frame.content(), headers)

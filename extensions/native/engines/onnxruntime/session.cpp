@@ -129,34 +129,23 @@ std::string describe_type(OrtTypeInfo* made) {
 
 using Nodes = std::vector<std::pair<std::string, std::string>>;  // names and types
 
-Nodes list_inputs(OrtSession* session) {
-    const OrtApi& api = *runtime().api;
-    size_t count = 0;
-    check(api.SessionGetInputCount(session, &count));
-    Nodes nodes;
-    for (size_t i = 0; i < count; ++i) {
-        OrtTypeInfo* type = nullptr;
-        check(api.SessionGetInputTypeInfo(session, i, &type));
-        nodes.emplace_back("", describe_type(type));
-        nodes.back().first = take_name([&](OrtAllocator* allocator, char** out) {
-            return api.SessionGetInputName(session, i, allocator, out);
-        });
-    }
-    return nodes;
-}
+// The functions about a session's inputs, or those about its outputs.
+struct NodeFunctions {
+    decltype(OrtApi::SessionGetInputCount) count;
+    decltype(OrtApi::SessionGetInputTypeInfo) type;
+    decltype(OrtApi::SessionGetInputName) name;
+};
 
-Nodes list_outputs(OrtSession* session) {
-    const OrtApi& api = *runtime().api;
+Nodes list_nodes(OrtSession* session, const NodeFunctions& functions) {
     size_t count = 0;
-    check(api.SessionGetOutputCount(session, &count));
+    check(functions.count(session, &count));
     Nodes nodes;
     for (size_t i = 0; i < count; ++i) {
         OrtTypeInfo* type = nullptr;
-        check(api.SessionGetOutputTypeInfo(session, i, &type));
+        check(functions.type(session, i, &type));
         nodes.emplace_back("", describe_type(type));
-        nodes.back().first = take_name([&](OrtAllocator* allocator, char** out) {
-            return api.SessionGetOutputName(session, i, allocator, out);
-        });
+        nodes.back().first = take_name(
+            [&](OrtAllocator* allocator, char** out) { return functions.name(session, i, allocator, out); });
     }
     return nodes;
 }
@@ -253,8 +242,13 @@ OpenSession open_session(const fs::path& folder, const ModelConfig& config, std:
 }
 
 void check_signature(OrtSession* session, const ModelConfig& config) {
-    check_nodes(config.artifact, "input", config.inputs, list_inputs(session));
-    check_nodes(config.artifact, "output", config.outputs, list_outputs(session));
+    const OrtApi& api = *runtime().api;
+    const NodeFunctions inputs{api.SessionGetInputCount, api.SessionGetInputTypeInfo,
+                               api.SessionGetInputName};
+    const NodeFunctions outputs{api.SessionGetOutputCount, api.SessionGetOutputTypeInfo,
+                                api.SessionGetOutputName};
+    check_nodes(config.artifact, "input", config.inputs, list_nodes(session, inputs));
+    check_nodes(config.artifact, "output", config.outputs, list_nodes(session, outputs));
 }
 
 }  // namespace opserve::native::ort
